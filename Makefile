@@ -1,0 +1,45 @@
+# make demo       the quickstart notebook on recorded input -> outputs/demo/
+# make test       the tests, a few minutes          make test-slow  every notebook and browser test
+# make lab        JupyterLab at the quickstart      make pictures   the pictures in media/ anew
+#
+# PYTHON=python3.12       another interpreter (3.11 to 3.13)
+# TORCH_INDEX=<address>   PyTorch's package index for your machine, from the "Get Started" page on
+#                         PyTorch's site (Linux, Pip, CPU: a download ten times smaller)
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_INDEX ?=
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+INSTALLED := $(VENV)/.ivkit
+INSTALLED_TEST := $(VENV)/.ivkit-test
+
+.PHONY: demo test test-slow lab pictures
+.DELETE_ON_ERROR:
+
+demo: $(INSTALLED)
+	$(BIN)/python -m ivkit demo
+
+lab: $(INSTALLED)
+	$(BIN)/jupyter lab notebooks/00_quickstart.ipynb
+
+test: $(INSTALLED_TEST)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(INSTALLED_TEST)
+	$(BIN)/python -m pytest -m "slow or browser"
+
+pictures: $(INSTALLED)
+	$(BIN)/python -m ivkit.bench pictures
+
+# torch goes first and alone: whichever build it is, the rest then takes it as it is.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c "import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit( \
+	  'ivkit needs Python 3.11 to 3.13 and $(PYTHON) is %d.%d: make ... PYTHON=python3.12' % v)"
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch==2.13.0
+	$(PIP) -e .
+	@touch $@
+
+$(INSTALLED_TEST): $(INSTALLED)
+	$(PIP) -e ".[test,browser]"
+	@touch $@

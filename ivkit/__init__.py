@@ -1,0 +1,59 @@
+"""ivkit: interactive video diffusion, step by step.
+
+    import ivkit as iv
+    pipe = iv.load("storybook")
+    picture = pipe.image("a boat on the blue sea at day", seed=3)
+
+Every public name is imported when it is first used, so that `import ivkit` itself loads neither
+torch nor diffusers nor OpenCV.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "instructions": (
+        "Camera",
+        "ContentInstruction",
+        "Drag",
+        "ImageInstruction",
+        "Instructions",
+        "MotionInstruction",
+        "Stroke",
+        "TrajectoryInstruction",
+        "to_picture",
+    ),
+    "paint": ("composite", "edit_mask", "latent_mask", "rasterise"),
+    "pipeline": ("Pipeline", "load"),
+    "trace": ("Trace",),
+    "trajectory": ("displacement", "drag_still", "grow_mask", "moving_region", "warp"),
+    "view": (
+        "cmp",
+        "contact_sheet",
+        "heat",
+        "save_video",
+        "show",
+        "show_field",
+        "show_frames",
+        "show_pictures",
+        "show_trace",
+        "step_grid",
+    ),
+    "machine": ("setup", "versions"),
+}
+_HOME = {name: module for module, names in _WHERE.items() for name in names}
+
+__all__ = ["__version__", *sorted(_HOME)]
+
+
+def __getattr__(name):
+    if name not in _HOME:
+        raise AttributeError(f"module 'ivkit' has no attribute {name!r}")
+    value = getattr(import_module(f"ivkit.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return __all__
