@@ -31,14 +31,12 @@ _WHERE = {
     "view": (
         "cmp",
         "contact_sheet",
+        "field_arrows",
         "heat",
         "save_video",
         "show",
-        "show_field",
-        "show_frames",
         "show_pictures",
-        "show_trace",
-        "step_grid",
+        "trace_grid",
     ),
     "machine": ("setup", "versions"),
 }

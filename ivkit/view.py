@@ -1,0 +1,287 @@
+"""Pictures and clips to look at: thin layers over mediapy, PIL and matplotlib.
+
+Video is uint8 (F, H, W, 3), as everywhere in ivkit. What starts with `show` displays in a
+notebook; everything else returns a PIL.Image, which a cell displays when it is its last line.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+FPS = 8
+SYMBOLS = {
+    "z_t": r"$z_t$",
+    "eps": r"$\epsilon$",
+    "eps_uncond": r"$\epsilon_{uncond}$",
+    "eps_cond": r"$\epsilon_{cond}$",
+    "eps_edit": r"$\epsilon'$",
+    "eps_hat": r"$\hat\epsilon$",
+    "x0": r"$\hat x_0$",
+    "v": r"$v$",
+    "lam": r"$\lambda$",
+}
+
+
+def show(clip, fps: float = FPS, **options) -> None:
+    """Play a clip in the notebook, in a loop.
+
+    Args:
+        clip: a Run (its frames beside the unedited ones), one video uint8 (F, H, W, 3), or a
+            dict {title: video}.
+        fps: frames a second.
+        options: further ones of `mediapy.show_videos`, such as `height` or `columns`.
+    """
+    if hasattr(clip, "frames"):
+        unedited = getattr(clip, "unedited", None)
+        videos = {} if unedited is None else {"unedited": unedited}
+        videos["edited"] = clip.frames
+    else:
+        videos = clip if isinstance(clip, dict) else {None: clip}
+    checked = [_video(video) for video in videos.values()]
+    _mediapy().show_videos(checked, list(videos), fps=_positive("fps", fps), **options)
+
+
+def show_pictures(pictures, **options) -> None:
+    """Show pictures in a row: a dict {title: picture} or a list.
+
+    A picture is a PIL.Image, uint8 (H, W, 3), or a mask or map (H, W). Further options are those
+    of `mediapy.show_images`, such as `height` or `columns`.
+    """
+    named = pictures if isinstance(pictures, dict) else {i: p for i, p in enumerate(pictures)}
+    titles = list(named) if isinstance(pictures, dict) else None
+    images = [np.asarray(picture) for picture in named.values()]
+    images = [image.astype(float) if image.dtype.kind == "b" else image for image in images]
+    _mediapy().show_images(images, titles, **options)
+
+
+def save_video(path, frames, fps: float = FPS) -> Path:
+    """Write uint8 (F, H, W, 3) to `path`, an .mp4 (H.264) or a .gif; returns the path."""
+    path = Path(path)
+    if path.suffix not in (".mp4", ".gif"):
+        raise ValueError(f"path must end in .mp4 or .gif, not {path.name!r}")
+    frames, fps = _video(frames), _positive("fps", fps)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    codec = "gif" if path.suffix == ".gif" else "h264"
+    _mediapy().write_video(path, frames, fps=fps, codec=codec)
+    return path
+
+
+def contact_sheet(frames, columns: int = 8, every: int = 1, height: int | None = None):
+    """Frames of one video (F, H, W, 3), or rows {title: video}, laid out as one PIL.Image.
+
+    Args:
+        columns: pictures in a row; a dict has one row a video instead.
+        every: keep every n-th frame.
+        height: scale each frame to this many pixels.
+    """
+    columns, every = int(_positive("columns", columns)), int(_positive("every", every))
+    if isinstance(frames, dict):
+        rows = [(title, _video(video)[::every]) for title, video in frames.items()]
+    else:
+        kept = _video(frames)[::every]
+        rows = [(None, kept[i : i + columns]) for i in range(0, len(kept), columns)]
+    if not rows:
+        raise ValueError("frames is an empty dict; give at least one video")
+    pictures = [[Image.fromarray(f) for f in video] for _, video in rows]
+    h = height or pictures[0][0].height
+    pictures = [[p.resize((round(p.width * h / p.height), h)) for p in row] for row in pictures]
+    label = 18 if any(title is not None for title, _ in rows) else 0
+    gap, w = 2, pictures[0][0].width
+    wide = max(len(row) for row in pictures)
+    size = (wide * (w + gap) - gap, len(rows) * (h + gap + label) - gap)
+    sheet = Image.new("RGB", size, "white")
+    for r, ((title, _), row) in enumerate(zip(rows, pictures, strict=True)):
+        top = r * (h + gap + label)
+        if title is not None:
+            _write(sheet, (2, top), title, label)
+        for c, picture in enumerate(row):
+            sheet.paste(picture, (c * (w + gap), top + label))
+    return sheet
+
+
+def heat(eps, eps_edit, picture, alpha: float = 0.65):
+    """Where two predictions differ: mean over channels of |ε - ε'|, drawn over a picture.
+
+    Args:
+        eps, eps_edit: (C, h, w), or (F, C, h, w), which is averaged over frames.
+        picture: what it is drawn over, PIL.Image or uint8 (H, W, 3).
+        alpha: how opaque the hottest place is.
+    """
+    import matplotlib
+
+    a, b = _array(eps), _array(eps_edit)
+    if a.shape != b.shape or a.ndim not in (3, 4):
+        raise ValueError(
+            f"eps and eps_edit must both be (C, h, w) or (F, C, h, w), not {a.shape} and {b.shape}"
+        )
+    difference = np.abs(a - b).mean(axis=tuple(range(a.ndim - 2)))
+    base = Image.fromarray(np.asarray(picture)).convert("RGB")
+    amount = Image.fromarray((difference / max(difference.max(), 1e-12)).astype(np.float32))
+    amount = np.asarray(amount.resize(base.size, Image.Resampling.BICUBIC)).clip(0, 1)
+    colour = matplotlib.colormaps["inferno"](amount)[..., :3] * 255
+    weight = alpha * amount[..., None] ** 0.5
+    return Image.fromarray((np.asarray(base) * (1 - weight) + colour * weight).astype(np.uint8))
+
+
+def field_arrows(picture, field, frame: int = -1, step: int = 12):
+    """A displacement field as arrows over the picture that it moves.
+
+    Args:
+        picture: PIL.Image or uint8 (H, W, 3).
+        field: float (F, H, W, 2), or (H, W, 2): (dx, dy) in pixels of each source pixel.
+        frame: which frame of the field.
+        step: pixels between arrows; places that stay still get none.
+    """
+    field = _array(field)
+    field = field[frame] if field.ndim == 4 else field
+    base = np.asarray(picture)
+    if field.shape != (*base.shape[:2], 2):
+        raise ValueError(
+            f"field must be (F, {base.shape[0]}, {base.shape[1]}, 2), not {field.shape}"
+        )
+    ys, xs = np.mgrid[step // 2 : base.shape[0] : step, step // 2 : base.shape[1] : step]
+    dx, dy = field[ys, xs].transpose(2, 0, 1)
+    moving = np.hypot(dx, dy) > 0.5
+    figure, axis = _figure(1, 1, 4, 4 * base.shape[0] / base.shape[1])
+    axis[0, 0].imshow(base)
+    axis[0, 0].quiver(
+        xs[moving], ys[moving], dx[moving], dy[moving],
+        angles="xy", scale_units="xy", scale=1, width=0.006, color="#e5006d",
+    )  # fmt: skip
+    axis[0, 0].set_xlim(0, base.shape[1])
+    axis[0, 0].set_ylim(base.shape[0], 0)
+    return _drawn(figure)
+
+
+def trace_grid(trace, names=("z_t", "eps", "eps_edit", "eps_hat", "x0"), frame=-1, steps=None,
+               decode=None):  # fmt: skip
+    """A table of pictures, one row a tensor, one column a step: what the loop saw.
+
+    Latents have no colours of their own; a row's first three principal components are shown as
+    red, green and blue, the same for all its steps.
+
+    Args:
+        trace: a Trace; trace[i][name] is (F, C, h, w).
+        names: which tensors, by their names in the trace.
+        frame: which frame of the clip.
+        steps: which steps; by default up to eight, evenly spread.
+        decode: if given, x0 is decoded by it, latents (1, C, h, w) -> uint8 (1, H, W, 3).
+    """
+    count = len(trace)
+    if steps is None:
+        steps = np.unique(np.linspace(0, count - 1, min(count, 8)).round().astype(int)).tolist()
+    rows = []
+    for name in names:
+        latents = [_latent(trace[i], name, frame) for i in steps]
+        if name == "x0" and decode is not None:
+            rows.append([None if z is None else np.asarray(decode(z[None]))[0] for z in latents])
+        else:
+            rows.append(_principal_colours([None if z is None else _array(z) for z in latents]))
+    figure, axes = _figure(len(names), len(steps), 1.35, 1.35, margin=0.35)
+    for r, (name, row) in enumerate(zip(names, rows, strict=True)):
+        axes[r, 0].text(-0.08, 0.5, SYMBOLS.get(name, name), fontsize=13, ha="right", va="center",
+                        transform=axes[r, 0].transAxes)  # fmt: skip
+        for c, picture in enumerate(row):
+            if picture is None:
+                axes[r, c].text(0.5, 0.5, "undefined", ha="center", va="center", fontsize=8,
+                                transform=axes[r, c].transAxes)  # fmt: skip
+            else:
+                axes[r, c].imshow(picture, interpolation="nearest")
+    for c, i in enumerate(steps):
+        axes[0, c].set_title(f"step {i}, t = {int(trace[i]['t'])}", fontsize=8)
+    return _drawn(figure)
+
+
+def cmp(name: str, mine, theirs, tolerance: float = 1e-5) -> None:
+    """Print whether two arrays agree: exactly, approximately, and their largest difference."""
+    a, b = _array(mine), _array(theirs)
+    if a.shape != b.shape:
+        raise ValueError(f"{name}: the shapes differ, {a.shape} and {b.shape}")
+    difference = np.abs(a.astype(np.float64) - b.astype(np.float64)).max(initial=0.0)
+    exact, close = bool((a == b).all()), bool(difference <= tolerance)
+    agreement = f"exact: {exact!s:5s} | approximate: {close!s:5s}"
+    print(f"{name:16s} | {agreement} | max difference: {difference:.3g}")
+
+
+def _mediapy():
+    import mediapy
+
+    if not mediapy.video_is_available():
+        import imageio_ffmpeg
+
+        mediapy.set_ffmpeg(imageio_ffmpeg.get_ffmpeg_exe())
+    return mediapy
+
+
+def _video(frames) -> np.ndarray:
+    video = np.asarray(frames)
+    if video.dtype != np.uint8 or video.ndim != 4 or video.shape[-1] != 3 or not len(video):
+        raise ValueError(
+            f"frames must be uint8 (F, H, W, 3) with F >= 1, not {video.dtype} {video.shape}"
+        )
+    return video
+
+
+def _positive(name, value):
+    if not value > 0:
+        raise ValueError(f"{name} must be above 0, not {value}")
+    return value
+
+
+def _array(x) -> np.ndarray:
+    return x.detach().float().cpu().numpy() if hasattr(x, "detach") else np.asarray(x)
+
+
+def _latent(step, name, frame):
+    """(C, h, w) of one frame, or None where the step has it not or it is undefined."""
+    try:
+        value = step[name]
+    except KeyError:
+        return None
+    if value is None or not np.isfinite(_array(value)).all():
+        return None
+    return value[frame]
+
+
+def _principal_colours(latents) -> list:
+    """(C, h, w) each -> (h, w, 3) in [0, 1], on principal axes common to all of them."""
+    known = [z for z in latents if z is not None]
+    if not known:
+        return latents
+    pixels = np.concatenate([z.reshape(len(z), -1).T for z in known])
+    centre = pixels.mean(0)
+    axes = np.linalg.svd(pixels - centre, full_matrices=False)[2][:3]
+    colours = (pixels - centre) @ axes.T
+    low, high = np.percentile(colours, [2, 98], axis=0)
+    shape = known[0].shape[1:]
+
+    def paint(z):
+        rgb = ((z.reshape(len(z), -1).T - centre) @ axes.T - low) / np.maximum(high - low, 1e-9)
+        return rgb.clip(0, 1).reshape(*shape, -1)
+
+    return [None if z is None else paint(z) for z in latents]
+
+
+def _figure(rows, columns, width, height, margin=0.0):
+    # Not pyplot: its figures would be displayed a second time by the notebook.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure((columns * width + margin, rows * height), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    return figure, axes
+
+
+def _drawn(figure):
+    figure.canvas.draw()
+    return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
+
+
+def _write(sheet, at, text, size):
+    from PIL import ImageDraw, ImageFont
+
+    ImageDraw.Draw(sheet).text(at, str(text), fill="black", font=ImageFont.load_default(size - 5))
