@@ -158,8 +158,8 @@ def trace_grid(trace, names=("z_t", "eps", "eps_edit", "eps_hat", "x0"), frame=-
                decode=None):  # fmt: skip
     """A table of pictures, one row a tensor, one column a step: what the loop saw.
 
-    Latents have no colours of their own; a row's first three principal components are shown as
-    red, green and blue, the same for all its steps.
+    Latents have no colours of their own; their first three principal components are shown as
+    red, green and blue, the same three for the whole table.
 
     Args:
         trace: a Trace; trace[i][name] is (F, C, h, w).
@@ -171,18 +171,17 @@ def trace_grid(trace, names=("z_t", "eps", "eps_edit", "eps_hat", "x0"), frame=-
     count = len(trace)
     if steps is None:
         steps = np.unique(np.linspace(0, count - 1, min(count, 8)).round().astype(int)).tolist()
-    rows = []
-    for name in names:
-        latents = [_latent(trace[i], name, frame) for i in steps]
-        if name == "x0" and decode is not None:
-            rows.append([None if z is None else np.asarray(decode(z[None]))[0] for z in latents])
-        else:
-            rows.append(_principal_colours([None if z is None else _array(z) for z in latents]))
+    latents = {name: [_latent(trace[i], name, frame) for i in steps] for name in names}
+    rows = {}
+    if "x0" in latents and decode is not None:
+        x0 = latents.pop("x0")
+        rows["x0"] = [None if z is None else np.asarray(decode(z[None]))[0] for z in x0]
+    rows |= _principal_colours(latents)
     figure, axes = _figure(len(names), len(steps), 1.35, 1.35, margin=0.35)
-    for r, (name, row) in enumerate(zip(names, rows, strict=True)):
+    for r, name in enumerate(names):
         axes[r, 0].text(-0.08, 0.5, SYMBOLS.get(name, name), fontsize=13, ha="right", va="center",
                         transform=axes[r, 0].transAxes)  # fmt: skip
-        for c, picture in enumerate(row):
+        for c, picture in enumerate(rows[name]):
             if picture is None:
                 axes[r, c].text(0.5, 0.5, "undefined", ha="center", va="center", fontsize=8,
                                 transform=axes[r, c].transAxes)  # fmt: skip
@@ -244,23 +243,22 @@ def _latent(step, name, frame):
     return value[frame]
 
 
-def _principal_colours(latents) -> list:
-    """(C, h, w) each -> (h, w, 3) in [0, 1], on principal axes common to all of them."""
-    known = [z for z in latents if z is not None]
+def _principal_colours(rows: dict) -> dict:
+    """{name: [(C, h, w)]} -> {name: [(h, w, 3) in [0, 1]]}, on principal axes common to all."""
+    known = [_array(z) for row in rows.values() for z in row if z is not None]
     if not known:
-        return latents
+        return rows
     pixels = np.concatenate([z.reshape(len(z), -1).T for z in known])
     centre = pixels.mean(0)
     axes = np.linalg.svd(pixels - centre, full_matrices=False)[2][:3]
-    colours = (pixels - centre) @ axes.T
-    low, high = np.percentile(colours, [2, 98], axis=0)
-    shape = known[0].shape[1:]
+    low, high = np.percentile((pixels - centre) @ axes.T, [2, 98], axis=0)
 
     def paint(z):
-        rgb = ((z.reshape(len(z), -1).T - centre) @ axes.T - low) / np.maximum(high - low, 1e-9)
-        return rgb.clip(0, 1).reshape(*shape, -1)
+        colours = (_array(z).reshape(len(z), -1).T - centre) @ axes.T
+        colours = ((colours - low) / np.maximum(high - low, 1e-9)).clip(0, 1)
+        return colours.reshape(*z.shape[1:], -1)
 
-    return [None if z is None else paint(z) for z in latents]
+    return {name: [None if z is None else paint(z) for z in row] for name, row in rows.items()}
 
 
 def _figure(rows, columns, width, height, margin=0.0):
@@ -282,6 +280,10 @@ def _drawn(figure):
 
 
 def _write(sheet, at, text, size):
+    from matplotlib.font_manager import (
+        findfont,
+    )  # its DejaVu Sans has Greek; PIL's own font has not
     from PIL import ImageDraw, ImageFont
 
-    ImageDraw.Draw(sheet).text(at, str(text), fill="black", font=ImageFont.load_default(size - 5))
+    font = ImageFont.truetype(findfont("DejaVu Sans"), size - 6)
+    ImageDraw.Draw(sheet).text(at, str(text), fill="black", font=font)

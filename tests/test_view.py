@@ -1,0 +1,180 @@
+"""Views: what is drawn is what was given, files can be read back, bad input is named."""
+
+from types import SimpleNamespace
+
+import mediapy
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+import ivkit as iv
+from ivkit import view
+
+
+@pytest.fixture
+def clip():
+    frames = np.zeros((6, 32, 48, 3), np.uint8)
+    for f in range(6):
+        frames[f, 8:24, 4 * f : 4 * f + 16, 0] = 200
+    return frames
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    calls = []
+    for name in ("show_videos", "show_images"):
+        monkeypatch.setattr(mediapy, name, lambda *a, **k: calls.append((a, k)))
+    return calls
+
+
+def test_show_puts_the_unedited_clip_beside_the_edited_one_at_eight_frames_a_second(clip, shown):
+    iv.show(SimpleNamespace(frames=clip, unedited=clip[::-1]))
+    (videos, titles), options = shown[0]
+    assert titles == ["unedited", "edited"]
+    assert (videos[0] == clip[::-1]).all() and (videos[1] == clip).all()
+    assert options["fps"] == 8
+
+
+def test_show_takes_one_video_a_dict_and_a_run_without_unedited(clip, shown):
+    iv.show(clip, fps=4)
+    iv.show({"a": clip, "b": clip})
+    iv.show(SimpleNamespace(frames=clip, unedited=None))
+    assert [call[0][1] for call in shown] == [[None], ["a", "b"], ["edited"]]
+    assert shown[0][1]["fps"] == 4
+
+
+def test_show_pictures_takes_pictures_and_masks(shown):
+    picture, mask = Image.new("RGB", (8, 4)), np.ones((4, 8), bool)
+    iv.show_pictures({"x": picture, "mask": mask}, height=64)
+    images, titles = shown[0][0]
+    assert titles == ["x", "mask"] and images[0].shape == (4, 8, 3)
+    assert images[1].dtype == float and shown[0][1] == {"height": 64}
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_a_saved_video_reads_back(clip, tmp_path, suffix):
+    path = iv.save_video(tmp_path / "new" / f"clip{suffix}", clip, fps=10)
+    back = mediapy.read_video(path)
+    assert back.shape == clip.shape
+    assert np.abs(back.astype(int) - clip).mean() < 12
+    assert back.metadata.fps == pytest.approx(10)
+
+
+def test_without_an_ffmpeg_the_one_of_imageio_is_used(clip, tmp_path, monkeypatch):
+    imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    before = mediapy._config.ffmpeg_name_or_path
+    monkeypatch.setattr(mediapy, "video_is_available", lambda: False)
+    try:
+        assert iv.save_video(tmp_path / "clip.mp4", clip).stat().st_size > 0
+        assert mediapy._config.ffmpeg_name_or_path == imageio_ffmpeg.get_ffmpeg_exe()
+    finally:
+        mediapy.set_ffmpeg(before)
+
+
+@given(st.integers(1, 9), st.integers(1, 5), st.integers(1, 3))
+def test_a_contact_sheet_holds_every_kept_frame_in_order(count, columns, every):
+    frames = np.arange(1, count + 1, dtype=np.uint8)[:, None, None, None] * np.ones(
+        (1, 8, 6, 3), np.uint8
+    )
+    sheet = np.asarray(iv.contact_sheet(frames, columns, every))
+    kept = frames[::every]
+    for i, frame in enumerate(kept):
+        row, column = divmod(i, columns)
+        assert (sheet[row * 10 : row * 10 + 8, column * 8 : column * 8 + 6] == frame).all()
+    assert sheet.shape[1] == min(columns, len(kept)) * 8 - 2
+
+
+def test_a_contact_sheet_of_several_videos_has_a_row_and_a_title_each(clip):
+    sheet = np.asarray(iv.contact_sheet({"λ = 0": clip, "λ = 1": clip}, every=2, height=16))
+    assert sheet.shape == (2 * (16 + 2 + 18) - 2, 3 * (24 + 2) - 2, 3)
+    assert (sheet[:18] < 128).any(), "no title was written"
+
+
+def test_heat_is_where_the_predictions_differ():
+    eps = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    eps_edit = eps.clone()
+    eps_edit[:, :, :2, 6:] += 1
+    picture = np.full((64, 64, 3), 90, np.uint8)
+    drawn = np.asarray(iv.heat(eps, eps_edit, picture)).astype(int)
+    changed = np.abs(drawn - 90).sum(-1)
+    assert changed[4:12, 52:60].min() > 30 and changed[32:, :32].max() == 0
+
+
+def test_heat_of_equal_predictions_is_the_picture_itself():
+    eps = torch.ones(4, 8, 8)
+    picture = np.full((64, 64, 3), 90, np.uint8)
+    assert (np.asarray(iv.heat(eps, eps, picture)) == 90).all()
+
+
+def test_arrows_are_drawn_where_the_field_moves_only():
+    picture, field = np.full((64, 64, 3), 255, np.uint8), np.zeros((3, 64, 64, 2), np.float32)
+    still = np.asarray(iv.field_arrows(picture, field))
+    field[-1, 20:40, 20:40] = (8, 0)
+    moved = np.asarray(iv.field_arrows(picture, field))
+    assert (still == 255).all() and (moved[..., 1] < 60).any()
+
+
+def steps(undefined=()):
+    z = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    step = {"t": torch.tensor(9), "z_t": z, "eps": z, "eps_edit": z, "eps_hat": z, "x0": z}
+    return [step | {"x0": None if i in undefined else z} for i in range(3)]
+
+
+def test_trace_grid_decodes_x0_of_the_asked_frame_and_steps():
+    seen = []
+
+    def decode(z):
+        seen.append(z)
+        return np.zeros((1, 16, 16, 3), np.uint8)
+
+    trace = steps(undefined=[0])
+    grid = iv.trace_grid(trace, names=("z_t", "x0"), frame=1, steps=[0, 2], decode=decode)
+    assert len(seen) == 1 and torch.equal(seen[0], trace[2]["x0"][1:2])
+    assert grid.width > grid.height
+
+
+def test_colours_of_latents_are_the_same_in_every_cell():
+    z = torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(2))
+    rows = view._principal_colours({"a": [z, None], "b": [z * 2, z]})
+    assert rows["a"][1] is None
+    assert (rows["a"][0] == rows["b"][1]).all() and not (rows["a"][0] == rows["b"][0]).all()
+    assert rows["a"][0].shape == (8, 8, 3)
+
+
+def test_cmp_tells_exact_from_approximate_from_different(capsys):
+    a = torch.zeros(3)
+    iv.cmp("same", a, a.numpy())
+    iv.cmp("close", a, a + 1e-7)
+    iv.cmp("far", a, a + 1)
+    lines = capsys.readouterr().out.splitlines()
+    assert "exact: True " in lines[0] and "max difference: 0" in lines[0]
+    assert "exact: False" in lines[1] and "approximate: True " in lines[1]
+    assert "approximate: False" in lines[2] and "max difference: 1" in lines[2]
+
+
+CLIP = np.zeros((2, 8, 8, 3), np.uint8)
+FIELD = np.zeros((2, 9, 9, 2))
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda p: iv.save_video(p / "clip.avi", CLIP), "clip.avi"),
+        (lambda p: iv.save_video(p / "clip.mp4", CLIP / 255), "float64"),
+        (lambda p: iv.save_video(p / "clip.mp4", CLIP[:0]), r"\(0, 8, 8, 3\)"),
+        (lambda p: iv.save_video(p / "clip.mp4", CLIP, fps=0), "fps"),
+        (lambda p: iv.show(CLIP, fps=-1), "fps"),
+        (lambda p: iv.contact_sheet(CLIP, columns=0), "columns"),
+        (lambda p: iv.contact_sheet({}), "empty"),
+        (lambda p: iv.heat(np.zeros((4, 8, 8)), np.zeros((4, 9, 8)), CLIP[0]), "eps_edit"),
+        (lambda p: iv.field_arrows(CLIP[0], FIELD), "field"),
+        (lambda p: iv.cmp("x", np.zeros(3), np.zeros(4)), r"\(3,\)"),
+    ],
+)
+def test_bad_input_is_named_and_nothing_is_written(call, words, tmp_path):
+    with pytest.raises(ValueError, match=words):
+        call(tmp_path)
+    assert not list(tmp_path.iterdir())
