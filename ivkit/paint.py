@@ -1,0 +1,206 @@
+"""Painting: strokes to a picture and a mask, the region an edit may change, and the composite.
+
+The paper's regional edit (section 4.2): pixels outside the edit mask stay exactly as they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageColor, ImageDraw
+
+from .instructions import Stroke, _instances, to_picture
+
+_SUPERSAMPLE = 4
+
+
+def rasterise(picture: Any, strokes: Iterable[Stroke]) -> tuple[Image.Image, np.ndarray]:
+    """Draw strokes on a picture, at the picture's own resolution, antialiased.
+
+    Strokes lie over one another in order; an eraser removes paint drawn before it, never the
+    picture; strokes of the tool "mask" are not paint and leave no mark (see `region_mask`).
+
+    Args:
+      picture: anything `to_picture` takes, H x W pixels.
+      strokes: `Stroke`s in the picture's pixels.
+
+    Returns:
+      The painted RGB picture, and how much paint lies on each pixel: float32 (H, W) in [0, 1].
+      Where that is 0 the picture is unchanged.
+
+    Raises:
+      ValueError: a stroke that does not touch the picture.
+    """
+    picture = to_picture(picture)
+    strokes = _checked(strokes, picture.size)
+    paint = np.zeros((picture.height, picture.width, 4), np.float32)  # colour x alpha, then alpha
+    for stroke in strokes:
+        if stroke.tool == "mask":
+            continue
+        box, cover = _cover(stroke, picture.size)
+        colour = (0, 0, 0, 0) if stroke.tool == "eraser" else (*_rgb(stroke), 1)
+        paint[box] += cover[..., None] * (np.array(colour, np.float32) - paint[box])
+    alpha = np.clip(paint[..., 3], 0, 1)
+    painted = np.asarray(picture) * (1 - alpha[..., None]) + paint[..., :3]
+    painted = np.clip(np.rint(painted), 0, 255).astype(np.uint8)
+    return Image.fromarray(painted), alpha
+
+
+def region_mask(strokes: Iterable[Stroke], size: tuple[int, int]) -> np.ndarray:
+    """The region that strokes of the tool "mask" mark, erasers in between included.
+
+    Args:
+      strokes: `Stroke`s; those of the brush are passed over.
+      size: (W, H) of the picture.
+
+    Returns:
+      bool (H, W); all False when no stroke marks anything.
+    """
+    region = np.zeros(size[::-1], bool)
+    for stroke in _checked(strokes, size):
+        if stroke.tool != "brush":
+            box, cover = _cover(stroke, size, opacity=1)
+            region[box] = np.where(cover >= 0.5, stroke.tool == "mask", region[box])
+    return region
+
+
+def edit_mask(
+    alpha: np.ndarray, grow: float = 1.5, cell: int = 16, feather: float | None = None
+) -> np.ndarray:
+    """Where a painted edit may change the picture: the paint, grown, with a soft rim.
+
+    A mask as tight as a painted disc yields a sun without rays, hence the growth. The feather runs
+    inwards from the rim, so outside the grown region the mask is exactly 0.
+
+    Args:
+      alpha: float (H, W) in [0, 1], as from `rasterise`; whatever is above 0 counts as paint.
+      grow: by how many latent cells the paint is grown, 0 or more.
+      cell: pixels of one latent cell (the autoencoder's factor).
+      feather: pixels over which the mask falls from 1 to 0; half a cell when None.
+
+    Returns:
+      float32 (H, W) in [0, 1].
+
+    Raises:
+      ValueError: `alpha` is not (H, W) or holds no paint; a negative `grow` or `feather`.
+    """
+    import cv2
+
+    alpha = np.asarray(alpha)
+    if alpha.ndim != 2:
+        raise ValueError(f"alpha must have shape (H, W), got {alpha.shape}")
+    feather = cell / 2 if feather is None else feather
+    if grow < 0 or cell < 1 or feather < 0:
+        raise ValueError(
+            "grow and feather must be at least 0 and cell at least 1, "
+            f"got grow={grow!r}, feather={feather!r}, cell={cell!r}"
+        )
+    paint = (alpha > 0).astype(np.uint8)
+    if not paint.any():
+        raise ValueError("the edit mask is empty: no stroke leaves paint on the picture")
+    if paint.all():
+        return np.ones(alpha.shape, np.float32)
+    outside = cv2.distanceTransform(1 - paint, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    inside = cv2.distanceTransform(paint, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    # Distance to the grown rim, positive within; pixel centres lie half a pixel off the edge.
+    depth = grow * cell - outside + inside - 0.5 * np.sign(inside - outside)
+    ramp = np.clip(depth / feather, 0, 1) if feather else depth > 0
+    return np.asarray(ramp * ramp * (3 - 2 * ramp) if feather else ramp, np.float32)
+
+
+def latent_mask(mask: np.ndarray, cell: int = 16, how: str = "max") -> np.ndarray:
+    """A pixel mask (H, W) as float32 (1, 1, H / cell, W / cell), for regional denoising.
+
+    Args:
+      mask: bool or number (H, W); both sides are multiples of `cell`.
+      cell: pixels of one latent cell.
+      how: "max" frees every cell the mask touches; "mean" weights each by the area covered.
+
+    Raises:
+      ValueError: sides that are no multiples of `cell`, an unknown `how`.
+    """
+    mask = np.asarray(mask, np.float32)
+    if mask.ndim != 2 or mask.shape[0] % cell or mask.shape[1] % cell:
+        raise ValueError(
+            f"mask must have shape (H, W) with sides that are multiples of {cell}, got {mask.shape}"
+        )
+    if how not in ("max", "mean"):
+        raise ValueError(f"how must be 'max' or 'mean', got {how!r}")
+    h, w = mask.shape[0] // cell, mask.shape[1] // cell
+    return getattr(mask.reshape(h, cell, w, cell), how)(axis=(1, 3))[None, None]
+
+
+def composite(original: Any, edited: Any, mask: np.ndarray) -> Image.Image:
+    """`edited` where mask is 1, `original`, to the bit, where it is 0, a mixture in between.
+
+    Args:
+      original, edited: pictures of one size, H x W.
+      mask: float (H, W) in [0, 1].
+
+    Raises:
+      ValueError: sizes that differ, mask values outside [0, 1].
+    """
+    original, edited = to_picture(original), to_picture(edited)
+    mask = np.asarray(mask, np.float32)
+    if original.size != edited.size or mask.shape != original.size[::-1]:
+        raise ValueError(
+            "original, edited and mask must have one size, got {} x {}, {} x {} and a mask of "
+            "shape {}".format(*original.size, *edited.size, mask.shape)
+        )
+    if not ((mask >= 0) & (mask <= 1)).all():
+        raise ValueError("mask must hold values in [0, 1]")
+    a, b = (np.asarray(p, np.float32) for p in (original, edited))
+    mixed = a + mask[..., None] * (b - a)
+    return Image.fromarray(np.rint(mixed).astype(np.uint8))
+
+
+def _rgb(stroke: Stroke) -> tuple[int, ...]:
+    return ImageColor.getrgb(stroke.colour)
+
+
+def _checked(strokes: Iterable[Stroke], size: tuple[int, int]) -> tuple[Stroke, ...]:
+    strokes = _instances("strokes", strokes, Stroke)
+    for i, stroke in enumerate(strokes):
+        if _bounds(stroke, size) is None:
+            raise ValueError(
+                f"strokes[{i}] lies outside the picture of {size[0]} x {size[1]} pixels: "
+                f"it begins at {stroke.points[0]}"
+            )
+    return strokes
+
+
+def _bounds(stroke: Stroke, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    """Left, top, right, bottom of the pixels a stroke may touch, or None."""
+    points, reach = np.array(stroke.points), stroke.width / 2 + 1
+    left, top = np.clip(np.floor(points.min(0) - reach), 0, size).astype(int)
+    right, bottom = np.clip(np.ceil(points.max(0) + reach) + 1, 0, size).astype(int)
+    return (left, top, right, bottom) if left < right and top < bottom else None
+
+
+def _cover(
+    stroke: Stroke, size: tuple[int, int], opacity: float | None = None
+) -> tuple[tuple[slice, slice], np.ndarray]:
+    """The part of the picture a stroke may touch, and how much of each pixel there it covers."""
+    left, top, right, bottom = _bounds(stroke, size)
+    width, height = right - left, bottom - top
+    n = _SUPERSAMPLE if width * height < 4_000_000 else 1
+    # Round caps and joints: a disc at each point, thick lines between them. Pixel centres are
+    # whole numbers, so the pixel's corner lies half a pixel up and left.
+    points = [((x - left + 0.5) * n, (y - top + 0.5) * n) for x, y in stroke.points]
+    r = stroke.width * n / 2
+    canvas = Image.new("L", (width * n, height * n))
+    draw = ImageDraw.Draw(canvas)
+    for (x0, y0), (x1, y1) in pairwise(points):
+        length = np.hypot(x1 - x0, y1 - y0)
+        if length:
+            side = np.array([y1 - y0, x0 - x1]) / length * r - 0.5
+            corners = [(x0, y0) + side, (x1, y1) + side, (x1, y1) - side - 1, (x0, y0) - side - 1]
+            draw.polygon([tuple(corner) for corner in corners], fill=255)
+    for x, y in points:
+        draw.ellipse((x - r, y - r, x + r - 1, y + r - 1), fill=255)
+    cover = np.asarray(canvas.reduce(n) if n > 1 else canvas, np.float32) / 255
+    cover = cover * (stroke.opacity if opacity is None else opacity)
+    return (slice(top, bottom), slice(left, right)), cover

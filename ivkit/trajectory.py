@@ -1,0 +1,442 @@
+"""Trajectories: drags, pins and a camera move become a displacement field and warped frames.
+
+This is what carries r of Eq. 1 into the video: every frame of the edited branch gets its own
+condition, the picture with its regions dragged as far as they are by then. Footnote 2 of the paper
+(a drag edits the still) is the last of these frames.
+
+Points are complex numbers x + iy inside this file, so that turning and scaling is one product.
+Whatever moves, a dragged region or the whole background, is a layer with control points: `p` where
+they are in the picture, `q[f]` where they are in frame f. Two of them make a similarity; more bend
+the layer by moving least squares (Schaefer, McPhail, Warren 2006, section 2.2).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from .instructions import Camera, Drag, TrajectoryInstruction, to_picture
+
+_ARM = 8.0  # pixels from a handle to the second point that carries its turning and scaling
+_RIM = 3  # pixels around a region that are filled too: its antialiased edge is no background
+
+
+@dataclasses.dataclass(frozen=True)
+class Warped:
+    """What `warp` returns, for F frames of H x W pixels.
+
+    Attributes:
+      frames: uint8 (F, H, W, 3).
+      masks: float32 (F, H, W) in [0, 1], where moved things are; 1 everywhere once a camera moves.
+      vacated: float32 (F, H, W) in [0, 1], where things were that have left: filled from around.
+      field: float32 (F, H, W, 2), the displacement (dx, dy) of each pixel of the picture.
+    """
+
+    frames: np.ndarray
+    masks: np.ndarray
+    vacated: np.ndarray
+    field: np.ndarray
+
+
+def displacement(
+    trajectory: Any,
+    shape: tuple[int, int],
+    num_frames: int = 16,
+    picture: Any = None,
+) -> np.ndarray:
+    """How far each pixel of the picture has moved in each frame.
+
+    Rigid inside a region with one handle, moving least squares inside one with several (pins in the
+    region are handles that stay), 0 at pins, the camera's field elsewhere. A drag's path is where
+    its handle is on the screen, whatever the camera does. Where regions overlap, the later wins.
+
+    Args:
+      trajectory: a `TrajectoryInstruction`, a `Drag`, a list of them, or a `Camera`.
+      shape: (H, W).
+      num_frames: F; frame 0 does not move, frame F - 1 is at the target.
+      picture: needed when a drag has no mask, to grow one from its handle.
+
+    Returns:
+      float32 (F, H, W, 2): (dx, dy) in pixels.
+
+    Raises:
+      ValueError: a handle outside the picture, a mask of another size, a missing mask.
+    """
+    layers, background = _layers(trajectory, shape, num_frames, picture)
+    return _field(layers, background, shape, num_frames)
+
+
+def warp(picture: Any, trajectory: Any, num_frames: int = 16) -> Warped:
+    """Cut the regions out, move them, and fill what they uncover from the surroundings.
+
+    A later drag lies on top. A whole-pixel drag is an exact copy inside its region, a drag to where
+    it began changes nothing, and what leaves the frame is cut off.
+
+    Args:
+      picture: anything `to_picture` takes.
+      trajectory, num_frames: as for `displacement`; drags without a mask get one.
+
+    Raises:
+      ValueError: as `displacement`; a region that covers the whole picture.
+    """
+    image = np.asarray(to_picture(picture))
+    shape = image.shape[:2]
+    layers, background = _layers(trajectory, shape, num_frames, image)
+    sprites = [_sprite(image, layers, k) for k in range(len(layers))]
+    plates: dict[tuple[int, ...], tuple[np.ndarray, np.ndarray]] = {}
+    frames = np.empty((num_frames, *image.shape), np.uint8)
+    masks = np.zeros((num_frames, *shape), np.float32)
+    vacated = np.zeros_like(masks)
+    for f in range(num_frames):
+        moving = tuple(k for k, layer in enumerate(layers) if layer.moves(f))
+        if moving not in plates:  # one fill serves every frame in which the same things move
+            plates[moving] = _plate(image, [layers[k].mask for k in moving])
+        plate, hole = plates[moving]
+        if background.moves(f):
+            plate = background.render(plate, f, cv2.BORDER_REFLECT_101)
+            hole = background.render(hole, f, cv2.BORDER_CONSTANT)
+            masks[f] = 1
+        out, cover = plate.astype(np.float32), np.zeros(shape, np.float32)
+        for layer, sprite in zip(layers, sprites, strict=True):
+            if layer.moves(f):
+                sprite = layer.render(sprite, f, cv2.BORDER_CONSTANT)
+            alpha = np.clip(sprite[..., 3], 0, 1)
+            out += sprite[..., :3] - alpha[..., None] * out
+            cover = np.maximum(cover, alpha)
+        frames[f] = np.clip(np.rint(out), 0, 255)
+        masks[f] = np.maximum(masks[f], cover)
+        vacated[f] = np.clip(hole, 0, 1) * (1 - cover)
+    return Warped(frames, masks, vacated, _field(layers, background, shape, num_frames))
+
+
+def drag_still(picture: Any, trajectory: Any) -> Image.Image:
+    """The picture with everything at its target: the paper's footnote 2, the drag of a still."""
+    return Image.fromarray(warp(picture, trajectory, num_frames=2).frames[-1])
+
+
+def moving_region(warped: Warped) -> np.ndarray:
+    """Where things are and where they were: float32 (F, H, W) in [0, 1].
+
+    Both count as moving for dual-clock denoising, else the thing would stay behind as well.
+    """
+    return np.maximum(warped.masks, warped.vacated)
+
+
+# ---------------------------------------------------------------------------------------- regions
+
+
+def grow_mask(picture: Any, point: Sequence[float]) -> np.ndarray:
+    """The thing at `point`, as a bool (H, W) mask: flood fill, made tight by GrabCut.
+
+    The background is what can be reached from the frame around the point by small steps of colour;
+    the thing is what is left. Show it, and let the person correct it.
+
+    Raises:
+      ValueError: a point outside the picture.
+    """
+    image = np.asarray(to_picture(picture))
+    height, width = image.shape[:2]
+    _inside("point", point, (height, width))
+    return _grow(image, int(round(point[0])), int(round(point[1])))
+
+
+def with_masks(trajectory: Any, picture: Any) -> TrajectoryInstruction:
+    """The same trajectory, with a mask grown for every drag that had none."""
+    trajectory = TrajectoryInstruction.of(trajectory)
+    drags = tuple(
+        drag
+        if drag.mask is not None
+        else dataclasses.replace(drag, mask=grow_mask(picture, drag.paths[0][0]))
+        for drag in trajectory.drags
+    )
+    return dataclasses.replace(trajectory, drags=drags)
+
+
+def check(trajectory: Any, shape: tuple[int, int]) -> TrajectoryInstruction:
+    """The trajectory, or ValueError if it does not fit a picture of `shape` (H, W)."""
+    trajectory = TrajectoryInstruction.of(trajectory)
+    height, width = shape
+    for k, drag in enumerate(trajectory.drags):
+        for path in drag.paths:
+            _inside(f"the handle of drags[{k}]", path[0], shape)
+            for x, y in path:
+                if not (-width <= x <= 2 * width and -height <= y <= 2 * height):
+                    raise ValueError(
+                        f"the path of drags[{k}] may leave the picture of {width} x {height} "
+                        f"pixels by its own size at most, got ({x:g}, {y:g})"
+                    )
+        if drag.mask is not None and drag.mask.shape != tuple(shape):
+            raise ValueError(
+                f"the mask of drags[{k}] must have the picture's shape {tuple(shape)}, "
+                f"got {drag.mask.shape}"
+            )
+    for i, pin in enumerate(trajectory.pins):
+        _inside(f"pins[{i}]", pin, shape)
+    return trajectory
+
+
+def _inside(name: str, point: Sequence[float], shape: tuple[int, int]) -> None:
+    (x, y), (height, width) = point, shape
+    if not (-0.5 <= x < width - 0.5 and -0.5 <= y < height - 0.5):
+        raise ValueError(
+            f"{name} must lie in the picture of {width} x {height} pixels, got ({x:g}, {y:g})"
+        )
+
+
+def _grow(image: np.ndarray, x: int, y: int) -> np.ndarray:
+    height, width = image.shape[:2]
+    smooth = cv2.bilateralFilter(image, 5, 20, 3)
+    reached = np.zeros((height + 2, width + 2), np.uint8)  # OpenCV wants a rim of one pixel
+    rim = [(i, j) for i in range(0, width, 4) for j in (0, height - 1)]
+    rim += [(i, j) for j in range(0, height, 4) for i in (0, width - 1)]
+    for seed in rim:
+        if not reached[seed[1] + 1, seed[0] + 1]:
+            cv2.floodFill(smooth, reached, seed, 0, (5,) * 3, (5,) * 3, 4 | cv2.FLOODFILL_MASK_ONLY)
+    thing = _component(reached[1:-1, 1:-1] == 0, x, y)
+    if not thing.any() or thing.mean() > 0.6:  # no edge around the point: what has its own colour
+        reached[:] = 0
+        flags = 4 | cv2.FLOODFILL_MASK_ONLY | cv2.FLOODFILL_FIXED_RANGE
+        cv2.floodFill(smooth, reached, (x, y), 0, (20,) * 3, (20,) * 3, flags)
+        thing = reached[1:-1, 1:-1] > 0
+    return _component(_tighten(image, thing), x, y) if thing.sum() > 16 else thing
+
+
+def _tighten(image: np.ndarray, thing: np.ndarray) -> np.ndarray:
+    """GrabCut in a window around a first guess; the guess itself where that finds nothing."""
+    left, top, w, h = cv2.boundingRect(thing.astype(np.uint8))
+    pad = max(8, max(w, h) // 4)
+    window = np.s_[max(top - pad, 0) : top + h + pad, max(left - pad, 0) : left + w + pad]
+    guess = thing[window].astype(np.uint8)
+    labels = np.full(guess.shape, cv2.GC_BGD, np.uint8)
+    labels[cv2.dilate(guess, np.ones((7, 7))) > 0] = cv2.GC_PR_BGD
+    labels[guess > 0] = cv2.GC_PR_FGD
+    labels[cv2.erode(guess, np.ones((7, 7))) > 0] = cv2.GC_FGD
+    if not {cv2.GC_BGD, cv2.GC_PR_FGD} <= set(np.unique(labels)):
+        return thing
+    cv2.setRNGSeed(0)
+    models = np.zeros((1, 65)), np.zeros((1, 65))
+    part = np.ascontiguousarray(image[window])
+    cv2.grabCut(part, labels, None, *models, 2, cv2.GC_INIT_WITH_MASK)
+    tight = np.zeros_like(thing)
+    tight[window] = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
+    return tight if tight.any() else thing
+
+
+def _component(mask: np.ndarray, x: int, y: int) -> np.ndarray:
+    """The connected part of a mask at (x, y), its holes filled; empty when there is none."""
+    _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
+    part = (labels == labels[y, x]) & bool(mask[y, x])
+    outline, _ = cv2.findContours(part.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return cv2.drawContours(part.astype(np.uint8), outline, -1, 1, cv2.FILLED) > 0
+
+
+# ----------------------------------------------------------------------------------------- layers
+
+
+@dataclasses.dataclass(frozen=True)
+class _Layer:
+    """Something that moves as one: its region (None: everything) and its control points."""
+
+    mask: np.ndarray | None
+    p: np.ndarray  # complex (n,)
+    q: np.ndarray  # complex (F, n)
+
+    def moves(self, f: int) -> bool:
+        return bool(np.abs(self.q[f] - self.p).max() > 1e-6)
+
+    def render(self, image: np.ndarray, f: int, border: int) -> np.ndarray:
+        """The image as it is in frame f: each pixel fetched from where it came from."""
+        height, width = image.shape[:2]
+        p, q = self.p, self.q[f]
+        if len(p) == 2:
+            turn = _ratio(p[1] - p[0], q[1] - q[0])
+            shift = p[0] - turn * q[0]
+            a, b = turn.real, turn.imag
+            matrix = np.array([[a, -b, shift.real], [b, a, shift.imag]])
+            flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+            return cv2.warpAffine(image, matrix, (width, height), flags=flags, borderMode=border)
+        source = _inverse(p, q, height, width)
+        return cv2.remap(image, source[..., 0], source[..., 1], cv2.INTER_CUBIC, borderMode=border)
+
+
+def _layers(
+    trajectory: Any, shape: tuple[int, int], num_frames: int, picture: Any
+) -> tuple[list[_Layer], _Layer]:
+    """A layer for each drag, and one for the background."""
+    if num_frames < 1:
+        raise ValueError(f"num_frames must be at least 1, got {num_frames}")
+    trajectory = check(trajectory, shape)
+    missing = [k for k, drag in enumerate(trajectory.drags) if drag.mask is None]
+    if missing and picture is None:
+        raise ValueError(f"drags[{missing[0]}] has no mask: give one, or picture= to grow one")
+    if missing:
+        trajectory = with_masks(trajectory, picture)
+    clock = np.arange(num_frames) / max(num_frames - 1, 1)
+    free = [complex(*pin) for pin in trajectory.pins]
+    layers, above = [], np.zeros(shape, bool)
+    for k in reversed(range(len(trajectory.drags))):  # a pin holds the uppermost region it is in
+        drag = trajectory.drags[k]
+        if drag.mask.all():
+            raise ValueError(f"the mask of drags[{k}] covers the whole picture: use a Camera")
+        if not (drag.mask & ~above).any():
+            raise ValueError(
+                f"the mask of drags[{k}] lies wholly under those of later drags: "
+                "put it after them, or make them one drag with several handles"
+            )
+        above |= drag.mask
+        held = [v for v in free if drag.mask[round(v.imag), round(v.real)]]
+        free = [v for v in free if v not in held]
+        layers.insert(0, _Layer(drag.mask, *_drag_points(k, drag, held, clock)))
+    return layers, _Layer(None, *_camera_points(trajectory.camera, free, shape, clock))
+
+
+def _drag_points(
+    k: int, drag: Drag, pins: list[complex], clock: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    progress = _ease(drag.easing, clock)
+    p = [complex(*path[0]) for path in drag.paths]
+    q = [_along(path, drag.times, progress) for path in drag.paths]
+    turns = drag.rotate != 0 or drag.scale != 1
+    if len(p) == 1 and (turns or not pins):
+        p.append(p[0] + _ARM)
+        turn = drag.scale**progress * np.exp(1j * np.radians(drag.rotate) * progress)
+        q.append(q[0] + _ARM * turn)
+    for pin in pins:
+        if pin in p:
+            raise ValueError(f"the pin at ({pin.real:g}, {pin.imag:g}) is a handle of drags[{k}]")
+        p.append(pin)
+        q.append(np.full(len(clock), pin))
+    return np.array(p), np.stack(q, 1)
+
+
+def _along(path: Sequence, times: Sequence[float] | None, progress: np.ndarray) -> np.ndarray:
+    """Where the handle is at each moment, at constant speed unless there are times."""
+    points = np.array([complex(*point) for point in path])
+    if times is None:
+        walked = np.concatenate([[0], np.cumsum(np.abs(np.diff(points)))])
+        if walked[-1] == 0:
+            return np.full(len(progress), points[0])
+        times = walked / walked[-1]
+    return np.interp(progress, times, points)
+
+
+def _ease(easing: str, t: np.ndarray) -> np.ndarray:
+    return {
+        "linear": t,
+        "ease": t * t * (3 - 2 * t),
+        "ease-in": t * t,
+        "ease-out": t * (2 - t),
+    }[easing]
+
+
+def _camera_points(
+    camera: Camera | None, pins: list[complex], shape: tuple[int, int], clock: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    camera = camera or Camera()
+    right, bottom = shape[1] - 1, shape[0] - 1
+    middle = complex(right, bottom) / 2
+    corners = np.array([0, right + 1j * bottom, right, 1j * bottom])
+    edges = np.array([right / 2, right + 0.5j * bottom, right / 2 + 1j * bottom, 0.5j * bottom])
+    p = np.concatenate([corners, edges]) if pins else corners[:2]
+    s = _ease(camera.easing, clock)[:, None]
+    turn = camera.zoom**s * np.exp(-1j * np.radians(camera.roll) * s)
+    q = middle + turn * (p - middle - complex(*camera.pan) * s)
+    held = np.tile(np.array(pins, complex), (len(clock), 1))
+    return np.concatenate([p, pins]), np.concatenate([q, held], 1)
+
+
+# --------------------------------------------------------------------------------- fields, pixels
+
+
+def _grid(height: int, width: int) -> np.ndarray:
+    return np.arange(width) + 1j * np.arange(height)[:, None]
+
+
+def _ratio(a: complex, b: complex) -> complex:
+    """a / b, where b may vanish: a thing shrunk to a point is drawn a thousandth of its size."""
+    return a / b if abs(b) > 1e-3 * abs(a) else 1e3 + 0j
+
+
+def _moved(v: np.ndarray, p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """Where points v go when the control points p go to q."""
+    if len(p) == 2:
+        return (q[1] - q[0]) / (p[1] - p[0]) * (v - p[0]) + q[0]
+    return _mls(v, p, q)[0]
+
+
+def _mls(v: np.ndarray, p: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Moving least squares: for each v the similarity that takes p to q best, near points first.
+
+    Returns where v goes, and the complex factor (turn and scale) it goes by.
+    """
+    weight = 1 / (np.abs(v[..., None] - p) ** 2 + 1e-6)
+    weight /= weight.sum(-1, keepdims=True)
+    p_mean, q_mean = weight @ p, weight @ q
+    spread = weight @ np.abs(p) ** 2 - np.abs(p_mean) ** 2
+    factor = (weight @ (p.conj() * q) - p_mean.conj() * q_mean) / np.maximum(spread, 1e-9)
+    return factor * (v - p_mean) + q_mean, factor
+
+
+def _inverse(p: np.ndarray, q: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Where each pixel of the frame came from: float32 (H, W, 2).
+
+    Swapping p and q is nearly the inverse of moving least squares; Newton's steps do the rest. The
+    map is smooth, so it is computed at every fourth pixel.
+    """
+    cell = 4
+    rows, columns = -(-height // cell) + 2, -(-width // cell) + 2
+    y = _grid(rows, columns) * cell - (cell + 1) / 2 * (1 + 1j) + 1j * 0  # centres, one cell around
+    x, factor = _mls(y, q, p)
+    for _ in range(3):
+        x = x + factor * (y - _mls(x, p, q)[0])
+    coarse = np.stack([x.real, x.imag], -1).astype(np.float32)
+    fine = cv2.resize(coarse, (columns * cell, rows * cell), interpolation=cv2.INTER_CUBIC)
+    return fine[cell : cell + height, cell : cell + width]
+
+
+def _field(
+    layers: list[_Layer], background: _Layer, shape: tuple[int, int], num_frames: int
+) -> np.ndarray:
+    grid = _grid(*shape)
+    field = np.zeros((num_frames, *shape, 2), np.float32)
+    for f in range(num_frames):
+        for layer in (background, *layers):
+            if layer is background and not layer.moves(f):
+                continue
+            inside = np.s_[:, :] if layer.mask is None else layer.mask
+            v = grid[inside]
+            u = _moved(v, layer.p, layer.q[f]) - v if layer.moves(f) else np.zeros_like(v)
+            field[f][inside] = np.stack([u.real, u.imag], -1)
+    return field
+
+
+def _sprite(image: np.ndarray, layers: list[_Layer], k: int) -> np.ndarray:
+    """Region k cut out: float32 (H, W, 4), colour times alpha, then alpha.
+
+    Alpha is 1 inside and fades over the two pixels around it, where the thing's antialiased edge
+    is. What a later region hides is filled, or the hidden thing would carry a piece of the other.
+    """
+    mask = layers[k].mask
+    later = np.any([layer.mask for layer in layers[k + 1 :]], axis=0)
+    if np.any(later & mask):
+        image = _fill(image, later & mask)
+    away = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    alpha = np.clip(1 - away / 2, 0, 1)[..., None]
+    return np.concatenate([image * alpha, alpha], -1, dtype=np.float32)
+
+
+def _plate(image: np.ndarray, masks: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The background without the regions, and float32 (H, W) where it had to be filled."""
+    if not masks:
+        return image, np.zeros(image.shape[:2], np.float32)
+    hole = cv2.dilate(np.any(masks, axis=0).astype(np.uint8), np.ones((2 * _RIM + 1,) * 2))
+    return _fill(image, hole > 0), hole.astype(np.float32)
+
+
+def _fill(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    return cv2.inpaint(np.ascontiguousarray(image), hole.astype(np.uint8), 5, cv2.INPAINT_TELEA)
