@@ -12,6 +12,7 @@ from PIL import Image
 FPS = 8
 SYMBOLS = {
     "z_t": r"$z_t$",
+    "z_edit": r"$z'_t$",
     "eps": r"$\epsilon$",
     "eps_uncond": r"$\epsilon_{uncond}$",
     "eps_cond": r"$\epsilon_{cond}$",
@@ -162,7 +163,8 @@ def trace_grid(trace, names=("z_t", "eps", "eps_edit", "eps_hat", "x0"), frame=-
     red, green and blue, the same three for the whole table.
 
     Args:
-        trace: a Trace; trace[i][name] is (F, C, h, w).
+        trace: a Trace; trace[i][name] is (F, C, h, w). A cell says so where the tensor is undefined
+            (see `ivkit.trace`) or its branch was not evaluated.
         names: which tensors, by their names in the trace.
         frame: which frame of the clip.
         steps: which steps; by default up to eight, evenly spread.
@@ -175,20 +177,20 @@ def trace_grid(trace, names=("z_t", "eps", "eps_edit", "eps_hat", "x0"), frame=-
     rows = {}
     if "x0" in latents and decode is not None:
         x0 = latents.pop("x0")
-        rows["x0"] = [None if z is None else np.asarray(decode(z[None]))[0] for z in x0]
+        rows["x0"] = [z if isinstance(z, str) else np.asarray(decode(z[None]))[0] for z in x0]
     rows |= _principal_colours(latents)
     figure, axes = _figure(len(names), len(steps), 1.35, 1.35, margin=0.35)
     for r, name in enumerate(names):
         axes[r, 0].text(-0.08, 0.5, SYMBOLS.get(name, name), fontsize=13, ha="right", va="center",
                         transform=axes[r, 0].transAxes)  # fmt: skip
         for c, picture in enumerate(rows[name]):
-            if picture is None:
-                axes[r, c].text(0.5, 0.5, "undefined", ha="center", va="center", fontsize=8,
-                                transform=axes[r, c].transAxes)  # fmt: skip
+            if isinstance(picture, str):
+                where = {"transform": axes[r, c].transAxes, "ha": "center", "va": "center"}
+                axes[r, c].text(0.5, 0.5, picture, fontsize=7, **where)
             else:
                 axes[r, c].imshow(picture, interpolation="nearest")
     for c, i in enumerate(steps):
-        axes[0, c].set_title(f"step {i}, t = {int(trace[i]['t'])}", fontsize=8)
+        axes[0, c].set_title(f"step {i}, t = {trace[i].t:.0f}", fontsize=8)
     return _drawn(figure)
 
 
@@ -232,20 +234,17 @@ def _array(x) -> np.ndarray:
     return x.detach().float().cpu().numpy() if hasattr(x, "detach") else np.asarray(x)
 
 
-def _latent(step, name, frame):
-    """(C, h, w) of one frame, or None where the step has it not or it is undefined."""
-    try:
-        value = step[name]
-    except KeyError:
-        return None
-    if value is None or not np.isfinite(_array(value)).all():
-        return None
-    return value[frame]
+def _latent(record, name, frame):
+    """(C, h, w) of one frame, or in a word why there is none."""
+    if name not in record:
+        return "not evaluated"
+    value = record[name][frame]
+    return value if np.isfinite(_array(value)).all() else "undefined"
 
 
 def _principal_colours(rows: dict) -> dict:
     """{name: [(C, h, w)]} -> {name: [(h, w, 3) in [0, 1]]}, on principal axes common to all."""
-    known = [_array(z) for row in rows.values() for z in row if z is not None]
+    known = [_array(z) for row in rows.values() for z in row if not isinstance(z, str)]
     if not known:
         return rows
     pixels = np.concatenate([z.reshape(len(z), -1).T for z in known])
@@ -258,7 +257,9 @@ def _principal_colours(rows: dict) -> dict:
         colours = ((colours - low) / np.maximum(high - low, 1e-9)).clip(0, 1)
         return colours.reshape(*z.shape[1:], -1)
 
-    return {name: [None if z is None else paint(z) for z in row] for name, row in rows.items()}
+    return {
+        name: [z if isinstance(z, str) else paint(z) for z in row] for name, row in rows.items()
+    }
 
 
 def _figure(rows, columns, width, height, margin=0.0):

@@ -12,6 +12,7 @@ from PIL import Image
 
 import ivkit as iv
 from ivkit import view
+from ivkit.trace import Record
 
 
 @pytest.fixture
@@ -117,29 +118,48 @@ def test_arrows_are_drawn_where_the_field_moves_only():
     assert (still == 255).all() and (moved[..., 1] < 60).any()
 
 
-def steps(undefined=()):
+@pytest.fixture
+def trace():
+    """Three steps of an epsilon model, the first of them pure noise."""
     z = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(1))
-    step = {"t": torch.tensor(9), "z_t": z, "eps": z, "eps_edit": z, "eps_hat": z, "x0": z}
-    return [step | {"x0": None if i in undefined else z} for i in range(3)]
+    tensors = {"z_t": z, "z_edit": z, "out_hat": z / 2}
+    return iv.Trace(
+        [
+            Record(
+                i, 999 - 400 * i, signal, (1 - signal**2) ** 0.5, "epsilon", torch.ones(1), tensors
+            )
+            for i, signal in enumerate((0.0, 0.5, 0.9))
+        ]
+    )
 
 
-def test_trace_grid_decodes_x0_of_the_asked_frame_and_steps():
+def test_trace_grid_decodes_x0_of_the_asked_frame_and_steps_where_it_is_defined(trace):
     seen = []
 
     def decode(z):
         seen.append(z)
         return np.zeros((1, 16, 16, 3), np.uint8)
 
-    trace = steps(undefined=[0])
-    grid = iv.trace_grid(trace, names=("z_t", "x0"), frame=1, steps=[0, 2], decode=decode)
+    iv.trace_grid(trace, names=("z_t", "x0"), frame=1, steps=[0, 2], decode=decode)
     assert len(seen) == 1 and torch.equal(seen[0], trace[2]["x0"][1:2])
-    assert grid.width > grid.height
+
+
+def test_trace_grid_has_a_row_a_tensor_and_a_column_a_step(trace):
+    wide = iv.trace_grid(trace, names=("z_t",))
+    tall = iv.trace_grid(trace, names=("z_t", "eps_edit", "eps_hat"), steps=[1])
+    assert wide.width > 2 * wide.height and tall.height > tall.width
+
+
+def test_a_missing_tensor_is_told_apart_from_an_undefined_one(trace):
+    assert view._latent(trace[0], "x0", 0) == "undefined"
+    assert view._latent(trace[0], "eps_edit", 0) == "not evaluated"
+    assert view._latent(trace[1], "x0", 0).shape == (4, 8, 8)
 
 
 def test_colours_of_latents_are_the_same_in_every_cell():
     z = torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(2))
-    rows = view._principal_colours({"a": [z, None], "b": [z * 2, z]})
-    assert rows["a"][1] is None
+    rows = view._principal_colours({"a": [z, "undefined"], "b": [z * 2, z]})
+    assert rows["a"][1] == "undefined"
     assert (rows["a"][0] == rows["b"][1]).all() and not (rows["a"][0] == rows["b"][0]).all()
     assert rows["a"][0].shape == (8, 8, 3)
 

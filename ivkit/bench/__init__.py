@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m ivkit.bench NAME`, one module a name."""

@@ -1,0 +1,26 @@
+"""`python -m ivkit.bench latency | pictures | record`; each is the module of that name.
+
+A benchmark module has `add_arguments(parser)` and `main(args)`; its docstring is its help.
+"""
+
+import argparse
+from importlib import import_module
+
+NAMES = ("latency", "pictures", "record")
+
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m ivkit.bench")
+    commands = parser.add_subparsers(dest="name", required=True, metavar="NAME")
+    for name in NAMES:
+        module = import_module(f"ivkit.bench.{name}")
+        summary = module.__doc__.splitlines()[0]
+        command = commands.add_parser(name, help=summary, description=module.__doc__)
+        module.add_arguments(command)
+        command.set_defaults(main=module.main)
+    args = parser.parse_args(argv)
+    args.main(args)
+
+
+if __name__ == "__main__":
+    main()

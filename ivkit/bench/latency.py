@@ -1,0 +1,147 @@
+"""Seconds of each instruction and of the whole job (the paper's Table 2), and peak memory.
+
+Every figure is the median of --repeat runs after one that is not counted, except the whole job,
+which is measured once from a cold start: what a person waits for the first time.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+TEXT = "a boat on the blue sea at day"
+EDIT_TEXT = "a sun and a boat on the blue sea at day"
+MOTION = "the boat moves right"
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("--model", default="storybook", help="default: %(default)s")
+    parser.add_argument("--steps", type=int, default=None, help="default: the model's own")
+    parser.add_argument("--repeat", type=int, default=3, help="default: %(default)s")
+    parser.add_argument("--json", type=Path, default=None, help="also write the figures here")
+
+
+def main(args) -> None:
+    if args.repeat < 1:
+        sys.exit(f"--repeat must be at least 1, not {args.repeat}")
+    if args.json is not None and not args.json.resolve().parent.is_dir():
+        sys.exit(f"--json: there is no folder {args.json.resolve().parent}")
+    import ivkit as iv
+
+    imported = import_seconds()
+    begun = perf_counter()
+    pipe = iv.load(args.model)
+    figures = {"model": args.model, "load_seconds": perf_counter() - begun}
+    figures |= {"import_seconds": imported} | measure(pipe, args.steps, args.repeat)
+    print(table(figures))
+    if args.json is not None:
+        args.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def measure(pipe, num_inference_steps: int | None = None, repeat: int = 3) -> dict:
+    """Time the four instructions and the whole job on a loaded pipeline.
+
+    Returns:
+        `image_seconds`: text to picture. `content_seconds`: strokes and text to edited picture.
+        `motion_seconds`: picture and motion text to clip, no edit. `trajectory_seconds`: a drag to
+        field and warped frames (`trajectory_frame_seconds`: the same, per frame).
+        `whole_job_seconds`: all of them with both branches blended, decoded and aligned.
+        `peak_memory_mb`, `device`, `dtype`, `num_inference_steps`, `num_frames`, `versions`.
+    """
+    import ivkit as iv
+    from ivkit.machine import peak_memory_mb
+
+    steps = {} if num_inference_steps is None else {"num_inference_steps": num_inference_steps}
+    width, height = pipe.image(TEXT, seed=0, **steps).size  # also the warm-up of the text encoder
+    sun = [(0.7 * width + dx, 0.2 * height) for dx in (-12, 12)]
+    strokes = [iv.Stroke(sun, colour="#ffc81e", width=height / 8)]
+    middle, target = (width / 2, 0.6 * height), (0.75 * width, 0.5 * height)
+    trajectory = iv.TrajectoryInstruction(
+        drags=[iv.Drag(path=[middle, target], mask=_disc(width, height, middle, height / 6))]
+    )
+
+    def image():
+        return pipe.image(TEXT, seed=0, **steps)
+
+    def content(picture):
+        return pipe.image(EDIT_TEXT, picture, strokes=strokes, strength=0.7, seed=0, **steps)
+
+    def motion(picture):
+        return pipe.video(picture, MOTION, lam=1.0, seed=0, **steps)
+
+    def drag(picture):
+        return iv.warp(picture, trajectory, pipe.num_frames)
+
+    begun = perf_counter()
+    picture = image()
+    edited = content(picture)
+    run = pipe.video(
+        picture, MOTION, edited=edited, drags=trajectory.drags, lam=0.3, seed=0, **steps
+    )
+    whole = perf_counter() - begun
+    frames = len(run.frames)
+    trajectory_seconds = _median_seconds(lambda: drag(edited), repeat)
+    return {
+        "image_seconds": _median_seconds(image, repeat),
+        "content_seconds": _median_seconds(lambda: content(picture), repeat),
+        "motion_seconds": _median_seconds(lambda: motion(picture), repeat),
+        "trajectory_seconds": trajectory_seconds,
+        "trajectory_frame_seconds": trajectory_seconds / frames,
+        "whole_job_seconds": whole,
+        "peak_memory_mb": peak_memory_mb(),
+        "device": str(pipe.device),
+        "dtype": str(pipe.dtype).removeprefix("torch."),
+        "num_inference_steps": len(run.trace),
+        "num_frames": frames,
+        "versions": iv.versions(),
+    }
+
+
+def table(figures: dict) -> str:
+    """The figures as lines a person reads."""
+    rows = [
+        ("import ivkit", f"{figures['import_seconds']:.2f} s"),
+        ("load the model", f"{figures['load_seconds']:.2f} s"),
+        ("image instruction", f"{figures['image_seconds']:.2f} s"),
+        ("content instruction", f"{figures['content_seconds']:.2f} s"),
+        ("motion instruction", f"{figures['motion_seconds']:.2f} s"),
+        (
+            "trajectory instruction",
+            f"{figures['trajectory_seconds']:.2f} s"
+            f" ({1000 * figures['trajectory_frame_seconds']:.0f} ms a frame)",
+        ),
+        ("whole job", f"{figures['whole_job_seconds']:.2f} s"),
+        ("peak memory", f"{figures['peak_memory_mb']:.0f} MB"),
+    ]
+    head = (
+        f"{figures['model']} on {figures['device']} in {figures['dtype']}: "
+        f"{figures['num_frames']} frames, {figures['num_inference_steps']} steps"
+    )
+    return "\n".join([head, *(f"  {name:24s}{value}" for name, value in rows)])
+
+
+def import_seconds() -> float:
+    """Seconds that `import ivkit` takes in a fresh interpreter."""
+    code = "import time; t = time.perf_counter(); import ivkit; print(time.perf_counter() - t)"
+    return float(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
+    )
+
+
+def _median_seconds(call, repeat: int) -> float:
+    call()
+    seconds = []
+    for _ in range(repeat):
+        begun = perf_counter()
+        call()
+        seconds.append(perf_counter() - begun)
+    return median(seconds)
+
+
+def _disc(width, height, centre, radius):
+    import numpy as np
+
+    y, x = np.mgrid[:height, :width]
+    return np.hypot(x - centre[0], y - centre[1]) <= radius
