@@ -1,0 +1,58 @@
+"""python -m ivkit.storybook sprites | train STAGE | eval : how the embedded model is made and measured."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+from pathlib import Path
+
+STAGES = ["vae", "diffusion", "few_step", "align", "clip", "classifier"]
+WEIGHTS = Path(__file__).with_name("weights")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m ivkit.storybook", description=__doc__)
+    todo = parser.add_subparsers(dest="todo", required=True)
+    sheet = todo.add_parser("sprites", help="draw the sprite sheet from an emoji font")
+    sheet.add_argument("--font", required=True, help="path of NotoColorEmoji.ttf")
+    train = todo.add_parser("train", help="train one stage for a while (several GPUs: torchrun -m ivkit.storybook train ...)")
+    train.add_argument("stage", choices=STAGES)
+    train.add_argument("--folder", type=Path, default=WEIGHTS, help="the model's folder, read and written")
+    train.add_argument("--out", type=Path, default=Path("outputs/storybook"), help="pictures and figures to look at")
+    train.add_argument("--seconds", type=float, required=True)
+    train.add_argument("--max-steps", type=int, help="stop after so many steps instead")
+    train.add_argument("--photos", help="vae: a folder of photographs (*.jpg, 192 px), with held_out/ beside them")
+    train.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="a stage's other numbers, e.g. lr=5e-4")
+    judge = todo.add_parser("eval", help="measure the model on held-out scenes")
+    judge.add_argument("--folder", type=Path, default=WEIGHTS)
+    judge.add_argument("--out", type=Path, default=Path("outputs/storybook"))
+    judge.add_argument("--scenes", type=int, default=256)
+    args = parser.parse_args(argv)
+
+    if args.todo == "sprites":
+        from .sprites import draw_sheet
+
+        print("wrote", draw_sheet(args.font))
+        return
+    args.out.mkdir(parents=True, exist_ok=True)
+    args.folder.mkdir(parents=True, exist_ok=True)
+    if args.todo == "eval":
+        from .evaluate import evaluate
+
+        result = evaluate(args.folder, args.out, args.scenes)
+        (args.out / "eval.json").write_text(json.dumps(result, indent=1) + "\n")
+        return
+    from .networks import write_layout
+
+    write_layout(args.folder)
+    options = {k: json.loads(v) for k, v in (pair.split("=", 1) for pair in args.set)}
+    if args.photos:
+        options["photos"] = args.photos
+    stage = importlib.import_module(f".training.{args.stage}", __package__)
+    result = stage.train(args.folder, args.out, args.seconds, max_steps=args.max_steps, **options)
+    (args.out / f"{args.stage}.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Clips for the diffusion stages: rendered, encoded once, kept on the GPU, renewed bit by bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from .. import words
+from ..networks import CHANNELS
+from ..world import NUM_FRAMES, World, frame_times
+from .common import Ranks
+
+
+class Clips:
+    """A ring of `size` clips: latents (N, 16, C, 16, 16), text ids (N, L), motion scale (N,)."""
+
+    def __init__(self, vae, ranks: Ranks, size: int, chunk: int = 32, seed: int = 0):
+        d = ranks.device
+        self.ranks, self.chunk, self.at, self.full = ranks, chunk, 0, 0
+        self.world, self.rng = World(d), np.random.default_rng(seed + ranks.rank)
+        self.world.draw = ranks.compile(self.world._draw)
+        self.encode = ranks.compile(vae.encoder)
+        low = torch.bfloat16 if d.type == "cuda" else torch.float32
+        self.z = torch.empty(size, NUM_FRAMES, CHANNELS, 16, 16, device=d, dtype=low)
+        ids = lambda: torch.zeros(size, words.MAX_TOKENS, device=d, dtype=torch.long)
+        self.caption, self.motion, self.both = ids(), ids(), ids()
+        self.scale, self.steady = torch.ones(size, device=d), torch.zeros(size, device=d, dtype=torch.bool)
+        self.scenes = None
+
+    @torch.no_grad()
+    def fill(self, n: int) -> None:
+        """Renders n more clips (a multiple of the chunk) over the oldest ones."""
+        for _ in range(0, n, self.chunk):
+            s = self.world.sample(self.chunk)
+            t = frame_times(self.chunk, device=self.world.device)
+            frames = self.world.render(s, t).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+            with self.ranks.autocast():
+                z = self.encode(frames)
+            rows = slice(self.at, self.at + self.chunk)
+            self.z[rows] = z.view(self.chunk, NUM_FRAMES, *z.shape[1:])
+            captions, motions = words.texts(s, self.world.labels, self.rng)
+            for into, lines in ((self.caption, captions), (self.motion, motions),
+                                (self.both, [f"{c} , {m}" for c, m in zip(captions, motions)])):
+                into[rows] = torch.tensor([words.encode(line) for line in lines], device=into.device)
+            self.scale[rows], self.steady[rows] = s.speed, s.event == 0
+            self.at += self.chunk
+            self.full = max(self.full, self.at)
+            if self.at + self.chunk > len(self.z):
+                self.at = 0
+
+    def rows(self, n: int) -> torch.Tensor:
+        return torch.randint(self.full, (n,), device=self.z.device)
+
+    def pictures(self, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """n single frames (n, C, 16, 16) and their captions' ids; later frames only where the scene is steady."""
+        rows = self.rows(n)
+        frame = torch.randint(NUM_FRAMES // 2, (n,), device=rows.device) * self.steady[rows]
+        return self.z[rows, frame].float(), self.caption[rows]
+
+    def clips(self, n: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """n clips, ids of the motion text alone (60%) or after the caption, ids of both, motion scale."""
+        rows = self.rows(n)
+        alone = torch.rand(n, 1, device=rows.device) < .6
+        return self.z[rows].float(), torch.where(alone, self.motion[rows], self.both[rows]), self.both[rows], self.scale[rows]
