@@ -54,14 +54,15 @@ def demo(out="outputs/demo", model: str | None = None, notebook=NOTEBOOK) -> dic
         book,
         timeout=600,
         kernel_name="python3",
+        extra_arguments=["--log-level=40"],  # errors only: its warnings are for servers
         resources={"metadata": {"path": str(notebook.parent)}},
         on_cell_complete=lambda **_: bar.update(),
     )
     try:
         client.execute()
     except CellExecutionError as error:
-        last = str(error).strip().splitlines()[-1]
-        raise DemoError(f"a cell of {notebook.name} failed: {last}") from error
+        reason = f"{error.ename}: {error.evalue}"
+        raise DemoError(f"a cell of {notebook.name} failed: {reason}") from error
     except DeadKernelError as error:
         raise DemoError("the notebook's kernel died, most often of too little memory") from error
     finally:

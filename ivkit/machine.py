@@ -1,7 +1,6 @@
 """What this machine is: versions, device, peak memory, and the notebooks' first cell."""
 
 import platform
-import resource
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
@@ -35,6 +34,8 @@ def device_name() -> str:
 
 def peak_memory_mb() -> float:
     """The most resident memory this process has held so far, in MB (10^6 bytes)."""
+    import resource  # not on Windows
+
     unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts bytes on macOS, KiB on Linux
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 

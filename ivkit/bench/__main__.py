@@ -12,7 +12,7 @@ NAMES = ("latency", "pictures", "record")
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(prog="python -m ivkit.bench")
     commands = parser.add_subparsers(dest="name", required=True, metavar="NAME")
-    for name in NAMES:
+    for name in NAMES:  # their heavy imports are inside their functions
         module = import_module(f"ivkit.bench.{name}")
         summary = module.__doc__.splitlines()[0]
         command = commands.add_parser(name, help=summary, description=module.__doc__)

@@ -1,0 +1,98 @@
+"""The latency benchmark on a pipeline that draws nothing: its keys, its table, its files."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import ivkit as iv
+from ivkit.bench import __main__ as bench
+from ivkit.bench import latency, record
+
+KEYS = {
+    "image_seconds",
+    "content_seconds",
+    "motion_seconds",
+    "trajectory_seconds",
+    "whole_job_seconds",
+    "import_seconds",
+    "peak_memory_mb",
+    "device",
+    "dtype",
+    "versions",
+}
+
+
+class Blank:
+    """Answers like a pipeline, at once."""
+
+    device, dtype, num_frames = "cpu", "torch.bfloat16", 4
+
+    def __init__(self):
+        self.seeds = []
+
+    def image(self, text, picture=None, **options):
+        return Image.new("RGB", (64, 64))
+
+    def video(self, picture, text, **options):
+        self.seeds.append(options["seed"])
+        return SimpleNamespace(frames=np.zeros((4, 64, 64, 3), np.uint8), trace=[None] * 6)
+
+
+@pytest.fixture
+def blank(monkeypatch):
+    pipe = Blank()
+    monkeypatch.setattr(iv, "load", lambda name: pipe, raising=False)
+    monkeypatch.setattr(latency, "import_seconds", lambda: 0.5)
+    return pipe
+
+
+def test_json_holds_every_key_and_the_table_shows_the_figures(blank, tmp_path, capsys):
+    bench.main(["latency", "--repeat", "2", "--json", str(tmp_path / "figures.json")])
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert set(figures) >= KEYS
+    assert figures["dtype"] == "bfloat16" and figures["num_inference_steps"] == 6
+    assert figures["peak_memory_mb"] > 10
+    assert all(figures[key] > 0 for key in KEYS if key.endswith("_seconds"))
+    printed = capsys.readouterr().out
+    assert "storybook on cpu in bfloat16: 4 frames, 6 steps" in printed
+    assert "import ivkit             0.50 s" in printed
+
+
+def test_no_clip_is_made_twice_so_that_nothing_kept_is_timed(blank):
+    latency.measure(blank, repeat=3)
+    assert len(set(blank.seeds)) == len(blank.seeds) >= 4
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [(["--repeat", "0"], "--repeat"), (["--json", "/no/such/folder/x.json"], "--json")],
+)
+def test_bad_arguments_are_refused_before_any_work(blank, arguments, words):
+    with pytest.raises(SystemExit, match=words):
+        bench.main(["latency", *arguments])
+    assert not blank.seeds
+
+
+def test_import_seconds_are_those_of_a_fresh_interpreter():
+    assert 0 < latency.import_seconds() < 60
+
+
+def test_recorded_strokes_are_what_a_mouse_sends_and_fill_the_disc():
+    strokes = record.paint_disc((196, 50), 26)
+    points = np.concatenate([stroke.points for stroke in strokes])
+    assert len(points) > 100 and (points == points.round()).all()
+    for stroke in strokes:
+        steps = np.diff(stroke.times)
+        assert (steps >= 0.0159).all() and len(stroke.times) == len(stroke.points)
+    _, alpha = iv.rasterise(Image.new("RGB", (256, 256)), strokes)
+    y, x = np.mgrid[:256, :256]
+    distance = np.hypot(x - 196, y - 50)
+    assert (alpha[distance < 22] > 0.5).all() and not alpha[distance > 30].any()
+
+
+def test_a_recorded_drag_ends_on_its_target():
+    path, times = record.move([(10, 20), (90, 60)], 0.5, np.random.default_rng(0))
+    assert path[0] == [10, 20] and path[-1] == [90, 60] and times[-1] >= 0.49
