@@ -205,3 +205,10 @@ def test_make_lists_every_target_it_has():
     head = makefile.split("PYTHON ?=")[0]
     assert {"demo", "test", "test-slow", "lab"} <= set(targets)
     assert [target for target in targets if f"make {target}" not in head] == []
+
+
+def test_what_the_readme_shows_and_links_to_is_there():
+    text = (ROOT / "README.md").read_text()
+    targets = [t for t in re.findall(r"\]\(([^)]+)\)", text) if not t.startswith("http")]
+    targets += re.findall(r"`((?:ivkit|notebooks)/[\w./]+)`", text)
+    assert targets and [target for target in targets if not (ROOT / target).exists()] == []
