@@ -174,7 +174,7 @@ def _points(name: str, value: Any, at_least: int) -> Path2D:
 def _times(name: str, value: Any, count: int, high: float) -> tuple[float, ...] | None:
     if value is None:
         return None
-    times = tuple(_number(name, v, 0, high) for v in value)
+    times = tuple(_number(name, v, 0, high) for v in np.ravel(value))
     if len(times) != count or any(b <= a for a, b in pairwise(times)):
         raise ValueError(f"{name} must hold {count} increasing times, one a point, got {value!r}")
     return times
@@ -397,10 +397,11 @@ class Drag(_Saved):
     handles: tuple[Path2D, ...] = ()
 
     def __post_init__(self) -> None:
-        if (len(self.path) > 0) == (len(self.handles) > 0):
+        none = self.path is None or len(self.path) == 0
+        if none != (len(self.handles) > 0):
             raise ValueError("a drag must have a path, from handle to target, or several handles")
         _choice("easing", self.easing, EASINGS)
-        path = _points("path", self.path, 2) if len(self.path) else ()
+        path = () if none else _points("path", self.path, 2)
         handles = tuple(_points(f"handles[{i}]", h, 1) for i, h in enumerate(self.handles))
         rotate = _number("rotate", self.rotate, -3600, 3600)
         scale = _number("scale", self.scale, 0.05, 20)
@@ -557,14 +558,15 @@ class Instructions(_Saved):
         ):
             if not isinstance(value := getattr(self, name), kind | None):
                 raise TypeError(f"{name} must be {kind.__name__}, got {type(value).__name__}")
-        lam = np.asarray(self.lam, np.float64)
-        if not lam.size or not ((lam >= 0) & (lam <= 1)).all() or lam.ndim > 5:
+        lam = np.asarray(self.lam)
+        numbers = lam.dtype.kind in "uif" and lam.size > 0 and lam.ndim <= 5
+        if not numbers or not ((lam >= 0) & (lam <= 1)).all():
             raise ValueError(
                 f"lam must be in [0, 1] and broadcast to (steps, F, 1, h, w), got {self.lam!r}"
             )
         _set(
             self,
-            lam=lam if lam.ndim else float(lam),
+            lam=lam.astype(np.float64) if lam.ndim else float(lam),
             seed=_integer("seed", self.seed, 0),
             num_frames=_integer("num_frames", self.num_frames, 1),
         )

@@ -107,8 +107,8 @@ def edit_mask(
     inside = cv2.distanceTransform(paint, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     # Distance to the grown rim, positive within; pixel centres lie half a pixel off the edge.
     depth = grow * cell - outside + inside - 0.5 * np.sign(inside - outside)
-    ramp = np.clip(depth / feather, 0, 1) if feather else depth > 0
-    return np.asarray(ramp * ramp * (3 - 2 * ramp) if feather else ramp, np.float32)
+    ramp = np.clip(depth / max(feather, 1e-6), 0, 1)
+    return (ramp * ramp * (3 - 2 * ramp)).astype(np.float32)
 
 
 def latent_mask(mask: np.ndarray, cell: int = 16, how: str = "max") -> np.ndarray:
@@ -196,9 +196,9 @@ def _cover(
     for (x0, y0), (x1, y1) in pairwise(points):
         length = np.hypot(x1 - x0, y1 - y0)
         if length:
-            side = np.array([y1 - y0, x0 - x1]) / length * r - 0.5
-            corners = [(x0, y0) + side, (x1, y1) + side, (x1, y1) - side - 1, (x0, y0) - side - 1]
-            draw.polygon([tuple(corner) for corner in corners], fill=255)
+            a, b = (y1 - y0) / length * r, (x0 - x1) / length * r  # half the width, sideways
+            corners = (x0 + a, y0 + b), (x1 + a, y1 + b), (x1 - a, y1 - b), (x0 - a, y0 - b)
+            draw.polygon([(x - 0.5, y - 0.5) for x, y in corners], fill=255)
     for x, y in points:
         draw.ellipse((x - r, y - r, x + r - 1, y + r - 1), fill=255)
     cover = np.asarray(canvas.reduce(n) if n > 1 else canvas, np.float32) / 255

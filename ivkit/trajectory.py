@@ -98,7 +98,7 @@ def warp(picture: Any, trajectory: Any, num_frames: int = 16) -> Warped:
             plates[moving] = _plate(image, [layers[k].mask for k in moving])
         plate, hole = plates[moving]
         if background.moves(f):
-            plate = background.render(plate, f, cv2.BORDER_REFLECT_101)
+            plate = background.render(plate, f, cv2.BORDER_REPLICATE)
             hole = background.render(hole, f, cv2.BORDER_CONSTANT)
             masks[f] = 1
         out, cover = plate.astype(np.float32), np.zeros(shape, np.float32)
@@ -124,7 +124,7 @@ def moving_region(warped: Warped) -> np.ndarray:
 
     Both count as moving for dual-clock denoising, else the thing would stay behind as well.
     """
-    return np.maximum(warped.masks, warped.vacated)
+    return np.minimum(warped.masks + warped.vacated, 1)
 
 
 # ---------------------------------------------------------------------------------------- regions
@@ -277,7 +277,7 @@ def _layers(
     if missing:
         trajectory = with_masks(trajectory, picture)
     clock = np.arange(num_frames) / max(num_frames - 1, 1)
-    free = [complex(*pin) for pin in trajectory.pins]
+    free = list({complex(*pin): None for pin in trajectory.pins})
     layers, above = [], np.zeros(shape, bool)
     for k in reversed(range(len(trajectory.drags))):  # a pin holds the uppermost region it is in
         drag = trajectory.drags[k]
@@ -340,9 +340,11 @@ def _camera_points(
     camera = camera or Camera()
     right, bottom = shape[1] - 1, shape[0] - 1
     middle = complex(right, bottom) / 2
-    corners = np.array([0, right + 1j * bottom, right, 1j * bottom])
-    edges = np.array([right / 2, right + 0.5j * bottom, right / 2 + 1j * bottom, 0.5j * bottom])
-    p = np.concatenate([corners, edges]) if pins else corners[:2]
+    p = np.array([0, right + 1j * bottom])
+    if pins:  # hold the frame at eight points, but for those that are too close to a pin
+        thirds = [x * right + 1j * y * bottom for x in (0, 0.5, 1) for y in (0, 0.5, 1)]
+        frame = [v for v in thirds if v != middle]
+        p = np.array([v for v in frame if min(abs(v - pin) for pin in pins) > abs(middle) / 4])
     s = _ease(camera.easing, clock)[:, None]
     turn = camera.zoom**s * np.exp(-1j * np.radians(camera.roll) * s)
     q = middle + turn * (p - middle - complex(*camera.pan) * s)
@@ -374,28 +376,31 @@ def _mls(v: np.ndarray, p: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.nd
 
     Returns where v goes, and the complex factor (turn and scale) it goes by.
     """
-    weight = 1 / (np.abs(v[..., None] - p) ** 2 + 1e-6)
+    away = v[..., None] - p
+    weight = 1 / (away.real**2 + away.imag**2 + 1e-6)
     weight /= weight.sum(-1, keepdims=True)
-    p_mean, q_mean = weight @ p, weight @ q
-    spread = weight @ np.abs(p) ** 2 - np.abs(p_mean) ** 2
-    factor = (weight @ (p.conj() * q) - p_mean.conj() * q_mean) / np.maximum(spread, 1e-9)
+    table = np.stack([p, q, p.conj() * q, np.abs(p) ** 2], 1)  # real view: one product for all four
+    means = (weight @ table.view(np.float64)).view(np.complex128)
+    p_mean, q_mean, product, square = np.moveaxis(means, -1, 0)
+    spread = square.real - np.abs(p_mean) ** 2
+    factor = (product - p_mean.conj() * q_mean) / np.maximum(spread, 1e-9)
     return factor * (v - p_mean) + q_mean, factor
 
 
 def _inverse(p: np.ndarray, q: np.ndarray, height: int, width: int) -> np.ndarray:
     """Where each pixel of the frame came from: float32 (H, W, 2).
 
-    Swapping p and q is nearly the inverse of moving least squares; Newton's steps do the rest. The
-    map is smooth, so it is computed at every fourth pixel.
+    Swapping p and q is a first guess only, tens of pixels off; steps like Newton's do the rest.
+    The map is smooth, so it is computed at every fourth pixel.
     """
     cell = 4
     rows, columns = -(-height // cell) + 2, -(-width // cell) + 2
-    y = _grid(rows, columns) * cell - (cell + 1) / 2 * (1 + 1j) + 1j * 0  # centres, one cell around
+    y = _grid(rows, columns) * cell - (cell + 1) / 2 * (1 + 1j)  # cell centres, one cell around
     x, factor = _mls(y, q, p)
-    for _ in range(3):
+    for _ in range(10):
         x = x + factor * (y - _mls(x, p, q)[0])
     coarse = np.stack([x.real, x.imag], -1).astype(np.float32)
-    fine = cv2.resize(coarse, (columns * cell, rows * cell), interpolation=cv2.INTER_CUBIC)
+    fine = cv2.resize(coarse, (columns * cell, rows * cell), interpolation=cv2.INTER_LINEAR)
     return fine[cell : cell + height, cell : cell + width]
 
 
@@ -439,4 +444,21 @@ def _plate(image: np.ndarray, masks: list[np.ndarray]) -> tuple[np.ndarray, np.n
 
 
 def _fill(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    return cv2.inpaint(np.ascontiguousarray(image), hole.astype(np.uint8), 5, cv2.INPAINT_TELEA)
+    """The hole inpainted from around it, in a picture squeezed sideways.
+
+    Inpainting as it is bends a horizon into a hill; most of what lies behind things (horizons,
+    shores, skies) runs sideways, and squeezed it is bridged from left and right.
+    """
+    if hole.all():
+        return image
+    height, width = hole.shape
+    widest = cv2.connectedComponentsWithStats(hole.astype(np.uint8))[2][1:, cv2.CC_STAT_WIDTH].max()
+    narrow = (max(width * 12 // max(widest, 12), 1), height)
+    known = (~hole).astype(np.float32)
+    share = cv2.resize(known, narrow, interpolation=cv2.INTER_AREA)
+    total = cv2.resize(image * known[..., None], narrow, interpolation=cv2.INTER_AREA)
+    squeezed = (total / np.maximum(share, 1e-6)[..., None]).clip(0, 255).astype(np.uint8)
+    missing = (share < 0.3 * share.max()).astype(np.uint8)
+    filled = cv2.inpaint(squeezed, missing, 3, cv2.INPAINT_TELEA)
+    filled = cv2.resize(filled, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.where(hole[..., None], filled, image)
