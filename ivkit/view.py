@@ -168,7 +168,8 @@ def trace_grid(trace, names=("z_t", "eps", "eps_edit", "eps_hat", "x0"), frame=-
         names: which tensors, by their names in the trace.
         frame: which frame of the clip.
         steps: which steps; by default up to eight, evenly spread.
-        decode: if given, x0 is decoded by it, latents (1, C, h, w) -> uint8 (1, H, W, 3).
+        decode: if given, x0 is decoded by it, latents (1, C, h, w) -> pixels (1, 3, H, W) in
+            [-1, 1], as `pipe.model.decode` does.
     """
     count = len(trace)
     if steps is None:
@@ -177,7 +178,7 @@ def trace_grid(trace, names=("z_t", "eps", "eps_edit", "eps_hat", "x0"), frame=-
     rows = {}
     if "x0" in latents and decode is not None:
         x0 = latents.pop("x0")
-        rows["x0"] = [z if isinstance(z, str) else np.asarray(decode(z[None]))[0] for z in x0]
+        rows["x0"] = [z if isinstance(z, str) else _pixels(decode(z[None])) for z in x0]
     rows |= _principal_colours(latents)
     figure, axes = _figure(len(names), len(steps), 1.35, 1.35, margin=0.35)
     for r, name in enumerate(names):
@@ -240,6 +241,11 @@ def _latent(record, name, frame):
         return "not evaluated"
     value = record[name][frame]
     return value if np.isfinite(_array(value)).all() else "undefined"
+
+
+def _pixels(decoded) -> np.ndarray:
+    """(1, 3, H, W) in [-1, 1] -> (H, W, 3) in [0, 1]."""
+    return (_array(decoded)[0].transpose(1, 2, 0) / 2 + 0.5).clip(0, 1)
 
 
 def _principal_colours(rows: dict) -> dict:

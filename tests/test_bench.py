@@ -28,7 +28,7 @@ KEYS = {
 class Blank:
     """Answers like a pipeline, at once."""
 
-    device, dtype, num_frames = "cpu", "torch.bfloat16", 4
+    device, model = "cpu", SimpleNamespace(dtype="torch.bfloat16")
 
     def __init__(self):
         self.seeds = []
@@ -58,7 +58,7 @@ def test_json_holds_every_key_and_the_table_shows_the_figures(blank, tmp_path, c
     assert all(figures[key] > 0 for key in KEYS if key.endswith("_seconds"))
     printed = capsys.readouterr().out
     assert "storybook on cpu in bfloat16: 4 frames, 6 steps" in printed
-    assert "import ivkit             0.50 s" in printed
+    assert "import ivkit            0.50 s" in printed
 
 
 def test_no_clip_is_made_twice_so_that_nothing_kept_is_timed(blank):

@@ -138,7 +138,7 @@ def test_trace_grid_decodes_x0_of_the_asked_frame_and_steps_where_it_is_defined(
 
     def decode(z):
         seen.append(z)
-        return np.zeros((1, 16, 16, 3), np.uint8)
+        return torch.zeros(1, 3, 16, 16)
 
     iv.trace_grid(trace, names=("z_t", "x0"), frame=1, steps=[0, 2], decode=decode)
     assert len(seen) == 1 and torch.equal(seen[0], trace[2]["x0"][1:2])

@@ -89,7 +89,7 @@ def measure(pipe, num_inference_steps: int | None = None, repeat: int = 3) -> di
         "whole_job_seconds": whole,
         "peak_memory_mb": peak_memory_mb(),
         "device": str(pipe.device),
-        "dtype": str(pipe.dtype).removeprefix("torch."),
+        "dtype": str(pipe.model.dtype).removeprefix("torch."),
         "num_inference_steps": len(run.trace),
         "num_frames": frames,
         "versions": iv.versions(),

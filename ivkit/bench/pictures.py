@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-MEDIA = Path(__file__).parents[2] / "media"
+from ivkit.bench.record import MEDIA, TEXT
 
 
 def add_arguments(parser) -> None:
@@ -16,8 +16,7 @@ def main(args) -> None:
     recorded = iv.Instructions.load(MEDIA / "quickstart.json")
     content, trajectory = recorded.content, recorded.trajectory
     pipe = iv.load(args.model)
-    plain = content.text.replace("a sun and ", "")
-    picture = pipe.image(plain, seed=recorded.seed)
+    picture = pipe.image(TEXT, seed=recorded.seed)
     painted, _ = iv.rasterise(picture, content.strokes)
     edited = pipe.image(
         content.text,
@@ -45,7 +44,7 @@ def main(args) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     row(steps).save(args.out / "quickstart.png", optimize=True)
     iv.save_video(args.out / "quickstart.gif", beside(run.unedited, run.frames))
-    trace = iv.trace_grid(run.trace, decode=pipe.decode)
+    trace = iv.trace_grid(run.trace, decode=pipe.model.decode)
     trace.save(args.out / "trace.png", optimize=True)
     for name in ("quickstart.png", "quickstart.gif", "trace.png"):
         print(args.out / name)
