@@ -196,14 +196,17 @@ def _grow(image: np.ndarray, x: int, y: int) -> np.ndarray:
     rim += [(i, j) for j in range(0, height, 4) for i in (0, width - 1)]
     for seed in rim:
         if not reached[seed[1] + 1, seed[0] + 1]:
-            cv2.floodFill(smooth, reached, seed, 0, (5,) * 3, (5,) * 3, 4 | cv2.FLOODFILL_MASK_ONLY)
-    thing = _component(reached[1:-1, 1:-1] == 0, x, y)
+            cv2.floodFill(smooth, reached, seed, 0, (4,) * 3, (4,) * 3, 4 | cv2.FLOODFILL_MASK_ONLY)
+    left = (reached[1:-1, 1:-1] == 0).astype(np.uint8)
+    gap = np.ones((max(height, width) // 64 * 2 + 1,) * 2)  # a sun's rays belong to it
+    thing = _component(cv2.dilate(left, gap), x, y) & (left > 0)
     if not thing.any() or thing.mean() > 0.6:  # no edge around the point: what has its own colour
         reached[:] = 0
         flags = 4 | cv2.FLOODFILL_MASK_ONLY | cv2.FLOODFILL_FIXED_RANGE
         cv2.floodFill(smooth, reached, (x, y), 0, (20,) * 3, (20,) * 3, flags)
         thing = reached[1:-1, 1:-1] > 0
-    return _component(_tighten(image, thing), x, y) if thing.sum() > 16 else thing
+    tight = _tighten(image, thing) if thing.sum() > 16 else thing
+    return _filled(tight if tight[y, x] else thing)
 
 
 def _tighten(image: np.ndarray, thing: np.ndarray) -> np.ndarray:
@@ -228,11 +231,16 @@ def _tighten(image: np.ndarray, thing: np.ndarray) -> np.ndarray:
 
 
 def _component(mask: np.ndarray, x: int, y: int) -> np.ndarray:
-    """The connected part of a mask at (x, y), its holes filled; empty when there is none."""
+    """The connected part of a mask at (x, y); empty when there is none."""
     _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
-    part = (labels == labels[y, x]) & bool(mask[y, x])
-    outline, _ = cv2.findContours(part.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    return cv2.drawContours(part.astype(np.uint8), outline, -1, 1, cv2.FILLED) > 0
+    return (labels == labels[y, x]) & bool(mask[y, x])
+
+
+def _filled(mask: np.ndarray) -> np.ndarray:
+    """A mask without its holes."""
+    mask = mask.astype(np.uint8)
+    outline, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return cv2.drawContours(mask, outline, -1, 1, cv2.FILLED) > 0
 
 
 # ----------------------------------------------------------------------------------------- layers

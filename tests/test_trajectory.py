@@ -415,3 +415,20 @@ def test_bad_arguments_are_refused():
     with pytest.raises(TypeError, match="a picture must be"):
         warp([[1]], drag_of())
     assert check([drag_of()], (H, W)).drags == (drag_of(),)
+
+
+@given(
+    st.lists(st.tuples(inside, anywhere), min_size=1, max_size=3),
+    inside,
+    st.none() | st.builds(Camera, pan=anywhere, zoom=st.floats(0.1, 9), roll=st.floats(-400, 400)),
+)
+def test_whatever_is_asked_frames_and_masks_stay_in_range(pairs, pin, camera):
+    pairs = [*pairs, (HANDLE, pin)]  # among them a handle that is dragged onto a pin
+    handles = {handle: [handle, target] for handle, target in pairs if handle != pin}
+    assume(len(handles) > 1)
+    drags = [Drag(handles=list(handles.values()), mask=THING), Drag([HANDLE, pin], box(0, 0, 9, 9))]
+    warped = warp(NOISE, TrajectoryInstruction(drags, [pin], camera), 3)
+    for part in (warped.masks, warped.vacated, moving_region(warped)):
+        assert 0 <= part.min() and part.max() <= 1
+    assert np.isfinite(warped.field).all()
+    assert np.array_equal(warped.frames[0], NOISE)
