@@ -13,7 +13,8 @@ the layer by moving least squares (Schaefer, McPhail, Warren 2006, section 2.2).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
@@ -34,13 +35,18 @@ class Warped:
       frames: uint8 (F, H, W, 3).
       masks: float32 (F, H, W) in [0, 1], where moved things are; 1 everywhere once a camera moves.
       vacated: float32 (F, H, W) in [0, 1], where things were that have left: filled from around.
-      field: float32 (F, H, W, 2), the displacement (dx, dy) of each pixel of the picture.
+      field: float32 (F, H, W, 2), the displacement (dx, dy) of each pixel of the picture; computed
+        when first asked for, since a preview does without.
     """
 
     frames: np.ndarray
     masks: np.ndarray
     vacated: np.ndarray
-    field: np.ndarray
+    _field: Callable[[], np.ndarray] = dataclasses.field(repr=False)
+
+    @functools.cached_property
+    def field(self) -> np.ndarray:
+        return self._field()
 
 
 def displacement(
@@ -111,7 +117,8 @@ def warp(picture: Any, trajectory: Any, num_frames: int = 16) -> Warped:
         frames[f] = np.clip(np.rint(out), 0, 255)
         masks[f] = np.maximum(masks[f], cover)
         vacated[f] = np.clip(hole, 0, 1) * (1 - cover)
-    return Warped(frames, masks, vacated, _field(layers, background, shape, num_frames))
+    field = functools.partial(_field, layers, background, shape, num_frames)
+    return Warped(frames, masks, vacated, field)
 
 
 def drag_still(picture: Any, trajectory: Any) -> Image.Image:
