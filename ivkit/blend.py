@@ -1,0 +1,63 @@
+"""Equations 2 to 4 of the paper: noising, and the blend of two predictions."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def noised(scheduler, z0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+    """Eq. 2, z_t = sqrt(alpha_bar_t) z0 + sqrt(1 - alpha_bar_t) eps, as the scheduler defines it."""
+    add = getattr(scheduler, "add_noise", None) or scheduler.scale_noise  # flow matching
+    return add(z0, eps, t.reshape(1))
+
+
+def blend(eps: Tensor, eps_edit: Tensor, lam: Tensor | float) -> Tensor:
+    """Eq. 4: the prediction that the edited video steps on, which is R(eps) of Eq. 3.
+
+    eps, eps_edit: (F, C, h, w), the network's native output under x and under the edited x.
+    lam: in [0, 1], broadcasts to (F, 1, h, w); 1 ignores the edits, 0 follows them alone.
+    """
+    return lam * eps + (1 - lam) * eps_edit
+
+
+def lam_schedule(
+    lam, num_inference_steps: int, latent_shape: tuple[int, int, int], cell: int = 1
+) -> Tensor:
+    """lam as float32 (steps, F or 1, 1, h or 1, w or 1), checked.
+
+    lam: a number in [0, 1]; a flat sequence with one number for each step; or an array of two or
+    more axes that broadcasts to (steps, F, 1, h, w), where the last two may also be the picture's
+    own (h * cell, w * cell), which are averaged over the cells.
+    latent_shape: (F, h, w).
+    Raises ValueError where lam is not finite, not within [0, 1] or does not fit.
+    """
+    frames, h, w = latent_shape
+    full = (num_inference_steps, frames, 1, h, w)
+    try:
+        value = torch.as_tensor(np.asarray(lam, dtype=np.float32))
+    except (TypeError, ValueError):
+        raise ValueError(f"lam must be numbers within [0, 1], got {lam!r}.") from None
+    if value.numel() == 0 or not bool(torch.isfinite(value).all()):
+        raise ValueError("lam must be finite numbers within [0, 1], got none, NaN or infinity.")
+    if float(value.min()) < 0 or float(value.max()) > 1:
+        bad = float(value.min()) if float(value.min()) < 0 else float(value.max())
+        raise ValueError(f"lam must lie within [0, 1] (1 ignores the edits), got {bad:g}.")
+    if value.ndim == 1 and len(value) > 1:  # one number a step
+        if len(value) != num_inference_steps:
+            raise ValueError(
+                f"lam as a flat sequence needs one number for each of the {num_inference_steps} "
+                f"steps, got {len(value)}."
+            )
+        value = value.view(-1, 1, 1, 1, 1)
+    shape = tuple(value.shape)
+    if value.ndim >= 2 and cell > 1 and shape[-2:] == (h * cell, w * cell):
+        rows = torch.nn.functional.avg_pool2d(value.reshape(-1, 1, *shape[-2:]), cell)
+        value = rows.reshape(*shape[:-2], h, w)
+    value = value.reshape((1,) * max(0, 5 - value.ndim) + tuple(value.shape))
+    if value.ndim != 5 or any(a not in (1, b) for a, b in zip(value.shape, full, strict=True)):
+        raise ValueError(
+            f"lam of shape {shape} does not broadcast to (steps, frames, 1, h, w) = {full}."
+        )
+    return value.expand(num_inference_steps, -1, -1, -1, -1)

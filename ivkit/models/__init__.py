@@ -1,0 +1,70 @@
+"""Models behind one protocol: see `protocol.py`. `load` finds a checkpoint by name or by folder."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from pathlib import Path
+
+from .table import TABLE
+
+
+def load(name: str = "storybook", device=None, dtype=None, **options):
+    """A model by its name in the table of checkpoints, or from a folder in diffusers' layout.
+
+    device: "cpu", "cuda", "mps" or a torch.device; None takes the best there is.
+    dtype: torch.float32, torch.bfloat16 or torch.float16; None takes what the device is fast in.
+    options: passed on to the family, such as `allow_pickle=True`.
+    Raises ValueError for an unknown name, FileNotFoundError where weights are missing.
+    """
+    if not isinstance(name, (str, Path)):
+        raise TypeError(f"name must be a text or a path, got {type(name).__name__}.")
+    row = TABLE.get(str(name))
+    if row is None and not Path(name).is_dir():
+        known = ", ".join(TABLE)
+        raise ValueError(f"model {str(name)!r} is not known; known are {known}, or a folder.")
+    device, dtype = pick(device, dtype)
+    family = import_module(f".{row.family if row else 'pia'}", __package__)
+    return family.load(row, None if row else Path(name), device=device, dtype=dtype, **options)
+
+
+def pick(device=None, dtype=None):
+    """The device and dtype to compute with, as torch.device and torch.dtype; checked."""
+    import torch
+
+    if device is None:
+        mps = torch.backends.mps.is_available()
+        device = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    try:
+        device = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"device {device!r} is not known; say 'cpu', 'cuda' or 'mps'.") from None
+    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    if not there.get(device.type, lambda: True)():
+        raise ValueError(f"device {str(device)!r} is not there on this machine; try device='cpu'.")
+    if dtype is None:
+        if device.type == "cuda":
+            dtype = torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
+        else:
+            fast = device.type == "cpu" and cpu_has_bf16()
+            dtype = torch.bfloat16 if fast else torch.float32
+    dtype = getattr(torch, dtype, dtype) if isinstance(dtype, str) else dtype
+    if dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        raise ValueError(f"dtype must be float32, bfloat16 or float16, got {dtype}.")
+    if device.type == "cpu" and dtype == torch.float16:
+        raise ValueError("dtype float16 does not run on a CPU; take bfloat16 or float32.")
+    return device, dtype
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this processor multiplies bfloat16 itself (AVX-512 BF16 or AMX)."""
+    import torch
+
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in names)
+
+
+def storybook_folder() -> Path:
+    """Where the embedded model's weights are: IVKIT_STORYBOOK, else inside the package."""
+    inside = Path(__file__).parent.parent / "storybook" / "weights"
+    return Path(os.environ.get("IVKIT_STORYBOOK") or inside)

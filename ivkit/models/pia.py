@@ -1,0 +1,418 @@
+"""The PIA layout: Stable Diffusion, and on it a motion adapter with a condition picture.
+
+Serves the storybook and any SD 1.5 checkpoint with `openmmlab/PIA-condition-adapter`. The video
+network sees cat(z_t [C], affinity mask [1], condition latents [C]) on channels. Both networks hold
+the very same spatial modules, so memory is not doubled and a LoRA made for pictures works in video.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import difflib
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .files import check_folder, check_safetensors
+from .protocol import Prediction
+
+# PIA's affinity of each frame to the condition picture, by motion scale; the last value holds on.
+AFFINITY = (
+    (1.0, 0.9, 0.85, 0.85, 0.85, 0.8),  # 0-2: small, moderate, large motion
+    (1.0, 0.8, 0.8, 0.8, 0.79, 0.78, 0.75),
+    (1.0, 0.8, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 0.6, 0.5, 0.5),
+    (1.0, 0.9, 0.85, 0.85, 0.85, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0.85, 0.85, 0.9, 1.0),
+    (1.0, 0.8, 0.8, 0.8, 0.79, 0.78, 0.75, 0.75, 0.75, 0.75, 0.75, 0.78, 0.79, 0.8, 0.8, 1.0),
+    (1.0, 0.8, 0.7, 0.7, 0.7, 0.7, 0.6, 0.5, 0.5, 0.6, 0.7, 0.7, 0.7, 0.7, 0.8, 1.0),
+    (0.5, 0.4, 0.4, 0.4, 0.35, 0.3),  # 3-5: the same as a loop; 6-8: another style
+    (0.5, 0.4, 0.4, 0.4, 0.35, 0.35, 0.3, 0.25, 0.2),
+    (0.5, 0.2),
+)
+
+
+def motion_unet(unet, adapter):
+    """UNetMotionModel of the very modules of `unet` and `adapter`: shared, not copied.
+
+    conv_in takes its first C channels from the UNet and the others (mask, condition) from the
+    adapter, whose own first C are not used. The network's conv_in is a new layer: diffusers'
+    `from_unet2d` hands out the adapter's own, so that a second network would overwrite the first,
+    and takes C to be 4.
+    """
+    from diffusers import UNetMotionModel
+
+    model = UNetMotionModel.from_unet2d(unet, adapter, load_weights=False)
+    blocks = [
+        *zip(model.down_blocks, unet.down_blocks, adapter.down_blocks, strict=True),
+        *zip(model.up_blocks, unet.up_blocks, adapter.up_blocks, strict=True),
+        (model.mid_block, unet.mid_block, adapter.mid_block),
+    ]
+    for block, spatial, motion in blocks:
+        for part in ("resnets", "attentions", "downsamplers", "upsamplers"):
+            if getattr(spatial, part, None) is not None:
+                setattr(block, part, getattr(spatial, part))
+        if motion is not None:
+            block.motion_modules = motion.motion_modules
+    for part in ("time_embedding", "conv_norm_out", "conv_out"):
+        setattr(model, part, getattr(unet, part))
+    own, extra = unet.conv_in, adapter.conv_in
+    with torch.no_grad():
+        model.conv_in.weight.copy_(torch.cat([own.weight, extra.weight[:, own.in_channels :]], 1))
+        model.conv_in.bias.copy_(own.bias)
+    return torch.nn.Module.to(model, unet.dtype).eval()
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What one branch of a PIA-layout network sees besides z_t."""
+
+    text: Tensor  # (rows, tokens, width): uncond and cond, or cond alone where guidance is off
+    latents: Tensor | None  # (F, C, h, w), one condition picture for each frame; None for a picture
+    affinity: Tensor | None  # (F, 1, h, w)
+    guidance_scale: float | Tensor
+
+
+def _guide(rows: Tensor, guidance_scale: float | Tensor) -> Prediction:
+    """Classifier-free guidance of (rows, ...) in the order uncond, cond."""
+    if len(rows) == 1:
+        return Prediction(rows[0], None, rows[0])
+    uncond, cond = rows
+    return Prediction(cond, uncond, uncond + guidance_scale * (cond - uncond))
+
+
+@dataclass
+class PIAModel:
+    """See `VideoModel` for the members. `dtype` bfloat16 on a CPU means autocast; elsewhere the
+    networks are held in `dtype` themselves. The text encoder stays as it is given."""
+
+    name: str
+    unet: Any
+    video_unet: Any
+    vae: Any
+    text_encoder: Any
+    tokenizer: Any
+    schedulers: dict[str, Any]  # "image", "video": diffusers schedulers
+    defaults: dict[str, dict[str, Any]]
+    num_frames: int = 16
+    affinity: tuple = AFFINITY
+    words: frozenset[str] | None = None  # all that the text encoder knows; None where it is open
+    device: torch.device = torch.device("cpu")
+    dtype: torch.dtype = torch.float32
+    decode_slice: int = 2
+    folder: Path | None = None
+    _texts: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self):
+        levels = len(self.vae.config.block_out_channels) - 1
+        self.cell = 2**levels
+        self.multiple = self.cell * 2 ** (len(self.unet.config.block_out_channels) - 1)
+        self.channels = self.unet.config.in_channels
+        side = self.unet.config.sample_size * self.cell
+        self.size = (side, side)
+        inside = torch.float32 if self.device.type == "cpu" else self.dtype
+        for part in (self.unet, self.video_unet, self.vae):
+            torch.nn.Module.to(part, self.device, inside).eval().requires_grad_(False)
+        self.text_encoder.to(self.device).eval().requires_grad_(False)
+        self.vae.to(memory_format=torch.channels_last)
+
+    def _computing(self):
+        """bf16 autocast on CPUs; a GPU's networks are already in `dtype`."""
+        if self.device.type == "cpu" and self.dtype != torch.float32:
+            return torch.autocast("cpu", self.dtype)
+        return contextlib.nullcontext()
+
+    # ---------------------------------------------------------------------------------- text
+
+    def check_text(self, text: str, argument: str) -> str:
+        if not isinstance(text, str):
+            raise TypeError(f"{argument} must be a text, got {type(text).__name__}.")
+        if not text.strip():
+            raise ValueError(f"{argument} is empty: say in words what there is or what happens.")
+        if self.words is not None:
+            for word in re.findall(r"[^\W\d_]+|\d|[^\w\s]", text.lower()):
+                if word not in self.words:
+                    near = difflib.get_close_matches(word, self.words, 4, 0.5)
+                    hint = f"; near it are {', '.join(near)}" if near else ""
+                    raise ValueError(
+                        f"{argument} has the word {word!r}, which {self.name} does not know{hint}."
+                    )
+        ids = self.tokenizer(text).input_ids
+        longest = self.tokenizer.model_max_length
+        if len(ids) > longest:
+            raise ValueError(
+                f"{argument} is {len(ids) - 2} tokens long; {self.name} reads {longest - 2}."
+            )
+        return text
+
+    @torch.no_grad()
+    def encode_text(self, text: str) -> Tensor:
+        """(1, tokens, width); kept, because one text serves many runs."""
+        if text not in self._texts:
+            longest = self.tokenizer.model_max_length
+            tokens = self.tokenizer(
+                text, padding="max_length", max_length=longest, truncation=True, return_tensors="pt"
+            )
+            self._texts[text] = self.text_encoder(tokens.input_ids.to(self.device))[0]
+        return self._texts[text]
+
+    def _text_rows(self, text: str, negative: str, guidance_scale: float | Tensor) -> Tensor:
+        texts = [negative, text] if float(torch.as_tensor(guidance_scale).max()) > 1 else [text]
+        return torch.cat([self.encode_text(t) for t in texts]).to(self.unet.dtype)
+
+    # ------------------------------------------------------------------------------- pictures
+
+    def scheduler(self, num_inference_steps: int, kind: str = "video"):
+        scheduler = copy.deepcopy(self.schedulers[kind])
+        scheduler.set_timesteps(num_inference_steps, device=self.device)
+        return scheduler
+
+    def noise(self, num_frames: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+        w, h = (side // self.cell for side in size)
+        drawn = torch.randn(1, self.channels, num_frames, h, w, generator=generator)
+        return drawn[0].transpose(0, 1).to(self.device)
+
+    def image_noise(self, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+        w, h = (side // self.cell for side in size)
+        return torch.randn(1, self.channels, h, w, generator=generator).to(self.device)
+
+    @torch.no_grad()
+    def encode(
+        self,
+        pixels: Tensor,
+        posterior: str = "mode",
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        found = []
+        for part in pixels.split(self.decode_slice):
+            part = part.to(self.device, self.vae.dtype, memory_format=torch.channels_last)
+            with self._computing():
+                code = self.vae.encode(part)
+            if not hasattr(code, "latent_dist"):  # a tiny autoencoder has no posterior
+                z = code.latents
+            elif posterior == "mode":
+                z = code.latent_dist.mode()
+            else:
+                z = code.latent_dist.sample(generator)
+            found.append(z.float() * self.vae.config.scaling_factor)
+        return torch.cat(found).contiguous()
+
+    @torch.no_grad()
+    def decode(self, z: Tensor) -> Tensor:
+        found = []
+        for part in (z / self.vae.config.scaling_factor).split(self.decode_slice):
+            part = part.to(self.vae.dtype).contiguous(memory_format=torch.channels_last)
+            with self._computing():
+                found.append(self.vae.decode(part).sample.float().clamp(-1, 1))
+        return torch.cat(found)
+
+    def preview(self, z: Tensor, frame: int) -> Tensor:
+        return self.decode(z[frame][None])[0]
+
+    def image_condition(self, text: str, negative: str, guidance_scale: float) -> Condition:
+        return Condition(
+            self._text_rows(text, negative, guidance_scale), None, None, guidance_scale
+        )
+
+    @torch.no_grad()
+    def predict_image(self, z: Tensor, t: Tensor, condition: Condition) -> Prediction:
+        rows = z.expand(len(condition.text), -1, -1, -1).to(self.unet.dtype)
+        with self._computing():
+            out = self.unet(rows, t, condition.text).sample.float()
+        return _guide(out[:, None], condition.guidance_scale)
+
+    # ---------------------------------------------------------------------------------- video
+
+    def condition(
+        self,
+        pixels: Tensor,
+        text: str,
+        *,
+        num_frames: int,
+        negative: str = "",
+        guidance_scale: float | Tensor = 1.0,
+        motion_scale: int | None = None,
+        posterior: str = "mode",
+        generator: torch.Generator | None = None,
+    ) -> Condition:
+        longest = self.video_unet.config.motion_max_seq_length
+        if num_frames > longest:
+            raise ValueError(f"num_frames is {num_frames}; {self.name} knows {longest} at most.")
+        latents = self.encode(pixels, posterior, generator)
+        latents = latents.expand(num_frames, -1, -1, -1)
+        mask = self._affinity(motion_scale, num_frames).to(self.device)
+        mask = mask.view(-1, 1, 1, 1).expand(-1, 1, *latents.shape[-2:])
+        text_rows = self._text_rows(text, negative, guidance_scale)
+        return Condition(text_rows, latents, mask, guidance_scale)
+
+    def _affinity(self, motion_scale: int | None, num_frames: int) -> Tensor:
+        if motion_scale is None:
+            motion_scale = self.defaults["video"]["motion_scale"]
+        if motion_scale not in range(len(self.affinity)):
+            raise ValueError(
+                f"motion_scale must be an integer from 0 (small) to {len(self.affinity) - 1} for "
+                f"{self.name}, got {motion_scale!r}."
+            )
+        row = self.affinity[motion_scale]
+        return torch.tensor([row[min(f, len(row) - 1)] for f in range(num_frames)])
+
+    @torch.no_grad()
+    def predict(self, z: Tensor, t: Tensor, conditions: list[Condition]) -> list[Prediction]:
+        counts = [len(c.text) for c in conditions]
+        rows = [
+            torch.cat([zb, c.affinity, c.latents], 1).transpose(0, 1).expand(n, -1, -1, -1, -1)
+            for zb, c, n in zip(z, conditions, counts, strict=True)
+        ]  # each (n, 2C + 1, F, h, w)
+        text = torch.cat([c.text for c in conditions]).repeat_interleave(z.shape[1], 0)
+        with self._computing():
+            out = self.video_unet(torch.cat(rows).to(self.unet.dtype), t, text).sample.float()
+        outs = out.transpose(1, 2).split(counts)
+        return [_guide(o, c.guidance_scale) for o, c in zip(outs, conditions, strict=True)]
+
+
+
+
+# ------------------------------------------------------------------------------------- loading
+
+PARTS = ("unet", "vae", "text_encoder", "motion_adapter")
+MEND = "install ivkit anew (pip install --force-reinstall), or fetch that file from its source"
+
+
+def load(row, folder=None, *, device, dtype, allow_pickle: bool = False) -> PIAModel:
+    """Load from a folder in diffusers' layout, or the hub ids of `row` (see models/table.py)."""
+    from . import storybook_folder
+
+    if folder is None and row.ids:
+        return _from_hub(row, device=device, dtype=dtype)
+    folder = folder or storybook_folder()
+    check_folder(folder, PARTS, MEND, allow_pickle)
+    facts_file = folder / "storybook.json"
+    facts = json.loads(facts_file.read_text()) if facts_file.is_file() else {}
+    where = {part: (folder / part, {}) for part in (*PARTS, "tokenizer", "scheduler")}
+    parts = _read(where, use_safetensors=not allow_pickle)
+    words = facts.get("words")
+    if facts and words is None:  # every whole word that has an embedding
+        known = parts["text_encoder"].config.vocab_size
+        vocab = parts["tokenizer"].get_vocab().items()
+        words = [t.removesuffix("</w>") for t, i in vocab if t.endswith("</w>") and i < known]
+    facts["words"] = frozenset(words) if words else None
+    few = folder / "few_step"
+    if row is not None and row.few_step:
+        if not (few / "adapter_config.json").is_file():
+            raise FileNotFoundError(f"{few / 'adapter_config.json'} is missing; {MEND}.")
+        check_safetensors(few / "adapter_model.safetensors", MEND)
+        facts |= facts.get("few_step", {})
+    model = build(row.name if row else folder.name, parts, facts, device=device, dtype=dtype)
+    model.folder = folder
+    if row is not None and row.few_step:
+        from peft import PeftModel
+
+        PeftModel.from_pretrained(model.video_unet, few).merge_and_unload()
+    return model
+
+
+def build(name: str, parts: dict[str, Any], facts: dict, *, device, dtype) -> PIAModel:
+    """A model from diffusers' parts: unet, vae, text_encoder, tokenizer, motion_adapter, scheduler.
+
+    facts: `defaults` of {"image", "video"}, `num_frames`, `affinity`, `words`; each may be missing.
+    """
+    from diffusers import DDIMScheduler
+
+    image_scheduler = parts["scheduler"]
+    video_scheduler = parts.get("video_scheduler")
+    if video_scheduler is None:
+        if image_scheduler.config.prediction_type == "epsilon":  # as PIA was trained: others look poor
+            video_scheduler = DDIMScheduler(beta_schedule="linear", clip_sample=False)
+        else:
+            video_scheduler = image_scheduler
+    adapter = parts["motion_adapter"]
+    channels = parts["unet"].config.in_channels
+    if adapter.config.conv_in_channels != 2 * channels + 1:
+        raise ValueError(
+            f"the motion adapter takes {adapter.config.conv_in_channels} channels in, PIA's layout "
+            f"needs {2 * channels + 1}: this is no adapter with a condition picture."
+        )
+    image = {"num_inference_steps": 25, "guidance_scale": 7.5, **facts.get("image", {})}
+    video = {"num_inference_steps": 25, "guidance_scale": 7.5, "motion_scale": 0}
+    return PIAModel(
+        name=name,
+        unet=parts["unet"],
+        video_unet=motion_unet(parts["unet"], adapter),
+        vae=parts["vae"],
+        text_encoder=parts["text_encoder"],
+        tokenizer=parts["tokenizer"],
+        schedulers={"image": image_scheduler, "video": video_scheduler},
+        defaults={"image": image, "video": {**video, **facts.get("video", {})}},
+        num_frames=facts.get("num_frames", 16),
+        affinity=tuple(map(tuple, facts.get("affinity", AFFINITY))),
+        words=facts.get("words"),
+        device=device,
+        dtype=dtype,
+    )
+
+
+def _read(where: dict[str, tuple], **options) -> dict[str, Any]:
+    """Each part from (folder or hub id, further arguments)."""
+    import diffusers
+    from diffusers import AutoencoderKL, AutoencoderTiny, MotionAdapter, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    quiet = {"torch_dtype": torch.float32, **options}
+    parts = {}
+    with _quietly():
+        for name, (source, more) in where.items():
+            if name == "unet":
+                parts[name] = UNet2DConditionModel.from_pretrained(source, **quiet, **more)
+            elif name == "vae":
+                kind = AutoencoderKL.load_config(source, **more)["_class_name"]
+                known = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
+                parts[name] = known[kind].from_pretrained(source, **quiet, **more)
+            elif name == "motion_adapter":
+                parts[name] = MotionAdapter.from_pretrained(source, **quiet, **more)
+            elif name == "text_encoder":
+                parts[name] = CLIPTextModel.from_pretrained(source, dtype=torch.float32, **more)
+            elif name == "tokenizer":
+                parts[name] = CLIPTokenizer.from_pretrained(source, **more)
+            elif name == "scheduler":
+                kind = diffusers.DDIMScheduler.load_config(source, **more)["_class_name"]
+                parts[name] = getattr(diffusers, kind).from_pretrained(source, **more)
+    return parts
+
+
+def _from_hub(row, *, device, dtype) -> PIAModel:
+    base = row.ids["base"]
+    where = {p: (base, {"subfolder": p}) for p in ("unet", "vae", "text_encoder", "tokenizer")}
+    where["scheduler"] = (base, {"subfolder": "scheduler"})
+    where["motion_adapter"] = (row.ids["motion_adapter"], {})
+    try:
+        parts = _read(where)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"{row.name} needs {base} and {row.ids['motion_adapter']} ({row.download_gb:g} GB) and "
+            f"cannot get them ({str(error).splitlines()[0]}); instead of the first you may try "
+            f"{row.fallback.get('base')}, and ivkit.load('storybook') needs no download."
+        ) from None
+    return build(row.name, parts, {}, device=device, dtype=dtype)
+
+
+@contextlib.contextmanager
+def _quietly():
+    """No progress bars for parts that load in a moment, no remarks on diffusers' own configs."""
+    from diffusers.utils import logging as theirs
+    from transformers.utils import logging as others
+
+    level = theirs.get_verbosity()
+    theirs.set_verbosity_error()
+    shown = [lib for lib in (theirs, others) if lib.is_progress_bar_enabled()]
+    for lib in shown:
+        lib.disable_progress_bar()
+    try:
+        yield
+    finally:
+        theirs.set_verbosity(level)
+        for lib in shown:
+            lib.enable_progress_bar()

@@ -1,0 +1,110 @@
+"""What P_img and P_video ask of a model: text and pictures in, predictions out.
+
+The loops in `image.py` and `video.py` know nothing of any family. A family is one class with the
+members below; what a branch feeds its network (concatenated latents, a replaced first frame, an
+image embedding, a guidance scale per frame ...) stays inside its own `condition` object.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+Condition = Any  # one branch's inputs besides z_t: made and read by the model alone
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One branch's answer at one step, in the network's native output (epsilon, v or flow).
+
+    Each tensor is float32 with the latent's shape, (F, C, h, w) for video, (C, h, w) for a picture.
+    `uncond` is None where guidance is off; `guided` is what the branch predicts.
+    """
+
+    cond: Tensor
+    uncond: Tensor | None
+    guided: Tensor
+
+
+class VideoModel(Protocol):
+    """An image-to-video model (and, with `predict_image`, the picture model that belongs to it).
+
+    Facts: `name`; `device`; `dtype` (of the computation); `cell`, pixels per latent cell;
+    `size`, the (width, height) it was trained at; `multiple`, which sides must be a multiple of;
+    `num_frames`; `defaults`, {"image": {...}, "video": {...}} of `num_inference_steps`,
+    `guidance_scale` and so on.
+
+    Latents are float32: (F, C, h, w) for a clip, where F counts latent frames (a video VAE may have
+    fewer of them than the clip), (1, C, h, w) for a picture. Pixels are float32 (N, 3, H, W)
+    in [-1, 1].
+
+    A family that fixes the first latent frame (Wan 2.2 TI2V, LTX) does so in `predict`: it puts the
+    condition in place of that frame, gives it timestep zero, and answers for it with the velocity
+    that leads straight to the condition, so that scheduler and blend need no special case.
+    """
+
+    name: str
+    device: torch.device
+    dtype: torch.dtype
+    cell: int
+    size: tuple[int, int]
+    multiple: int
+    num_frames: int
+    defaults: dict[str, dict[str, Any]]
+
+    def check_text(self, text: str, argument: str) -> str:
+        """The text as it will be read; ValueError naming `argument` where it cannot be read."""
+
+    def scheduler(self, num_inference_steps: int, kind: str = "video") -> Any:
+        """A fresh diffusers scheduler with its timesteps set (one for each chain)."""
+
+    def noise(self, num_frames: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+        """Starting noise of a clip, (F, C, h, w), drawn in the family's own order."""
+
+    def image_noise(self, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+        """Starting noise of a picture, (1, C, h, w)."""
+
+    def encode(
+        self,
+        pixels: Tensor,
+        posterior: str = "mode",
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """E(x): pixels (N, 3, H, W) to scaled latents (N, C, h, w)."""
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Latents (N, C, h, w) to pixels (N, 3, H, W) in [-1, 1], a few frames at a time."""
+
+    def preview(self, z: Tensor, frame: int) -> Tensor:
+        """One frame of a clip's latents, as cheaply as can be: (3, H, W) in [-1, 1]."""
+
+    def condition(
+        self,
+        pixels: Tensor,
+        text: str,
+        *,
+        num_frames: int,
+        negative: str = "",
+        guidance_scale: float | Tensor = 1.0,
+        motion_scale: float | None = None,
+        posterior: str = "mode",
+        generator: torch.Generator | None = None,
+    ) -> Condition:
+        """All that one branch feeds the network besides z_t.
+
+        `pixels` (1, 3, H, W) is a still that conditions every frame, (num_frames, 3, H, W) gives
+        each frame its own. `guidance_scale` is a number, or a tensor that broadcasts to
+        (F, 1, 1, 1).
+        """
+
+    def predict(self, z: Tensor, t: Tensor, conditions: list[Condition]) -> list[Prediction]:
+        """Predictions of len(conditions) branches in one batch; z is (B, F, C, h, w), scaled."""
+
+    def image_condition(self, text: str, negative: str, guidance_scale: float) -> Condition:
+        """All that the picture model is fed besides z_t."""
+
+    def predict_image(self, z: Tensor, t: Tensor, condition: Condition) -> Prediction:
+        """Prediction for one picture; z is (1, C, h, w), scaled."""
