@@ -8,9 +8,14 @@ Every public name is imported when it is first used, so that `import ivkit` itse
 torch nor diffusers nor OpenCV.
 """
 
+import os
 from importlib import import_module
 
 __version__ = "0.1.0"
+
+# Before torch loads OpenMP: threads that wait shall sleep, not spin. Where another program wants
+# the same cores, spinning made a picture take 57 s that takes 0.8 s so (2 cores, both busy).
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _WHERE = {
     "instructions": (

@@ -155,8 +155,13 @@ def field_arrows(picture, field, frame: int = -1, step: int = 12):
     return _drawn(figure)
 
 
-def trace_grid(trace, names=("z_t", "eps", "eps_edit", "eps_hat", "x0"), frame=-1, steps=None,
-               decode=None):  # fmt: skip
+def trace_grid(
+    trace,
+    names=("z_t", "z_edit", "eps", "eps_edit", "eps_hat", "x0"),
+    frame: int = -1,
+    steps=None,
+    decode=None,
+):
     """A table of pictures, one row a tensor, one column a step: what the loop saw.
 
     Latents have no colours of their own; their first three principal components are shown as
