@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def noised(scheduler, z0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-    """Eq. 2, z_t = sqrt(alpha_bar_t) z0 + sqrt(1 - alpha_bar_t) eps, as the scheduler defines it."""
+    """Eq. 2: z_t = sqrt(alpha_bar_t) z0 + sqrt(1 - alpha_bar_t) eps, in the scheduler's terms."""
     add = getattr(scheduler, "add_noise", None) or scheduler.scale_noise  # flow matching
     return add(z0, eps, t.reshape(1))
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from .blend import noised
 from .models.protocol import Condition, Prediction, VideoModel
+from .sampling import levels, scheduler_step
 from .trace import Record
-from .video import levels, scheduler_step
 
 
 @dataclass
@@ -81,7 +81,7 @@ def denoise_image(
         tensors = {name: value.cpu() for name, value in tensors.items()}
         tensors["out_hat"] = tensors["out"]
         record = Record(start + i, float(t), signal, sigma, kind, torch.ones(1, 1, 1, 1), tensors)
-        z = scheduler_step(scheduler, out.guided, t, z, seed, start + i)
+        z = scheduler_step(scheduler, out.guided, t, z, start + i, seed)
         if mask is not None:
             last = i + 1 == len(timesteps)
             keep = original if last else noised(scheduler, original, noise, timesteps[i + 1])

@@ -7,10 +7,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-import inspect
 import time
-import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -27,20 +26,23 @@ from .align import align_frames, load_align
 from .blend import lam_schedule
 from .image import ImageStep, denoise_image, first_step
 from .instructions import (
-    Camera,
-    Drag,
     Instructions,
     Stroke,
     TrajectoryInstruction,
+    _choice,
+    _integer,
+    _number,
     to_picture,
 )
 from .models.protocol import VideoModel
 from .paint import composite, edit_mask, latent_mask, rasterise, region_mask
+from .pixels import to_frames, to_pictures, to_pixels
+from .sampling import Chain
 from .trajectory import Warped, check, moving_region, warp
-from .video import READINGS, Chain, Denoising, Step, denoise, to_frames, to_pictures, to_pixels
+from .video import READINGS, Denoising, Edit, Step, denoise
 
 MECHANISMS = ("both", "condition", "dual-clock")
-KEPT_REFERENCES = 2
+KEPT_REFERENCES = 2  # chains kept for a second edit
 
 
 def load(name: str = "storybook", device=None, dtype=None, **options) -> Pipeline:
@@ -53,17 +55,97 @@ def load(name: str = "storybook", device=None, dtype=None, **options) -> Pipelin
 
 
 @dataclass
+class Settings:
+    """How a clip is made; None takes the model's own. All of it is plain data.
+
+    Attributes:
+        seed: of the starting noise, and of a stochastic scheduler's.
+        num_frames, num_inference_steps: whole numbers of at least 1.
+        guidance_scale: a number, or one for each frame; 1 and below switch guidance off.
+        motion_scale: how much moves, as the model counts it; PIA: 0 to 8.
+        negative: text that guidance leads away from.
+        reading: "paired" or "shared", the two readings of Eq. 4.
+        mechanism: what carries a drag: "condition" (each frame has its own condition),
+            "dual-clock" (the noised warped clip is put back at the first steps), or "both".
+        weak, strong: shares of the steps in [0, 1]: dual-clock acts everywhere before `weak`, and
+            where things move before `strong`.
+        skip_zero: do not evaluate a branch whose weight is zero everywhere.
+        batch: both branches in one call of the network; None does so on a GPU.
+        eta: of a DDIM scheduler, in [0, 1]; 0 is deterministic.
+        posterior: "mode", or "sample" as diffusers' own pipelines do.
+        align: Eq. 5 after the denoising, where the model brings the module.
+        size: (width, height) that pictures are fitted to.
+    """
+
+    seed: int = 0
+    num_frames: int | None = None
+    num_inference_steps: int | None = None
+    guidance_scale: float | list[float] | None = None
+    motion_scale: int | None = None
+    negative: str = ""
+    reading: str = "paired"
+    mechanism: str = "both"
+    weak: float = 0.2
+    strong: float = 0.75
+    skip_zero: bool = True
+    batch: bool | None = None
+    eta: float = 0.0
+    posterior: str = "mode"
+    align: bool = True
+    size: tuple[int, int] | None = None
+
+    def resolve(self, model: VideoModel) -> Settings:
+        """Checked, with the model's own values where there was None."""
+        given = {k: v for k, v in vars(self).items() if v is not None}
+        own = {"num_frames": model.num_frames, "size": model.size, **model.defaults["video"]}
+        s = Settings(**{"batch": model.device.type != "cpu", **own, **given})
+        s.seed = _integer("seed", s.seed, 0)
+        s.num_frames = _integer("num_frames", s.num_frames, 1)
+        s.num_inference_steps = _integer("num_inference_steps", s.num_inference_steps, 1)
+        if np.ndim(s.guidance_scale):
+            s.guidance_scale = [_number("guidance_scale", g, 0, 100) for g in s.guidance_scale]
+            if len(s.guidance_scale) != s.num_frames:
+                raise ValueError(
+                    f"guidance_scale needs one number for each of the {s.num_frames} frames, "
+                    f"got {len(s.guidance_scale)}"
+                )
+        else:
+            s.guidance_scale = _number("guidance_scale", s.guidance_scale, 0, 100)
+        if s.negative:
+            model.check_text(s.negative, "negative")
+        _choice("reading", s.reading, READINGS)
+        _choice("mechanism", s.mechanism, MECHANISMS)
+        _choice("posterior", s.posterior, ("mode", "sample"))
+        for name in ("weak", "strong", "eta"):
+            setattr(s, name, _number(name, getattr(s, name), 0, 1))
+        s.size = _check_size(model, s.size)
+        return s
+
+
+@dataclass
 class Run:
     """A clip and everything that happened on the way to it.
 
-    `frames` and `unedited` are uint8 (F, H, W, 3). Of a run that was stopped, `frames` shows the
-    clip as it was foreseen at its last step, and `Pipeline.resume` finishes it.
+    Attributes:
+        picture, edited: x and x', PIL RGB; the same where nothing is painted.
+        motion: y'.
+        trajectory: r.
+        warped: the cut-and-drag clip and its masks, where there is a drag.
+        settings: see `Settings`.
+        seconds: of "prepare", "denoise" and "decode".
     """
 
-    state: Denoising
     pipeline: Pipeline
-    settings: dict[str, Any]
+    picture: Image.Image
+    motion: str
+    settings: Settings
+    edited: Image.Image | None = None
+    trajectory: TrajectoryInstruction = field(default_factory=TrajectoryInstruction)
+    warped: Warped | None = None
+    lam: Any = 1.0
     seconds: dict[str, float] = field(default_factory=dict)
+    state: Denoising | None = field(default=None, repr=False)
+    drawn: Tensor | None = field(default=None, repr=False)  # the generator's state after the noise
     _decoded: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
 
     @property
@@ -76,42 +158,31 @@ class Run:
         return self.state.finished
 
     @property
-    def picture(self) -> Image.Image:
-        return self.state.info["picture"]
-
-    @property
-    def edited(self) -> Image.Image:
-        """The picture with its edits; the unedited one where there are none."""
-        return self.state.info["edited"] or self.picture
-
-    @property
-    def warped(self) -> Warped | None:
-        """The cut-and-drag clip and its masks, where there was a drag."""
-        return self.state.info["warped"]
-
-    @property
     def frames(self) -> np.ndarray:
-        """uint8 (F, H, W, 3), aligned (Eq. 5) where the model has the module for it."""
-        if "frames" in self._decoded:
-            return self._decoded["frames"]
-        z = self.state.z
-        if not self.finished and len(self.trace):
-            z = self.trace[-1]["x0"].to(z.device)
-        target = self.edited if self.warped is None else self.warped.frames
-        frames = self.pipeline._decode(z, target, self.settings["align"])
-        if self.finished:
+        """The clip, uint8 (F, H, W, 3); of a run that was stopped, as its last step foresaw it."""
+        if "frames" not in self._decoded:
+            z = self.state.z
+            if not self.finished and len(self.trace):
+                z = self.trace[-1]["x0"].to(z.device)
+            still = self.picture if self.edited is None else self.edited
+            frames = self._decode(z, still if self.warped is None else self.warped.frames)
+            if not self.finished:
+                return frames
             self._decoded["frames"] = frames
-        return frames
+        return self._decoded["frames"]
 
     @property
     def unedited(self) -> np.ndarray:
-        """The clip without the edits, uint8 (F, H, W, 3): computed when first asked for, then kept."""
+        """The clip without the edits, uint8 (F, H, W, 3): computed if it has to be, then kept."""
         if "unedited" not in self._decoded:
-            z = self.state.reference.end
-            self._decoded["unedited"] = self.pipeline._decode(
-                z, self.picture, self.settings["align"]
-            )
+            self._decoded["unedited"] = self._decode(self.state.reference.end, self.picture)
         return self._decoded["unedited"]
+
+    def _decode(self, z: Tensor, target) -> np.ndarray:
+        pixels = self.pipeline.model.decode(z)
+        if self.settings.align and self.pipeline.align is not None:
+            pixels = align_frames(self.pipeline.align, pixels.cpu(), to_pixels(target))
+        return to_frames(pixels)
 
 
 class Pipeline:
@@ -149,6 +220,10 @@ class Pipeline:
     def words(self) -> list[str]:
         """Every word the model knows, sorted; empty where its language is open."""
         return sorted(w for w in getattr(self.model, "words", None) or () if w.isalpha())
+
+    def decode(self, z: Tensor) -> np.ndarray:
+        """Latents (N, C, h, w) as pictures, uint8 (N, H, W, 3)."""
+        return to_frames(self.model.decode(z.to(self.device)))
 
     def forget(self) -> None:
         """Drop the kept reference chains (after changing weights by hand, say with a LoRA)."""
@@ -211,53 +286,46 @@ class Pipeline:
         feather: float | None = None,
         posterior: str = "mode",
     ) -> tuple[Iterator[ImageStep], Image.Image | None]:
-        model, defaults = self.model, self.model.defaults["image"]
-        prompt = model.check_text(prompt, "prompt")
-        negative = model.check_text(negative, "negative") if negative else ""
-        size = self._check_size(size)
-        steps = _whole("num_inference_steps", num_inference_steps, defaults, 1, 1000)
-        guidance = _number("guidance_scale", guidance_scale, defaults, 0, 100)
-        strength = _number("strength", strength, {}, 0, 1)
-        seed = _whole("seed", seed, {}, 0, 2**63 - 1)
-        _one_of("posterior", posterior, ("mode", "sample"))
-        strokes = tuple(strokes)
-        if picture is None:
-            if strokes or mask is not None:
-                raise ValueError("strokes and mask need a picture: say on which they are.")
-            painted = original = None
-        else:
-            original = self._fit(picture, size, bool(strokes) or mask is not None)
-            painted, region = original, None
+        model, own = self.model, self.model.defaults["image"]
+        model.check_text(prompt, "prompt")
+        if negative:
+            model.check_text(negative, "negative")
+        size = _check_size(model, size or model.size)
+        steps = own["num_inference_steps"] if num_inference_steps is None else num_inference_steps
+        steps = _integer("num_inference_steps", steps, 1)
+        guidance = own["guidance_scale"] if guidance_scale is None else guidance_scale
+        guidance = _number("guidance_scale", guidance, 0, 100)
+        strength = _number("strength", strength, 0, 1)
+        seed = _integer("seed", seed, 0)
+        _choice("posterior", posterior, ("mode", "sample"))
+        original = painted = region = None
+        if picture is not None:
+            original = painted = _fit(picture, size, bool(strokes) or mask is not None)
             if strokes:
                 painted, alpha = rasterise(original, strokes)
                 region = self._region(strokes, alpha, grow, feather)
             region = region if mask is None else _check_region(mask, original)
-            if not first_step(steps, strength) < steps:
-                return iter(()), painted if mask is None else composite(original, painted, region)
+            if first_step(steps, strength) >= steps:
+                return iter(()), painted
+        elif strokes or mask is not None:
+            raise ValueError("strokes and mask need a picture: say which one they are on")
+
+        def finish(z: Tensor) -> Image.Image:
+            drawn = to_pictures(model.decode(z))[0]
+            return drawn if region is None else composite(original, drawn, region)
 
         def work() -> Iterator[ImageStep]:
             generator = torch.Generator().manual_seed(seed)
+            z0 = keep = cells = None
+            if painted is not None:
+                z0 = model.encode(to_pixels(painted), posterior, generator)
+            noise = model.image_noise(size, generator)
+            if region is not None:
+                keep = model.encode(to_pixels(original), posterior, generator)
+                cells = torch.from_numpy(latent_mask(region, model.cell)).to(model.device)
             condition = model.image_condition(prompt, negative, guidance)
-            if painted is None:
-                noise = model.image_noise(size, generator)
-                found = denoise_image(model, condition, noise, steps, seed=seed)
-                finish = self._picture
-            else:
-                z0 = model.encode(_pixels(painted), posterior, generator)
-                noise = model.image_noise(size, generator)
-                keep = cells = None
-                finish = self._picture
-                if region is not None:
-                    keep = model.encode(_pixels(original), posterior, generator)
-                    cells = torch.from_numpy(latent_mask(region, model.cell)).to(model.device)
-
-                    def finish(z):
-                        return composite(original, self._picture(z), region)
-
-                found = denoise_image(
-                    model, condition, noise, steps, z0, strength, keep, cells, seed
-                )
-            for step in found:
+            options = {"z0": z0, "strength": strength, "original": keep, "mask": cells}
+            for step in denoise_image(model, condition, noise, steps, seed=seed, **options):
                 step.finish = finish
                 yield step
 
@@ -276,18 +344,10 @@ class Pipeline:
     def video(self, picture, motion: str, *, progress: bool = True, **options) -> Run:
         """A clip of `picture` moving as `motion` says, with its edits blended in (Eq. 4).
 
-        Args:
-            picture: x, the unedited picture.
-            motion: y', what happens, as text.
-            progress: show a bar.
-            options: those of `denoise`, and `align` (Eq. 5 after the denoising, where the model
-                has the module for it; True).
+        Arguments and errors are those of `denoise`; `progress` shows a bar.
 
-        Returns:
-            a Run: `frames`, `unedited`, `trace`, `settings`, `seconds`.
-
-        An interrupt or an exception on the way keeps what was done: `pipe.last_run` is the
-        unfinished run, its trace holds the steps so far, and `pipe.resume(run)` goes on.
+        An interrupt or an exception on the way loses nothing: `pipe.last_run` is the unfinished
+        Run, its trace holds the steps so far, and `pipe.resume(run)` finishes it.
         """
         begun = time.perf_counter()
         run = self._start(picture, motion, **options)
@@ -295,16 +355,16 @@ class Pipeline:
         return self.resume(run, progress=progress)
 
     def resume(self, run: Run, *, progress: bool = True) -> Run:
-        """Finish a run that was stopped; the clip is the same as without the stop."""
-        begun = time.perf_counter()
-        state = run.state
+        """Finish a run that was stopped: the clip is the same as without the stop."""
+        begun, state = time.perf_counter(), run.state
         try:
-            steps = denoise(state)
-            for _ in _bar(steps, progress, "clip", state.num_steps, state.index):
+            for _ in _bar(denoise(state), progress, "clip", state.num_steps, state.index):
                 pass
         except BaseException as error:
-            done = f"{state.index} of {state.num_steps} steps are kept in pipe.last_run"
-            error.add_note(f"{done}; pipe.resume(pipe.last_run) goes on.")
+            error.add_note(
+                f"{state.index} of {state.num_steps} steps are kept; "
+                "pipe.resume(pipe.last_run) goes on from there."
+            )
             raise
         finally:
             took = time.perf_counter() - begun
@@ -317,31 +377,20 @@ class Pipeline:
     def denoise(self, picture, motion: str, **options) -> Iterator[Step]:
         """A generator that yields every step of `video`: look, stop, `step.change(...)`, go on.
 
-        `pipe.last_run` is the run that it belongs to. The generator may be closed at any step.
+        It may be closed at any step; `pipe.last_run` is the Run it belongs to.
 
         Args:
-            picture, motion: as for `video`.
+            picture: x, the unedited picture; anything `to_picture` takes.
+            motion: y', what happens, as text.
             edited: x', the edited picture; None where only a drag, or nothing, is edited.
-            drags, pins, camera: the Trajectory Instruction r, in pixels of the picture; `drags`
-                may also be a whole `TrajectoryInstruction`.
-            lam: in [0, 1], 1 ignores the edits; a number, one for each step, or an array that
-                broadcasts to (steps, F, 1, h, w) (see `lam_schedule`).
-            seed: of the starting noise and of a stochastic scheduler's.
-            num_frames, num_inference_steps, guidance_scale, motion_scale: None takes the model's
-                own. guidance_scale may also hold one number for each frame.
-            negative: what guidance leads away from.
-            reading: "paired" or "shared", the two readings of Eq. 4.
-            mechanism: what carries a drag: "condition" (each frame has its own condition),
-                "dual-clock" (the noised warped clip is put back), or "both".
-            strong: in [0, 1], share of the steps at which dual-clock acts.
-            skip_zero: do not evaluate a branch whose weight is zero everywhere.
-            batch: both branches in one call of the network; None does so on a GPU.
-            eta: of a DDIM scheduler; 0 is deterministic.
-            posterior: "mode", or "sample" as diffusers' own pipelines do.
-            size: (width, height); None takes the model's own.
+            drags, pins, camera: the Trajectory Instruction r in pixels of the picture; `drags` may
+                be a whole `TrajectoryInstruction`.
+            lam: lambda in [0, 1], 1 ignores the edits; a number, one for each step, or an array
+                that broadcasts to (steps, F, 1, h, w), see `blend.lam_schedule`.
+            options: the fields of `Settings`.
 
         Raises:
-            ValueError or TypeError, before any work, naming the argument.
+            ValueError or TypeError, before any work, with one sentence that names the argument.
         """
         return denoise(self._start(picture, motion, **options).state)
 
@@ -349,29 +398,21 @@ class Pipeline:
         """Replay saved instructions: picture, paint, drag and clip. Options as for `video`."""
         i = instructions
         if i.motion is None:
-            raise ValueError("instructions.motion is missing: say what happens in the clip.")
-        if i.content is None and (i.image is None or i.image.picture is None):
-            raise ValueError("instructions need a picture, or a content text to make one from.")
+            raise ValueError("instructions.motion is missing: say what happens in the clip")
         picture = i.image.picture if i.image else None
+        if picture is None and i.content is None:
+            raise ValueError("instructions need a picture, or a content text to draw one from")
         if picture is None:
             picture = self.image(i.content.text, seed=i.seed)
-        edited, content = None, i.content
-        if content is not None and content.strokes:
-            how = {"strokes": content.strokes, "strength": content.strength, "seed": i.seed}
-            edited = self.image(content.text, self._fit(picture, self.size, True), **how)
-        return self.video(
-            picture,
-            i.motion.text,
-            edited=edited,
-            drags=i.trajectory or (),
-            lam=i.lam,
-            seed=i.seed,
-            num_frames=i.num_frames,
-            num_inference_steps=i.num_inference_steps,
-            guidance_scale=i.guidance_scale,
-            motion_scale=i.motion.motion_scale,
-            **options,
-        )
+        edited, y = None, i.content
+        if y is not None and y.strokes:
+            how = {"strokes": y.strokes, "strength": y.strength, "seed": i.seed}
+            edited = self.image(y.text, picture, **how)
+        names = ("lam", "seed", "num_frames", "num_inference_steps", "guidance_scale")
+        options = {name: getattr(i, name) for name in names} | options
+        options["motion_scale"] = i.motion.motion_scale
+        drags = i.trajectory or ()
+        return self.video(picture, i.motion.text, edited=edited, drags=drags, **options)
 
     def _start(
         self,
@@ -379,220 +420,124 @@ class Pipeline:
         motion: str,
         *,
         edited=None,
-        drags: Sequence[Drag] | TrajectoryInstruction = (),
-        pins: Sequence = (),
-        camera: Camera | None = None,
+        drags=(),
+        pins=(),
+        camera=None,
         lam=0.3,
-        seed: int = 0,
-        num_frames: int | None = None,
-        num_inference_steps: int | None = None,
-        guidance_scale=None,
-        motion_scale=None,
-        negative: str = "",
-        reading: str = "paired",
-        mechanism: str = "both",
-        strong: float = 0.75,
-        skip_zero: bool = True,
-        batch: bool | None = None,
-        eta: float = 0.0,
-        posterior: str = "mode",
-        align: bool = True,
-        size: tuple[int, int] | None = None,
+        **options,
     ) -> Run:
-        model, defaults = self.model, self.model.defaults["video"]
-        _one_of("reading", reading, READINGS)
-        _one_of("mechanism", mechanism, MECHANISMS)
-        _one_of("posterior", posterior, ("mode", "sample"))
-        size = self._check_size(size)
-        moved = bool(TrajectoryInstruction.of(drags)) or camera is not None
-        settings = {
-            "model": self.name,
-            "motion": model.check_text(motion, "motion"),
-            "negative": model.check_text(negative, "negative") if negative else "",
-            "seed": _whole("seed", seed, {}, 0, 2**63 - 1),
-            "num_frames": _whole(
-                "num_frames", num_frames, {"num_frames": model.num_frames}, 1, 10_000
-            ),
-            "num_inference_steps": _whole(
-                "num_inference_steps", num_inference_steps, defaults, 1, 1000
-            ),
-            "guidance_scale": _guidance(guidance_scale, defaults),
-            "motion_scale": defaults.get("motion_scale") if motion_scale is None else motion_scale,
-            "reading": reading,
-            "mechanism": mechanism,
-            "strong": _number("strong", strong, {}, 0, 1),
-            "eta": _number("eta", eta, {}, 0, 1),
-            "posterior": posterior,
-            "align": bool(align),
-            "size": size,
-        }
-        picture = self._fit(picture, size, moved)
-        frames = settings["num_frames"]
-        steps = len(model.scheduler(settings["num_inference_steps"]).timesteps)
-        # Shapes of the latent are known only after drawing the noise, which is cheap.
-        generator = torch.Generator().manual_seed(settings["seed"])
-        eps = model.noise(frames, size, generator)
-        lam_schedule(lam, steps, (len(eps), *eps.shape[-2:]), model.cell)
-        self._check_edits(picture, edited, drags, pins, camera)
-        options = self._condition_options(settings, generator.get_state())
-        key = _digest(picture, settings, ("mechanism", "strong", "reading", "align"))
-        reference = self._references.pop(key, None)
-        if reference is None:
-            condition = self._condition(picture, settings["motion"], options)
-            reference = Chain(
-                model, condition, eps, settings["num_inference_steps"], settings["seed"], eta
-            )
-        self._references[key] = reference
+        model, settings = self.model, Settings(**options).resolve(self.model)
+        model.check_text(motion, "motion")
+        marked = bool(TrajectoryInstruction.of(drags)) or camera is not None
+        picture = _fit(picture, settings.size, marked)
+        generator = torch.Generator().manual_seed(settings.seed)
+        eps = model.noise(settings.num_frames, settings.size, generator)
+        # Both branches draw from the generator as the noise has left it.
+        run = Run(self, picture, motion, settings, drawn=generator.get_state())
+        edits = {"edited": edited, "drags": drags, "pins": pins, "camera": camera, "lam": lam}
+        steps = len(model.scheduler(settings.num_inference_steps).timesteps)
+        self._check(run, edits, (steps, len(eps), *eps.shape[-2:]))
+        reference = self._reference(run, eps)
+        run.state = Denoising(
+            reference,
+            Edit(reference.condition(0)),
+            torch.ones(steps, 1, 1, 1, 1),
+            settings.reading,
+            bool(settings.skip_zero),
+            settings.batch,
+            lambda changes: self._change(run, changes),
+        )
+        self._change(run, edits)
+        self.last_run = run
+        return run
+
+    def _reference(self, run: Run, eps: Tensor) -> Chain:
+        """The chain of the unedited clip: kept from an earlier run where it is the same."""
+        s = run.settings
+        same = (run.motion, s.negative, s.seed, s.num_frames, s.num_inference_steps, s.posterior,
+                s.guidance_scale, s.motion_scale, s.eta, s.size)  # fmt: skip
+        key = hashlib.sha256(run.picture.tobytes() + repr(same).encode()).hexdigest()
+        chain = self._references.pop(key, None)
+        if chain is None:
+            condition = self._condition(run, to_pixels(run.picture))
+            chain = Chain(self.model, condition, eps, s.num_inference_steps, s.seed, s.eta)
+        self._references[key] = chain
         while len(self._references) > KEPT_REFERENCES:
             self._references.popitem(last=False)
-        state = Denoising(
-            model,
-            reference,
-            condition=reference.condition(0),
-            condition_edit=reference.condition(0),
-            lam=torch.ones(steps, 1, 1, 1, 1),
-            reading=reading,
-            skip_zero=bool(skip_zero),
-            batch=model.device.type != "cpu" if batch is None else bool(batch),
-            rebuild=self._change,
-            info={
-                "picture": picture,
-                "edited": None,
-                "trajectory": TrajectoryInstruction(),
-                "motion": settings["motion"],
-                "warped": None,
-                "settings": settings,
-                "options": options,
-            },
-        )
-        edits = {"edited": edited, "drags": drags, "pins": pins, "camera": camera, "lam": lam}
-        self._change(state, edits)
-        self.last_run = Run(state, self, settings)
-        return self.last_run
+        return chain
 
-    def _change(self, state: Denoising, changes: dict[str, Any]) -> None:
-        """Put other edits, lam or motion in force; all is made first, then set, so an error is safe."""
-        known = ("edited", "drags", "pins", "camera", "lam", "motion")
+    def _check(self, run: Run, changes: dict[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
+        """The changes, checked and as `Run` holds them; shape: (steps, F, h, w)."""
         for name in changes:
-            if name not in known:
-                raise TypeError(f"{name!r} cannot be changed in mid-run; {', '.join(known)} can.")
-        info, settings = dict(state.info), dict(state.info["settings"])
-        picture, eps = info["picture"], state.reference.eps
-        lam = state.lam
-        if "lam" in changes:
-            shape = (len(eps), *eps.shape[-2:])
-            lam = lam_schedule(changes["lam"], state.num_steps, shape, self.cell)
-            settings["lam"] = np.asarray(changes["lam"]).tolist()
-        reference, condition = state.reference, state.condition
-        if "motion" in changes:
-            info["motion"] = self.model.check_text(changes["motion"], "motion")
-            settings["motion"] = info["motion"]
-        if changes.keys() & {"edited", "drags", "pins", "camera"}:
-            edited = changes.get("edited", info["edited"])
-            before = info["trajectory"]
-            edited, trajectory = self._check_edits(
-                picture,
-                edited,
-                changes.get("drags", before.drags),
-                changes.get("pins", before.pins),
-                changes.get("camera", before.camera),
-            )
-            warped = None
-            if trajectory:
-                warped = warp(edited or picture, trajectory, settings["num_frames"])
-            info |= {"edited": edited, "trajectory": trajectory, "warped": warped}
-        if "motion" in changes:
-            condition = self._condition(picture, info["motion"], info["options"])
-            reference = reference.fork(state.index, condition)
-        edits = self._edits(info, settings, condition, state)
-        state.reference, state.condition, state.lam = reference, condition, lam
-        state.condition_edit, state.drag_latents, state.drag_mask, state.drag_steps = edits
-        state.info = info | {"settings": settings}
+            if name not in ("edited", "drags", "pins", "camera", "lam", "motion"):
+                raise TypeError(f"{name!r} cannot be changed; edits, lam and motion can")
+        new = {k: changes[k] for k in ("lam", "motion") if k in changes}
+        if "lam" in new:
+            lam_schedule(new["lam"], shape[0], shape[1:], self.cell)
+        if "motion" in new:
+            self.model.check_text(new["motion"], "motion")
+        if "edited" in changes:
+            edited, size = changes["edited"], run.picture.size
+            new["edited"] = None if edited is None else _fit(edited, size, True, "edited")
+        if changes.keys() & {"drags", "pins", "camera"}:
+            r = changes.get("drags", run.trajectory.drags)
+            if not isinstance(r, TrajectoryInstruction):
+                pins = changes.get("pins", run.trajectory.pins)
+                camera = changes.get("camera", run.trajectory.camera)
+                r = TrajectoryInstruction(TrajectoryInstruction.of(r).drags, pins, camera)
+            new["trajectory"] = check(r, run.picture.size[::-1])
+        return new
 
-    def _edits(self, info, settings, condition, state):
-        """condition' and what dual-clock needs."""
-        picture, edited, warped = (info[k] for k in ("picture", "edited", "warped"))
-        if edited is None and warped is None:
-            return condition, None, None, 0
-        still = edited or picture
-        mechanism = settings["mechanism"]
-        pixels = None if warped is None else to_pixels(warped.frames)
-        if pixels is not None and mechanism != "dual-clock":
-            condition_edit = self._condition(pixels, info["motion"], info["options"])
-        elif edited is None:
-            condition_edit = condition
-        else:
-            condition_edit = self._condition(still, info["motion"], info["options"])
-        if pixels is None or mechanism == "condition":
-            return condition_edit, None, None, 0
-        latents = self.model.encode(pixels)
-        region = torch.from_numpy(moving_region(warped)).float()[None, None]
-        shape = (len(latents), *latents.shape[-2:])
-        mask = adaptive_avg_pool3d(region, shape)[0, 0][:, None].to(latents.device)
-        return condition_edit, latents, mask, round(settings["strong"] * state.num_steps)
+    def _change(self, run: Run, changes: dict[str, Any]) -> None:
+        """Put other edits, lam or motion in force from the next step on. All is made before any of
+        it is set, so that an error leaves the run as it was."""
+        state, reference = run.state, run.state.reference
+        shape = (state.num_steps, len(state.z), *state.z.shape[-2:])
+        new = dataclasses.replace(run, **self._check(run, changes, shape))
+        if {"edited", "drags", "pins", "camera"} & changes.keys():
+            still = new.picture if new.edited is None else new.edited
+            new.warped = None
+            if new.trajectory:
+                new.warped = warp(still, new.trajectory, new.settings.num_frames)
+        if new.motion != run.motion:
+            reference = reference.fork(state.index, self._condition(new, to_pixels(new.picture)))
+        edit = self._edit(new, reference.condition(state.index), state.num_steps)
+        lam = lam_schedule(new.lam, shape[0], shape[1:], self.cell)
+        for name in ("edited", "trajectory", "warped", "lam", "motion"):
+            setattr(run, name, getattr(new, name))
+        state.reference, state.edit, state.lam = reference, edit, lam
 
-    def _check_edits(self, picture, edited, drags, pins, camera):
-        """The edited picture (or None) and the trajectory, fitting the picture."""
-        if edited is not None:
-            edited = self._fit(edited, picture.size, False, "edited")
-        if isinstance(drags, TrajectoryInstruction):
-            trajectory = drags
-        else:
-            trajectory = TrajectoryInstruction(TrajectoryInstruction.of(drags).drags, pins, camera)
-        return edited, check(trajectory, picture.size[::-1])
+    def _edit(self, run: Run, condition, steps: int) -> Edit:
+        s, pixels = run.settings, None if run.warped is None else to_pixels(run.warped.frames)
+        if pixels is not None and s.mechanism != "dual-clock":
+            condition = self._condition(run, pixels)
+        elif run.edited is not None:
+            condition = self._condition(run, to_pixels(run.edited))
+        if pixels is None or s.mechanism == "condition":
+            return Edit(condition)
+        drag = self.model.encode(pixels)
+        region = torch.from_numpy(moving_region(run.warped)).float()[None]
+        mask = adaptive_avg_pool3d(region, (len(drag), *drag.shape[-2:]))[0][:, None]
+        return Edit(
+            condition, drag, mask.to(drag.device), round(s.weak * steps), round(s.strong * steps)
+        )
 
-    def _condition_options(self, settings: dict, state: Tensor) -> dict:
-        names = ("num_frames", "negative", "guidance_scale", "motion_scale", "posterior")
-        options = {name: settings[name] for name in names}
-        if isinstance(options["guidance_scale"], list):
-            scale = torch.tensor(options["guidance_scale"], device=self.device)
-            options["guidance_scale"] = scale.view(-1, 1, 1, 1)
-        return options | {"generator": state}
-
-    def _condition(self, picture: Image.Image | Tensor, text: str, options: dict):
-        """Both branches draw from the same generator state, after the starting noise."""
-        generator = torch.Generator()
-        generator.set_state(options["generator"])
-        pixels = picture if isinstance(picture, Tensor) else _pixels(picture)
-        return self.model.condition(pixels, text, **{**options, "generator": generator})
-
-    # ------------------------------------------------------------------------------ helpers
-
-    def _decode(self, z: Tensor, target, align: bool) -> np.ndarray:
-        pixels = self.model.decode(z)
-        if align and self.align is not None:
-            x = to_pixels(target) if isinstance(target, np.ndarray) else _pixels(target)
-            pixels = align_frames(self.align, pixels.cpu(), x)
-        return to_frames(pixels)
-
-    def _picture(self, z: Tensor) -> Image.Image:
-        return to_pictures(self.model.decode(z))[0]
-
-    def _check_size(self, size) -> tuple[int, int]:
-        if size is None:
-            return self.size
-        w, h = (_whole("size", side, {}, 1, 8192) for side in size)
-        if w % self.model.multiple or h % self.model.multiple:
-            raise ValueError(
-                f"size must be multiples of {self.model.multiple} pixels for {self.name}, "
-                f"got {w} x {h}."
-            )
-        return w, h
-
-    def _fit(self, picture, size, marked: bool, name: str = "picture") -> Image.Image:
-        picture = to_picture(picture)
-        if picture.size == tuple(size):
-            return picture
-        if marked or name == "edited":
-            raise ValueError(
-                f"{name} is {picture.width} x {picture.height} pixels, {size[0]} x {size[1]} are "
-                f"needed for strokes, masks and drags to fit: use to_picture({name}, size={size})."
-            )
-        return to_picture(picture, size)
-
-
-def _pixels(picture: Image.Image) -> Tensor:
-    return to_pixels(np.asarray(picture)[None])
+    def _condition(self, run: Run, pixels: Tensor):
+        s, generator = run.settings, torch.Generator()
+        generator.set_state(run.drawn)
+        scale = s.guidance_scale
+        if isinstance(scale, list):
+            scale = torch.tensor(scale, device=self.device).view(-1, 1, 1, 1)
+        return self.model.condition(
+            pixels,
+            run.motion,
+            num_frames=s.num_frames,
+            negative=s.negative,
+            guidance_scale=scale,
+            motion_scale=s.motion_scale,
+            posterior=s.posterior,
+            generator=generator,
+        )
 
 
 def _bar(steps, progress: bool, what: str, total: int | None = None, initial: int = 0):
@@ -601,46 +546,29 @@ def _bar(steps, progress: bool, what: str, total: int | None = None, initial: in
     return tqdm(steps, desc=what, total=total, initial=initial, disable=not progress)
 
 
-def _whole(name: str, value, defaults: dict, low: int, high: int) -> int:
-    value = defaults.get(name) if value is None else value
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be a whole number, got {value!r}.")
-    if not low <= value <= high:
-        raise ValueError(f"{name} must be from {low} to {high}, got {value}.")
-    return int(value)
+def _check_size(model: VideoModel, size) -> tuple[int, int]:
+    w, h = (_integer("size", side, 1) for side in size)
+    if w % model.multiple or h % model.multiple:
+        raise ValueError(
+            f"size must be multiples of {model.multiple} pixels for {model.name}, got {w} x {h}"
+        )
+    return w, h
 
 
-def _number(name: str, value, defaults: dict, low: float, high: float) -> float:
-    value = defaults.get(name) if value is None else value
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
-        raise TypeError(f"{name} must be a number, got {value!r}.")
-    if not low <= value <= high:
-        raise ValueError(f"{name} must be within [{low:g}, {high:g}], got {value}.")
-    return float(value)
-
-
-def _guidance(value, defaults: dict) -> float | list[float]:
-    if isinstance(value, (list, tuple, np.ndarray, Tensor)):
-        return [_number("guidance_scale", float(v), {}, 0, 100) for v in value]
-    return _number("guidance_scale", value, defaults, 0, 100)
-
-
-def _one_of(name: str, value, accepted: tuple[str, ...]) -> None:
-    if value not in accepted:
-        raise ValueError(f"{name} must be one of {', '.join(accepted)}, got {value!r}.")
+def _fit(picture, size: tuple[int, int], marked: bool, name: str = "picture") -> Image.Image:
+    picture = to_picture(picture)
+    if marked and picture.size != tuple(size):
+        raise ValueError(
+            f"{name} is {picture.width} x {picture.height} pixels where {size[0]} x {size[1]} are "
+            f"needed for edits to fit it: use ivkit.to_picture({name}, size={tuple(size)}) first"
+        )
+    return to_picture(picture, size)
 
 
 def _check_region(mask, picture: Image.Image) -> np.ndarray:
     mask = np.asarray(mask, np.float32)
     if mask.shape != picture.size[::-1]:
-        raise ValueError(
-            f"mask must be {picture.size[::-1]} (H, W) like the picture, got {mask.shape}."
-        )
-    if not np.isfinite(mask).all() or mask.min() < 0 or mask.max() > 1 or not mask.any():
-        raise ValueError("mask must lie within [0, 1] and must not be empty.")
+        raise ValueError(f"mask must have the picture's {picture.size[::-1]}, got {mask.shape}")
+    if not (np.isfinite(mask).all() and 0 <= mask.min() and 0 < mask.max() <= 1):
+        raise ValueError("mask must hold values in [0, 1] and must not be empty")
     return mask
-
-
-def _digest(picture: Image.Image, settings: dict, without: tuple[str, ...]) -> str:
-    used = {k: v for k, v in settings.items() if k not in without}
-    return hashlib.sha256(picture.tobytes() + repr(sorted(used.items())).encode()).hexdigest()

@@ -9,7 +9,7 @@ PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 
 
 def check_folder(folder: Path, parts: tuple[str, ...], mend: str, allow_pickle=False) -> None:
-    """Raise FileNotFoundError or ValueError, naming the file, unless each part of `folder` is whole.
+    """Raise FileNotFoundError or ValueError, naming the file, unless all of `folder` is whole.
 
     parts: sub-folders that must hold a config and safetensors weights.
     mend: what the person can do about it, a clause.

@@ -325,7 +325,7 @@ def build(name: str, parts: dict[str, Any], facts: dict, *, device, dtype) -> PI
     image_scheduler = parts["scheduler"]
     video_scheduler = parts.get("video_scheduler")
     if video_scheduler is None:
-        if image_scheduler.config.prediction_type == "epsilon":  # as PIA was trained: others look poor
+        if image_scheduler.config.prediction_type == "epsilon":  # as PIA was trained
             video_scheduler = DDIMScheduler(beta_schedule="linear", clip_sample=False)
         else:
             video_scheduler = image_scheduler

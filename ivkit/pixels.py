@@ -1,0 +1,26 @@
+"""Between pictures and tensors: PIL or uint8 (N, H, W, 3) outside, float (N, 3, H, W) inside."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+
+def to_pixels(frames: np.ndarray | Image.Image) -> Tensor:
+    """uint8 (N, H, W, 3), or one picture, to float32 (N, 3, H, W) in [-1, 1]."""
+    array = np.array(frames)
+    array = array[None] if array.ndim == 3 else array
+    return torch.from_numpy(array).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def to_frames(pixels: Tensor) -> np.ndarray:
+    """float (N, 3, H, W) in [-1, 1] to uint8 (N, H, W, 3)."""
+    values = ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return values.permute(0, 2, 3, 1).cpu().numpy()
+
+
+def to_pictures(pixels: Tensor) -> list[Image.Image]:
+    """float (N, 3, H, W) in [-1, 1] to PIL RGB."""
+    return [Image.fromarray(frame) for frame in to_frames(pixels)]

@@ -1,0 +1,101 @@
+"""One step of a diffusers scheduler, what its noise levels mean, and a chain of such steps."""
+
+from __future__ import annotations
+
+import inspect
+
+import torch
+from torch import Tensor
+
+from .models.protocol import Condition, Prediction, VideoModel
+
+
+def scheduler_step(
+    scheduler, out: Tensor, t: Tensor, z: Tensor, i: int, seed: int = 0, eta: float = 0.0
+) -> Tensor:
+    """z_{t-1} from the prediction `out` at step i.
+
+    A stochastic scheduler's noise is seeded anew for each step, so that a pause changes nothing.
+    """
+    accepted = inspect.signature(scheduler.step).parameters
+    options = {"eta": eta} if "eta" in accepted else {}
+    if "generator" in accepted:
+        options["generator"] = torch.Generator().manual_seed((seed + 1) * 1_000_003 + i)
+    return scheduler.step(out, t, z, **options).prev_sample
+
+
+def levels(scheduler, t: Tensor, i: int) -> tuple[float, float, str]:
+    """(signal, noise, kind of prediction) at step i, where z = signal x0 + noise eps."""
+    kind = getattr(scheduler.config, "prediction_type", "flow_prediction")
+    if not hasattr(scheduler, "alphas_cumprod") or kind == "flow_prediction":
+        sigma = float(scheduler.sigmas[i])
+        return 1 - sigma, sigma, "flow_prediction"
+    if float(scheduler.init_noise_sigma) != 1:  # Euler, Heun, LMS: the variance is not kept
+        return 1.0, float(scheduler.sigmas[i]), kind
+    alpha_bar = float(scheduler.alphas_cumprod[int(t)].clamp(0, 1))
+    return alpha_bar**0.5, (1 - alpha_bar) ** 0.5, kind
+
+
+class Chain:
+    """A branch that steps on its own prediction: z_T, z_{T-1}, ... and what was predicted there.
+
+    The reference chain of P_video depends on no edit. It is computed as far as it is asked for and
+    then kept, so that a second edit of the same picture costs one branch, not two.
+
+    condition: what the branch sees. eps: the starting noise, (F, C, h, w).
+    """
+
+    def __init__(
+        self,
+        model: VideoModel,
+        condition: Condition,
+        eps: Tensor,
+        num_inference_steps: int,
+        seed: int = 0,
+        eta: float = 0.0,
+    ):
+        self.model, self.eps, self.seed, self.eta = model, eps, seed, eta
+        self.num_inference_steps = num_inference_steps
+        self.conditions = [(0, condition)]  # (from this step on, what it sees)
+        self.scheduler = model.scheduler(num_inference_steps)
+        self.z = [eps * self.scheduler.init_noise_sigma]
+        self.out: list[Prediction] = []
+
+    def __len__(self) -> int:
+        """Steps in all; a second-order scheduler takes more than `num_inference_steps`."""
+        return len(self.scheduler.timesteps)
+
+    def condition(self, i: int) -> Condition:
+        return [c for start, c in self.conditions if start <= i][-1]
+
+    def push(self, out: Prediction) -> None:
+        """Step on the prediction at the chain's end."""
+        i, t = len(self.out), self.scheduler.timesteps[len(self.out)]
+        z = scheduler_step(self.scheduler, out.guided, t, self.z[i], i, self.seed, self.eta)
+        self.z.append(z)
+        self.out.append(out)
+
+    def at(self, i: int) -> Prediction:
+        """The prediction at step i, computing what is missing up to there."""
+        while len(self.out) <= i:
+            k = len(self.out)
+            t = self.scheduler.timesteps[k]
+            z = self.scheduler.scale_model_input(self.z[k], t)
+            self.push(self.model.predict(z[None], t, [self.condition(k)])[0])
+        return self.out[i]
+
+    @property
+    def end(self) -> Tensor:
+        """z_0, (F, C, h, w)."""
+        self.at(len(self) - 1)
+        return self.z[-1]
+
+    def fork(self, i: int, condition: Condition) -> Chain:
+        """The same chain up to step i, under another condition from there on."""
+        other = Chain(
+            self.model, condition, self.eps, self.num_inference_steps, self.seed, self.eta
+        )
+        other.conditions = [c for c in self.conditions if c[0] < i] + [(i, condition)]
+        for out in self.out[:i]:
+            other.push(out)
+        return other

@@ -1,0 +1,141 @@
+"""Our loops against diffusers' own pipelines: the same seed, the same numbers."""
+
+import copy
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from diffusers import (
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    PIAPipeline,
+    PNDMScheduler,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionPipeline,
+)
+
+SD = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+PROMPT, MOTION = "a red boat and a sun", "the boat moves right"
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def assert_same(mine, theirs, levels=1):
+    """Pictures agree up to a rounding of the last step to uint8."""
+    a, b = (np.asarray(x).astype(int) for x in (mine, theirs))
+    assert a.shape == b.shape
+    assert np.abs(a - b).max() <= levels
+    assert a.std() > 5  # a flat picture would agree with anything
+
+
+def stock_image(cls, kind):
+    parts = tiny.parts(kind)
+    parts.pop("motion_adapter")
+    pipe = cls(**parts, **SD)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.mark.parametrize("kind", ["pia", "storybook"])
+def test_text_to_image_is_stable_diffusion(kind):
+    stock = stock_image(StableDiffusionPipeline, kind)
+    theirs = stock(PROMPT, num_inference_steps=4, guidance_scale=3.0, generator=seeded(5)).images[0]
+    assert_same(tiny.pipeline(kind).image(PROMPT, seed=5), theirs)
+
+
+@pytest.mark.parametrize("kind", ["pia", "storybook"])
+@pytest.mark.parametrize("guidance", [1.0, 4.0])
+def test_image_to_image_is_stable_diffusion(kind, guidance):
+    stock = stock_image(StableDiffusionImg2ImgPipeline, kind)
+    options = {"num_inference_steps": 6, "guidance_scale": guidance, "strength": 0.6}
+    theirs = stock(PROMPT, image=tiny.picture(), generator=seeded(5), **options).images[0]
+    mine = tiny.pipeline(kind).image(
+        PROMPT, tiny.picture(), seed=5, posterior="sample", **options
+    )
+    assert_same(mine, theirs)
+
+
+@pytest.mark.parametrize(
+    "scheduler", [None, PNDMScheduler, EulerDiscreteScheduler, DPMSolverMultistepScheduler]
+)
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_lam_one_is_pia(scheduler, guidance):
+    pipe = tiny.pipeline()
+    pipe.model = copy.copy(pipe.model)
+    video = pipe.model.schedulers["video"]
+    if scheduler is not None:
+        video = scheduler.from_config(video.config)
+    pipe.model.schedulers = {**pipe.model.schedulers, "video": video}
+    stock = PIAPipeline(**{**tiny.parts(), "scheduler": copy.deepcopy(video)})
+    stock.set_progress_bar_config(disable=True)
+    options = {"num_frames": 4, "num_inference_steps": 4, "guidance_scale": guidance}
+    theirs = stock(
+        tiny.picture(),
+        MOTION,
+        generator=seeded(7),
+        motion_scale=2,
+        output_type="latent",
+        **options,
+    ).frames[0]
+    for lam, picture, edited in ((1.0, 0, 1), (0.0, 1, 0)):  # also: lam = 0 is PIA on the edit
+        run = pipe.video(
+            tiny.picture(picture),
+            MOTION,
+            edited=tiny.picture(edited),
+            lam=lam,
+            seed=7,
+            motion_scale=2,
+            posterior="sample",
+            progress=False,
+            **options,
+        )
+        torch.testing.assert_close(run.state.z.transpose(0, 1), theirs, atol=2e-4, rtol=2e-4)
+
+
+def test_affinity_is_pias():
+    from diffusers.pipelines.deprecated.pia.pipeline_pia import prepare_mask_coef_by_statistics
+
+    for scale in range(9):
+        for frames in (1, 4, 16):
+            theirs = prepare_mask_coef_by_statistics(frames, 0, scale)
+            assert tiny.model()._affinity(scale, frames).tolist() == pytest.approx(theirs)
+
+
+def test_two_networks_of_one_adapter_do_not_overwrite_each_other():
+    from ivkit.models.pia import motion_unet
+
+    parts = tiny.parts()
+    before = parts["motion_adapter"].conv_in.weight.clone()
+    first = motion_unet(parts["unet"], parts["motion_adapter"])
+    weight = first.conv_in.weight.clone()
+    motion_unet(copy.deepcopy(parts["unet"]), parts["motion_adapter"]).conv_in.weight.data.zero_()
+    assert torch.equal(first.conv_in.weight, weight)
+    assert torch.equal(parts["motion_adapter"].conv_in.weight, before)
+    assert first.down_blocks[0].resnets is parts["unet"].down_blocks[0].resnets
+
+
+def test_the_folder_is_a_stable_diffusion_pipeline(tmp_path):
+    from ivkit.pipeline import load
+
+    folder = tiny.save(tmp_path / "weights")
+    stock = StableDiffusionPipeline.from_pretrained(folder)
+    stock.set_progress_bar_config(disable=True)
+    theirs = stock(PROMPT, num_inference_steps=4, guidance_scale=3.0, generator=seeded(1)).images[0]
+    assert_same(load(folder, dtype="float32").image(PROMPT, seed=1), theirs)
+
+
+def test_a_stochastic_scheduler_repeats_itself():
+    pipe = tiny.pipeline()
+    pipe.model = copy.copy(pipe.model)
+    config = pipe.model.schedulers["video"].config
+    stochastic = EulerAncestralDiscreteScheduler.from_config(config)
+    pipe.model.schedulers = {**pipe.model.schedulers, "video": stochastic}
+    first, second, other = (
+        pipe.video(tiny.picture(), MOTION, seed=seed, progress=False).frames for seed in (0, 0, 1)
+    )
+    assert np.array_equal(first, second)
+    assert not np.array_equal(first, other)
