@@ -125,7 +125,7 @@ def heat(eps, eps_edit, picture, alpha: float = 0.65):
     return Image.fromarray((np.asarray(base) * (1 - weight) + colour * weight).astype(np.uint8))
 
 
-def field_arrows(picture, field, frame: int = -1, step: int = 12):
+def field_arrows(picture, field, frame: int = -1, step: int = 16):
     """A displacement field as arrows over the picture that it moves.
 
     Args:
@@ -144,14 +144,15 @@ def field_arrows(picture, field, frame: int = -1, step: int = 12):
     ys, xs = np.mgrid[step // 2 : base.shape[0] : step, step // 2 : base.shape[1] : step]
     dx, dy = field[ys, xs].transpose(2, 0, 1)
     moving = np.hypot(dx, dy) > 0.5
-    figure, axis = _figure(1, 1, 4, 4 * base.shape[0] / base.shape[1])
-    axis[0, 0].imshow(base)
-    axis[0, 0].quiver(
-        xs[moving], ys[moving], dx[moving], dy[moving],
-        angles="xy", scale_units="xy", scale=1, width=0.006, color="#e5006d",
-    )  # fmt: skip
-    axis[0, 0].set_xlim(0, base.shape[1])
-    axis[0, 0].set_ylim(base.shape[0], 0)
+    figure, axes = _figure(1, 1, 4, 4 * base.shape[0] / base.shape[1])
+    axis = axes[0, 0]
+    figure.set_layout_engine("none")
+    axis.set_position((0, 0, 1, 1))
+    axis.imshow(base)
+    arrows = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.006, "color": "#e5006d"}
+    axis.quiver(xs[moving], ys[moving], dx[moving], dy[moving], **arrows)
+    axis.set_xlim(-0.5, base.shape[1] - 0.5)
+    axis.set_ylim(base.shape[0] - 0.5, -0.5)
     return _drawn(figure)
 
 

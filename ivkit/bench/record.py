@@ -35,7 +35,7 @@ def main(args) -> None:
     edited = pipe.image(
         EDIT_TEXT, picture, strokes=content.strokes, strength=content.strength, seed=args.seed
     )
-    mask = iv.grow_mask(edited, args.handle)
+    mask = without_slivers(iv.grow_mask(edited, args.handle))
     path, times = move([args.handle, args.target], seconds=0.9, rng=np.random.default_rng(1))
     drag = iv.Drag(path=path, mask=mask, times=[t / times[-1] for t in times])
     recording = iv.Instructions(
@@ -50,6 +50,14 @@ def main(args) -> None:
     preview.parent.mkdir(exist_ok=True)
     Image.fromarray(shade).save(preview)
     print(f"{args.out}; the mask holds {np.mean(mask):.1%} of the picture, see {preview}")
+
+
+def without_slivers(mask):
+    """The mask as a person would correct it: without lines a few pixels thin, such as a horizon."""
+    import cv2
+    import numpy as np
+
+    return cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5))) > 0
 
 
 def paint_disc(centre, radius, width=12.0, colour="#ffc81e") -> list:
