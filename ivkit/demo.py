@@ -49,14 +49,15 @@ def demo(out="outputs/demo", model: str | None = None, notebook=NOTEBOOK) -> dic
     keeper = f"import ivkit.demo\nivkit.demo.keep(globals(), {str(out)!r})"
     book.cells.append(nbformat.v4.new_code_cell(keeper))
 
-    bar = tqdm(total=len(book.cells), desc=notebook.stem, unit="cell")
+    count = sum(cell.cell_type == "code" for cell in book.cells)
+    bar = tqdm(total=count, desc=notebook.stem, unit="cell")
     client = NotebookClient(
         book,
         timeout=600,
         kernel_name="python3",
         extra_arguments=["--log-level=40"],  # errors only: its warnings are for servers
         resources={"metadata": {"path": str(notebook.parent)}},
-        on_cell_complete=lambda **_: bar.update(),
+        on_cell_executed=lambda **_: bar.update(),
     )
     try:
         client.execute()
