@@ -9,8 +9,9 @@ from torch import Tensor
 
 def noised(scheduler, z0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
     """Eq. 2: z_t = sqrt(alpha_bar_t) z0 + sqrt(1 - alpha_bar_t) eps, in the scheduler's terms."""
-    add = getattr(scheduler, "add_noise", None) or scheduler.scale_noise  # flow matching
-    return add(z0, eps, t.reshape(1))
+    if hasattr(scheduler, "scale_noise"):  # flow matching
+        return scheduler.scale_noise(z0, t.reshape(1), eps)
+    return scheduler.add_noise(z0, eps, t.reshape(1))
 
 
 def blend(eps: Tensor, eps_edit: Tensor, lam: Tensor | float) -> Tensor:

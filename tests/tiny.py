@@ -1,4 +1,4 @@
-"""Small models with random weights in the real classes: fractions of a second, any claim but beauty.
+"""Small models with random weights in the real classes.
 
     tiny.pipeline()              4 latent channels, epsilon-prediction, AutoencoderKL: PIA's layout
     tiny.pipeline("storybook")   6 latent channels, v-prediction, zero terminal SNR, AutoencoderTiny

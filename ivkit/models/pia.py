@@ -293,7 +293,7 @@ def load(row, folder=None, *, device, dtype, allow_pickle: bool = False) -> PIAM
     facts_file = folder / "storybook.json"
     facts = json.loads(facts_file.read_text()) if facts_file.is_file() else {}
     where = {part: (folder / part, {}) for part in (*PARTS, "tokenizer", "scheduler")}
-    parts = _read(where, use_safetensors=not allow_pickle)
+    parts = _read(where, use_safetensors=None if allow_pickle else True)
     words = facts.get("words")
     if facts and words is None:  # every whole word that has an embedding
         known = parts["text_encoder"].config.vocab_size
@@ -389,7 +389,7 @@ def _from_hub(row, *, device, dtype) -> PIAModel:
     where["scheduler"] = (base, {"subfolder": "scheduler"})
     where["motion_adapter"] = (row.ids["motion_adapter"], {})
     try:
-        parts = _read(where)
+        parts = _read(where, use_safetensors=True)
     except OSError as error:
         raise FileNotFoundError(
             f"{row.name} needs {base} and {row.ids['motion_adapter']} ({row.download_gb:g} GB) and "

@@ -1,0 +1,374 @@
+"""What must hold of the method: the blend, both readings, kept chains, stopping, changing."""
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ivkit as iv
+from ivkit.blend import blend, lam_schedule
+from ivkit.sampling import Chain
+from ivkit.trace import convert
+from ivkit.video import READINGS
+
+KINDS = ("pia", "storybook")
+MOTION = "the boat moves right"
+
+
+def drag(**options):
+    return iv.Drag(path=[(5, 7), (10, 7)], mask=tiny.region(), **options)
+
+
+def clip(pipe, seed=0, **options):
+    options = {"edited": tiny.picture(1), "progress": False, **options}
+    return pipe.video(tiny.picture(), MOTION, seed=seed, **options)
+
+
+def close(a, b, atol=1e-4):
+    torch.testing.assert_close(a, b, atol=atol, rtol=1e-4)
+
+
+# ------------------------------------------------------------------ 1. the two ends of lam
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("skip_zero", [True, False])
+def test_lam_one_ignores_the_edits_and_zero_follows_them_alone(kind, reading, skip_zero):
+    pipe = tiny.pipeline(kind)
+    options = {"reading": reading, "skip_zero": skip_zero}
+    one = clip(pipe, lam=1.0, **options, drags=[drag()])
+    plain = clip(tiny.pipeline(kind), edited=None)
+    close(one.state.z, plain.state.z)
+    zero = clip(pipe, lam=0.0, **options, drags=[drag()], mechanism="condition")
+    alone = Chain(pipe.model, zero.state.edit.condition, zero.state.reference.eps, 4)
+    close(zero.state.z, alone.end)
+    assert (one.state.z - zero.state.z).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_skipping_zero_weights_changes_nothing(reading):
+    lam = [1.0, 0.0, 0.4, 0.0]
+    runs = [
+        clip(tiny.pipeline(), reading=reading, lam=lam, skip_zero=skip, drags=[drag()])
+        for skip in (True, False)
+    ]
+    close(runs[0].state.z, runs[1].state.z)
+    assert len(runs[0].trace[0].tensors) < len(runs[1].trace[0].tensors)
+    assert "out_edit" not in runs[0].trace[0]
+    with pytest.raises(KeyError, match="weight was zero"):
+        runs[0].trace[0]["eps_edit"]
+
+
+# ---------------------------------------------------------------- 2. nothing edited, no lam
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("skip_zero", [True, False])
+def test_without_an_edit_lam_does_not_matter(kind, reading, skip_zero):
+    options = {"edited": None, "reading": reading, "skip_zero": skip_zero}
+    runs = [clip(tiny.pipeline(kind), lam=lam, **options) for lam in (0.0, 0.3, 1.0)]
+    for run in runs[1:]:
+        close(run.state.z, runs[0].state.z)
+        assert np.abs(run.frames.astype(int) - runs[0].frames).max() <= 1
+
+
+# ----------------------------------------------------------------- 4. batches, kept chains
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_branches_in_one_batch_agree_with_one_by_one(reading):
+    runs = [
+        clip(tiny.pipeline(), reading=reading, batch=batch, lam=0.4, drags=[drag()])
+        for batch in (True, False)
+    ]
+    close(runs[0].state.z, runs[1].state.z)
+    assert torch.equal(runs[0].trace[0]["z_t"], runs[1].trace[0]["z_t"])
+
+
+def test_a_second_edit_reuses_the_reference_chain_exactly(monkeypatch):
+    pipe = tiny.pipeline()
+    clip(pipe, lam=0.5, edited=tiny.picture(2))
+    calls = []
+    predict = type(pipe.model).predict
+
+    def counted(self, z, t, conditions):
+        calls.append(len(conditions))
+        return predict(self, z, t, conditions)
+
+    monkeypatch.setattr(type(pipe.model), "predict", counted)
+    second = clip(pipe, lam=0.5)
+    assert sum(calls) == 4  # one branch, four steps
+    scratch = clip(tiny.pipeline(), lam=0.5)
+    assert sum(calls) == 4 + 8
+    assert torch.equal(second.state.z, scratch.state.z)
+    assert np.array_equal(second.unedited, scratch.unedited)
+    assert sum(calls) == 4 + 8  # the unedited clip came for nothing
+
+
+@pytest.mark.parametrize(
+    "other", [{"seed": 1}, {"negative": "red"}, {"motion_scale": 2}, {"num_frames": 3}]
+)
+def test_another_reference_is_not_mistaken_for_the_kept_one(other):
+    pipe = tiny.pipeline()
+    clip(pipe)
+    run = clip(pipe, **other)
+    assert torch.equal(run.state.z, clip(tiny.pipeline(), **other).state.z)
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_unedited_is_the_clip_without_edits(reading):
+    run = clip(tiny.pipeline(), lam=0.0, reading=reading)
+    plain = clip(tiny.pipeline(), edited=None)
+    assert np.array_equal(run.unedited, plain.frames)
+    assert run.unedited is run.unedited  # kept
+
+
+# ------------------------------------------------------------------- 5. stop, look, go on
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("stop", [1, 3])
+def test_stop_and_resume_is_the_same_clip(reading, stop):
+    pipe, options = tiny.pipeline(), {"reading": reading, "lam": 0.4, "eta": 0.5}
+    steps = pipe.denoise(
+        tiny.picture(), MOTION, edited=tiny.picture(1), drags=[drag()], **options
+    )
+    for _ in range(stop):
+        next(steps)
+    steps.close()
+    run = pipe.last_run
+    assert not run.finished and len(run.trace) == stop
+    assert run.frames.shape == (4, tiny.SIZE, tiny.SIZE, 3)  # as foreseen
+    resumed = pipe.resume(run, progress=False)
+    whole = clip(tiny.pipeline(), drags=[drag()], **options)
+    assert torch.equal(resumed.state.z, whole.state.z)
+    assert len(resumed.trace) == 4
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_an_interrupt_keeps_the_trace(monkeypatch, error):
+    pipe = tiny.pipeline()
+    predict, left = type(pipe.model).predict, [5]
+
+    def failing(self, *args):
+        left[0] -= 1
+        if left[0] == 0:
+            raise error("in the middle")
+        return predict(self, *args)
+
+    monkeypatch.setattr(type(pipe.model), "predict", failing)
+    with pytest.raises(error) as caught:
+        clip(pipe, lam=0.5)
+    assert "2 of 4 steps are kept" in caught.value.__notes__[0]
+    assert len(pipe.last_run.trace) == 2
+    finished = pipe.resume(pipe.last_run, progress=False)
+    assert torch.equal(finished.state.z, clip(tiny.pipeline(), lam=0.5).state.z)
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_a_change_takes_effect_from_the_next_step(reading):
+    pipe = tiny.pipeline()
+    plain = clip(tiny.pipeline(), edited=None, reading=reading)
+    for step in pipe.denoise(tiny.picture(), MOTION, reading=reading):
+        if step.index == 1:
+            step.change(edited=tiny.picture(1), drags=[drag()], lam=0.0)
+    run = pipe.last_run
+    for i in (0, 1):
+        assert torch.equal(run.trace[i]["eps_hat"], plain.trace[i]["eps_hat"])
+    assert not torch.allclose(run.trace[2]["eps_hat"], plain.trace[2]["eps_hat"], atol=1e-3)
+    assert run.warped is not None and run.edited is not None
+    assert np.array_equal(run.unedited, plain.frames)
+
+
+def test_changing_the_motion_changes_both_branches_from_there_on():
+    pipe = tiny.pipeline()
+    before = clip(tiny.pipeline())
+    for step in pipe.denoise(tiny.picture(), MOTION, edited=tiny.picture(1)):
+        if step.index == 1:
+            step.change(motion="the sun stays still")
+    run = pipe.last_run
+    for name in ("eps", "eps_edit"):
+        assert torch.equal(run.trace[1][name], before.trace[1][name])
+        assert not torch.equal(run.trace[2][name], before.trace[2][name])
+    assert torch.equal(clip(pipe).state.z, before.state.z)  # the kept chain is untouched
+
+
+@pytest.mark.parametrize(
+    "change", [{"lam": 2}, {"motion": ""}, {"drags": [3]}, {"edited": "no.png"}, {"colour": 1}]
+)
+def test_a_bad_change_leaves_the_run_as_it_was(change):
+    pipe = tiny.pipeline()
+    for step in pipe.denoise(tiny.picture(), MOTION, edited=tiny.picture(1)):
+        if step.index == 1:
+            with pytest.raises((ValueError, TypeError)):
+                step.change(**{"lam": 0.0, **change})
+    assert torch.equal(pipe.last_run.state.z, clip(tiny.pipeline()).state.z)
+    with pytest.raises(ValueError, match="finished"):
+        step.change(lam=0.0)
+
+
+def test_previews_are_pictures():
+    for kind in KINDS:
+        pipe = tiny.pipeline(kind)
+        for step in pipe.denoise(tiny.picture(), MOTION):
+            assert step.preview(2).size == (tiny.SIZE, tiny.SIZE)
+        for step in pipe.denoise_image("a boat"):
+            assert step.preview().size == (tiny.SIZE, tiny.SIZE)
+        assert step.picture.tobytes() == pipe.image("a boat").tobytes()
+
+
+# ----------------------------------------------------------------------- 6. drags
+
+
+@pytest.mark.parametrize("mechanism", ["both", "condition", "dual-clock"])
+@pytest.mark.parametrize("reading", READINGS)
+def test_an_identity_drag_changes_nothing_outside_rounding(mechanism, reading):
+    still = iv.Drag(path=[(5, 7), (5, 7)], mask=tiny.region())
+    pipe = tiny.pipeline()
+    run = clip(
+        pipe, edited=None, drags=[still], lam=0.0, mechanism=mechanism, reading=reading, strong=0,
+        weak=0,
+    )  # fmt: skip
+    plain = clip(tiny.pipeline(), edited=None)
+    inside = np.abs(run.frames.astype(int) - plain.frames)
+    assert inside.max() <= 2
+
+
+@pytest.mark.parametrize("mechanism", ["both", "condition", "dual-clock"])
+@pytest.mark.parametrize("reading", READINGS)
+def test_every_mechanism_moves_something_and_lam_one_undoes_it(mechanism, reading):
+    options = {"edited": None, "drags": [drag()], "mechanism": mechanism, "reading": reading}
+    plain = clip(tiny.pipeline(), edited=None)
+    moved = clip(tiny.pipeline(), lam=0.0, **options)
+    assert (moved.state.z - plain.state.z).abs().max() > 0.05
+    close(clip(tiny.pipeline(), lam=1.0, **options).state.z, plain.state.z)
+
+
+def test_dual_clock_puts_the_noised_warped_clip_where_things_move():
+    pipe = tiny.pipeline("storybook")
+    options = {"edited": None, "drags": [drag()], "mechanism": "dual-clock", "lam": 0.0}
+    run = clip(pipe, weak=0.25, strong=1.0, **options)
+    edit, scheduler = run.state.edit, pipe.model.scheduler(4)
+    assert (edit.weak, edit.strong) == (1, 4)
+    put = scheduler.add_noise(edit.drag, run.state.reference.eps, scheduler.timesteps[2:3])
+    z = run.trace[2]["z_edit"]
+    moving, still = edit.mask.expand_as(z) == 1, edit.mask.expand_as(z) == 0
+    close(z[moving], put[moving])
+    assert not torch.allclose(z[still], put[still], atol=1e-2)
+
+
+# ------------------------------------------------------------------------- 7. painting
+
+
+@settings(max_examples=25)
+@given(
+    x=st.floats(2, 14),
+    y=st.floats(2, 14),
+    width=st.floats(1, 6),
+    strength=st.sampled_from([0, 0.5, 1]),
+)
+def test_pixels_outside_the_edit_mask_are_identical(x, y, width, strength):
+    pipe, before = tiny.pipeline(), tiny.picture()
+    strokes = [iv.Stroke(points=[(x, y)], width=width)]
+    after = np.asarray(pipe.image("a red sun", before, strokes=strokes, strength=strength))
+    _, alpha = iv.rasterise(before, strokes)
+    outside = iv.edit_mask(alpha, cell=pipe.cell) == 0
+    assert np.array_equal(after[outside], np.asarray(before)[outside])
+    if strength == 0:
+        assert np.array_equal(after, np.asarray(iv.rasterise(before, strokes)[0]))
+
+
+def test_a_mask_alone_edits_its_region_and_no_more():
+    mask = np.zeros((tiny.SIZE, tiny.SIZE), np.float32)
+    mask[4:8, 4:12] = 1
+    before = np.asarray(tiny.picture())
+    after = np.asarray(tiny.pipeline().image("a red sun", tiny.picture(), mask=mask, strength=1.0))
+    assert np.array_equal(after[mask == 0], before[mask == 0])
+    assert (after[mask == 1] != before[mask == 1]).any()
+
+
+# ------------------------------------------------------------------- 8. the same again
+
+
+def test_saved_instructions_replay_to_the_same_frames(tmp_path):
+    said = iv.Instructions(
+        image=iv.ImageInstruction(tiny.picture()),
+        content=iv.ContentInstruction("a red sun", [iv.Stroke(points=[(8, 8)], width=4)], 0.5),
+        motion=iv.MotionInstruction(MOTION, motion_scale=1),
+        trajectory=iv.TrajectoryInstruction([drag()]),
+        lam=0.4,
+        seed=3,
+        num_frames=4,
+    )
+    said.save(tmp_path / "session.json")
+    first = tiny.pipeline().run(said, progress=False)
+    again = tiny.pipeline().run(iv.Instructions.load(tmp_path / "session.json"), progress=False)
+    assert np.array_equal(first.frames, again.frames)
+    assert not np.array_equal(first.frames, first.unedited)
+
+
+def test_another_seed_is_another_clip():
+    assert not np.array_equal(clip(tiny.pipeline()).frames, clip(tiny.pipeline(), seed=1).frames)
+
+
+# ------------------------------------------------------------------------ Eq. 4 itself
+
+
+@given(st.floats(0, 1), st.integers(0, 99))
+def test_blend_in_eps_v_or_x0_is_one_for_one_latent(lam, seed):
+    torch.manual_seed(seed)
+    z, eps, eps_edit = torch.randn(3, 2, 3, 4, 4)
+    signal, noise = 0.6, 0.8
+    mixed = blend(eps, eps_edit, lam)
+    for to in ("v", "x0"):
+        a, b, c = (
+            convert(out, z, signal, noise, "epsilon", to) for out in (eps, eps_edit, mixed)
+        )
+        close(blend(a, b, lam), c)
+
+
+@pytest.mark.parametrize(
+    "lam, shape",
+    [
+        (0.3, (4, 1, 1, 1, 1)),
+        ([1, 0.5, 0.2, 0], (4, 1, 1, 1, 1)),
+        (np.zeros((5, 1, 1, 1)), (4, 5, 1, 1, 1)),
+        (np.zeros((4, 1, 1, 6, 8)), (4, 1, 1, 6, 8)),
+        (np.zeros((6, 8)), (4, 1, 1, 6, 8)),
+        (np.zeros((12, 16)), (4, 1, 1, 6, 8)),  # pixels of the picture
+        (torch.ones(5, 1, 12, 16), (4, 5, 1, 6, 8)),
+    ],
+)
+def test_lam_broadcasts(lam, shape):
+    assert lam_schedule(lam, 4, (5, 6, 8), cell=2).shape == shape
+
+
+@pytest.mark.parametrize(
+    "lam", [-0.1, 1.5, float("nan"), [], [0.5] * 3, np.zeros((3, 8)), np.zeros((1,) * 6), "half"]
+)
+def test_bad_lam_is_one_sentence(lam):
+    with pytest.raises(ValueError, match="lam "):
+        lam_schedule(lam, 4, (5, 6, 8), cell=2)
+
+
+def test_lam_of_a_region_edits_that_region_alone():
+    """With `shared` and one step, the prediction outside the region is the reference's own."""
+    lam = np.ones((8, 8))
+    lam[2:5, 2:5] = 0
+    run = clip(tiny.pipeline(), lam=lam, reading="shared")
+    step, outside = run.trace[0], torch.from_numpy(lam == 1)
+    assert torch.equal(step["eps_hat"][..., outside], step["eps"][..., outside])
+    assert torch.equal(step["eps_hat"][..., ~outside], step["eps_edit"][..., ~outside])
+
+
+def test_guidance_by_frame():
+    pipe = tiny.pipeline()
+    flat = clip(pipe, guidance_scale=3.0)
+    close(clip(pipe, guidance_scale=[3.0] * 4).state.z, flat.state.z)
+    first = clip(pipe, guidance_scale=[1.0, 3.0, 3.0, 3.0]).trace[0]
+    close(first["eps"][0], first["eps_cond"][0])
+    close(first["eps"][1:], flat.trace[0]["eps"][1:])
