@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
+import ivkit as iv
 from ivkit import checks
 
 SKY = np.zeros((64, 64))
@@ -25,6 +27,12 @@ def test_painted_share_says_what_is_missing(alpha, words, capsys):
 
 def test_painted_share_takes_a_cloud():
     assert checks.painted_share(SKY)
+
+
+def test_the_hint_of_the_first_exercise_solves_it():
+    stroke = iv.Stroke([(60, 40), (120, 40)], colour="white", width=30)
+    alpha = iv.rasterise(Image.new("RGB", (256, 256)), [stroke])[1]
+    assert checks.painted_share(alpha) and round(alpha.mean(), 2) == 0.04
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def measure(pipe, num_inference_steps: int | None = None, repeat: int = 3) -> di
     run = motion(picture, edited=edited, drags=[drag(edited)], lam=0.3)
     whole = perf_counter() - begun
     frames = len(run.frames)
-    trajectory = _median_seconds(lambda: iv.warp(edited, drag(edited), frames), repeat)
+    trajectory = _median_seconds(lambda: iv.warp(edited, drag(edited), frames).field, repeat)
     return {
         "image_seconds": _median_seconds(image, repeat),
         "content_seconds": _median_seconds(lambda: content(picture), repeat),
