@@ -38,8 +38,9 @@ from .models.protocol import VideoModel
 from .paint import composite, edit_mask, latent_mask, rasterise, region_mask
 from .pixels import to_frames, to_pictures, to_pixels
 from .sampling import Chain
+from .state import READINGS, Denoising, Edit, Step
 from .trajectory import Warped, check, moving_region, warp
-from .video import READINGS, Denoising, Edit, Step, denoise
+from .video import denoise
 
 MECHANISMS = ("both", "condition", "dual-clock")
 KEPT_REFERENCES = 2  # chains kept for a second edit
@@ -518,9 +519,8 @@ class Pipeline:
         drag = self.model.encode(pixels)
         region = torch.from_numpy(moving_region(run.warped)).float()[None]
         mask = adaptive_avg_pool3d(region, (len(drag), *drag.shape[-2:]))[0][:, None]
-        return Edit(
-            condition, drag, mask.to(drag.device), round(s.weak * steps), round(s.strong * steps)
-        )
+        weak, strong = round(s.weak * steps), round(max(s.weak, s.strong) * steps)
+        return Edit(condition, drag, mask.to(drag.device), weak, strong)
 
     def _condition(self, run: Run, pixels: Tensor):
         s, generator = run.settings, torch.Generator()

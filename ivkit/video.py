@@ -7,60 +7,16 @@ eps_hat. Both begin with the same noise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from .blend import blend, noised
-from .models.protocol import Condition, Prediction
-from .pixels import to_pictures
-from .sampling import Chain, levels, scheduler_step
-from .trace import Record, Trace
-
-READINGS = ("paired", "shared")
-
-
-@dataclass
-class Edit:
-    """What tells the edited branch from the reference."""
-
-    condition: Condition  # x', for each frame where there is a drag
-    drag: Tensor | None = None  # the warped clip's latents, (F, C, h, w), for dual-clock
-    mask: Tensor | None = None  # where things move, (F, 1, h, w) in [0, 1]
-    weak: int = 0  # before this step dual-clock acts everywhere,
-    strong: int = 0  # before this one where things move
-
-
-@dataclass
-class Denoising:
-    """What the loop carries from step to step: it can be left and taken up at any of them."""
-
-    reference: Chain
-    edit: Edit
-    lam: Tensor  # (steps, F or 1, 1, h or 1, w or 1)
-    reading: str = "paired"
-    skip_zero: bool = True  # do not evaluate a branch whose weight is zero everywhere
-    batch: bool = False  # both branches in one call of the network
-    on_change: Callable[[dict[str, Any]], None] | None = None
-    index: int = 0
-    trace: Trace = field(default_factory=Trace)
-
-    def __post_init__(self):
-        self.model = self.reference.model
-        self.scheduler = self.model.scheduler(self.reference.num_inference_steps)
-        self.z = self.reference.z[0]  # z' in `paired`, the one latent in `shared`
-
-    @property
-    def num_steps(self) -> int:
-        return len(self.reference)
-
-    @property
-    def finished(self) -> bool:
-        return self.index >= self.num_steps
+from .models.protocol import Prediction
+from .sampling import levels, scheduler_step
+from .state import Denoising, Step
+from .trace import Record
 
 
 def denoise(s: Denoising) -> Iterator[Step]:
@@ -76,10 +32,11 @@ def denoise(s: Denoising) -> Iterator[Step]:
             eps_hat = eps.guided
         else:
             eps_hat = blend(eps.guided, eps_edit.guided, lam)
-        s.trace.append(_record(s, i, t, z, eps, eps_edit, eps_hat))
-        s.z = scheduler_step(s.scheduler, eps_hat, t, z, i, s.reference.seed, s.reference.eta)
-        s.index = i + 1
-        yield Step(s.trace[-1], s)
+        record = _record(s, i, t, z, eps, eps_edit, eps_hat)
+        z = scheduler_step(s.scheduler, eps_hat, t, z, i, s.reference.seed, s.reference.eta)
+        s.z, s.index = z, i + 1
+        s.trace.append(record)
+        yield Step(record, s)
 
 
 def evaluate(
@@ -136,36 +93,3 @@ def _record(s: Denoising, i: int, t, z, eps, eps_edit, eps_hat) -> Record:
             tensors |= {} if out.uncond is None else {f"out{suffix}_uncond": out.uncond}
     tensors = {name: value.detach().cpu() for name, value in tensors.items()}
     return Record(i, float(t), *levels(s.scheduler, t, i), s.lam[i].cpu(), tensors)
-
-
-@dataclass
-class Step:
-    """A step just done. Tensors by name as in a trace: `step["eps_hat"]`, `step["x0"]`, ..."""
-
-    record: Record
-    state: Denoising
-
-    def __getitem__(self, name: str):
-        return self.record[name]
-
-    @property
-    def index(self) -> int:
-        return self.record.index
-
-    @property
-    def num_steps(self) -> int:
-        return self.state.num_steps
-
-    def preview(self, frame: int = -1) -> Image.Image:
-        """One frame of the clip as it is foreseen now, decoded from x0: PIL RGB."""
-        model = self.state.model
-        return to_pictures(model.preview(self["x0"].to(model.device), frame)[None])[0]
-
-    def change(self, **changes) -> None:
-        """Change `edited`, `drags`, `pins`, `camera`, `lam` or `motion` from the next step on.
-
-        Raises what `Pipeline.video` would for the same argument; then nothing is changed.
-        """
-        if self.state.finished:
-            raise ValueError("the clip is finished: start another run to change it.")
-        self.state.on_change(changes)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 import ivkit as iv
 from ivkit.blend import blend, lam_schedule
 from ivkit.sampling import Chain
+from ivkit.state import READINGS
 from ivkit.trace import convert
-from ivkit.video import READINGS
 
 KINDS = ("pia", "storybook")
 MOTION = "the boat moves right"
