@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -225,6 +226,16 @@ class Pipeline:
     def decode(self, z: Tensor) -> np.ndarray:
         """Latents (N, C, h, w) as pictures, uint8 (N, H, W, 3)."""
         return to_frames(self.model.decode(z.to(self.device)))
+
+    def round_trip(self, picture) -> tuple[Image.Image, float]:
+        """A picture through the autoencoder and back, and how near it comes, in dB (PSNR).
+
+        What is lost here, no clip of this model can show.
+        """
+        picture = to_picture(picture, self.size)
+        back = to_pictures(self.model.decode(self.model.encode(to_pixels(picture))))[0]
+        error = (np.asarray(picture, np.float32) - np.asarray(back, np.float32)) / 255
+        return back, float(-10 * np.log10(max((error**2).mean(), 1e-10)))
 
     def forget(self) -> None:
         """Drop the kept reference chains (after changing weights by hand, say with a LoRA)."""
@@ -460,12 +471,23 @@ class Pipeline:
         key = hashlib.sha256(run.picture.tobytes() + repr(same).encode()).hexdigest()
         chain = self._references.pop(key, None)
         if chain is None:
+            self._warn_if_foreign(run.picture)
             condition = self._condition(run, to_pixels(run.picture))
             chain = Chain(self.model, condition, eps, s.num_inference_steps, s.seed, s.eta)
         self._references[key] = chain
         while len(self._references) > KEPT_REFERENCES:
             self._references.popitem(last=False)
         return chain
+
+    def _warn_if_foreign(self, picture: Image.Image) -> None:
+        floor = getattr(self.model, "round_trip_db", None)
+        if floor is not None and (found := self.round_trip(picture)[1]) < floor:
+            warnings.warn(
+                f"this picture is foreign to {self.name}, which gives it back at {found:.0f} dB "
+                f"where its own world reaches {floor:.0f}: see pipe.round_trip(picture), and "
+                "ivkit.warp for a cut-and-drag clip that needs no model",
+                stacklevel=5,
+            )
 
     def _check(self, run: Run, changes: dict[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
         """The changes, checked and as `Run` holds them; shape: (steps, F, h, w)."""

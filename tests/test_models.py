@@ -264,3 +264,20 @@ def test_other_sizes_and_lengths_than_the_models_own():
     )
     assert run.frames.shape == (7, 16, 24, 3)
     assert run.trace["eps_hat"].shape == (4, 7, 4, 8, 12)
+
+
+def test_a_foreign_picture_is_said_to_be_foreign(folder):
+    facts = json.loads((folder / "storybook.json").read_text()) | {"round_trip_db": 99}
+    (folder / "storybook.json").write_text(json.dumps(facts))
+    pipe = load(folder)
+    back, found = pipe.round_trip(tiny.picture())
+    error = (np.asarray(back, float) - np.asarray(tiny.picture())) / 255
+    assert found == pytest.approx(-10 * np.log10((error**2).mean()), abs=1e-3)
+    with pytest.warns(UserWarning, match="foreign to weights"):
+        pipe.video(tiny.picture(), MOTION, progress=False)
+
+
+def test_latents_decode_to_pictures():
+    pipe = tiny.pipeline()
+    run = pipe.video(tiny.picture(), MOTION, progress=False)
+    assert np.array_equal(pipe.decode(run.state.z), run.frames)

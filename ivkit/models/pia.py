@@ -103,6 +103,7 @@ class PIAModel:
     words: frozenset[str] | None = None  # all that the text encoder knows; None where it is open
     device: torch.device = torch.device("cpu")
     dtype: torch.dtype = torch.float32
+    round_trip_db: float | None = None  # a picture below this is foreign to the autoencoder
     decode_slice: int = 2
     folder: Path | None = None
     _texts: dict[str, Tensor] = field(default_factory=dict)
@@ -318,7 +319,8 @@ def load(row, folder=None, *, device, dtype, allow_pickle: bool = False) -> PIAM
 def build(name: str, parts: dict[str, Any], facts: dict, *, device, dtype) -> PIAModel:
     """A model from diffusers' parts: unet, vae, text_encoder, tokenizer, motion_adapter, scheduler.
 
-    facts: `defaults` of {"image", "video"}, `num_frames`, `affinity`, `words`; each may be missing.
+    facts: what storybook.json holds; each may be missing: "image" and "video" (the defaults of
+    each), "num_frames", "affinity" (rows by motion scale), "words", "round_trip_db".
     """
     from diffusers import DDIMScheduler
 
@@ -350,6 +352,7 @@ def build(name: str, parts: dict[str, Any], facts: dict, *, device, dtype) -> PI
         num_frames=facts.get("num_frames", 16),
         affinity=tuple(map(tuple, facts.get("affinity", AFFINITY))),
         words=facts.get("words"),
+        round_trip_db=facts.get("round_trip_db"),
         device=device,
         dtype=dtype,
     )
