@@ -150,6 +150,11 @@ class Run:
     drawn: Tensor | None = field(default=None, repr=False)  # the generator's state after the noise
     _decoded: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
 
+    def __repr__(self) -> str:
+        s, w = self.state, self.settings
+        took = sum(self.seconds.values())
+        return f"Run({w.num_frames} frames, {s.index} of {s.num_steps} steps, {took:.1f} s)"
+
     @property
     def trace(self):
         """The Trace: `run.trace[4]["eps_hat"]` is (F, C, h, w)."""
@@ -503,11 +508,11 @@ class Pipeline:
             edited, size = changes["edited"], run.picture.size
             new["edited"] = None if edited is None else _fit(edited, size, True, "edited")
         if changes.keys() & {"drags", "pins", "camera"}:
-            r = changes.get("drags", run.trajectory.drags)
-            if not isinstance(r, TrajectoryInstruction):
-                pins = changes.get("pins", run.trajectory.pins)
-                camera = changes.get("camera", run.trajectory.camera)
-                r = TrajectoryInstruction(TrajectoryInstruction.of(r).drags, pins, camera)
+            before = run.trajectory
+            r = TrajectoryInstruction.of(changes.get("drags", before.drags))
+            pins = r.pins or changes.get("pins", before.pins)
+            camera = r.camera or changes.get("camera", before.camera)
+            r = TrajectoryInstruction(r.drags, pins, camera)
             new["trajectory"] = check(r, run.picture.size[::-1])
         return new
 

@@ -61,7 +61,7 @@ class Step:
     """A step just done. Tensors by name as in a trace: `step["eps_hat"]`, `step["x0"]`, ..."""
 
     record: Record
-    state: Denoising
+    state: Denoising = field(repr=False)
 
     def __getitem__(self, name: str):
         return self.record[name]

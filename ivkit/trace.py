@@ -63,6 +63,9 @@ class Record:
     lam: Tensor  # (F or 1, 1, h or 1, w or 1), the lam in force
     tensors: dict[str, Tensor] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"Record(step {self.index}, t = {self.t:g}: {', '.join(self.tensors)})"
+
     @property
     def alpha_bar(self) -> float:
         """The variance schedule's alpha_bar_t of Eq. 2."""
@@ -105,6 +108,9 @@ class Trace:
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def __repr__(self) -> str:
+        return f"Trace({len(self)} steps: {', '.join(self.names())})"
 
     def __iter__(self) -> Iterator[Record]:
         return iter(self.records)

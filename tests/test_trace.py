@@ -152,3 +152,11 @@ def test_a_trained_alignment_is_loaded_and_used(tmp_path):
     save_file({"conv.bias": torch.zeros(3)}, file)
     with pytest.raises(ValueError, match="holds no alignment module"):
         load_align(tmp_path)
+
+
+def test_what_a_cell_echoes_is_one_line(run):
+    for thing in (run, run.trace, run.trace[0], run.pipeline, run.pipeline.model):
+        assert "\n" not in repr(thing) and len(repr(thing)) < 400
+    assert repr(run).startswith("Run(4 frames, 4 of 4 steps, ")
+    step = next(run.pipeline.denoise(tiny.picture(), MOTION))
+    assert "\n" not in repr(step)

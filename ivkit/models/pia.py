@@ -108,6 +108,9 @@ class PIAModel:
     folder: Path | None = None
     _texts: dict[str, Tensor] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"PIAModel({self.name!r}, {self.size}, {self.device}, {self.dtype})"
+
     def __post_init__(self):
         levels = len(self.vae.config.block_out_channels) - 1
         self.cell = 2**levels
