@@ -69,8 +69,9 @@ class Settings:
         reading: "paired" or "shared", the two readings of Eq. 4.
         mechanism: what carries a drag: "condition" (each frame has its own condition),
             "dual-clock" (the noised warped clip is put back at the first steps), or "both".
-        weak, strong: shares of the steps in [0, 1]: dual-clock acts everywhere before `weak`, and
-            where things move before `strong`.
+        weak, strong: shares of the steps in [0, 1]: dual-clock acts everywhere before `weak` (a
+            text that moves the same thing elsewhere then leaves no second one behind, but what
+            else should move moves less), and where things move before `strong`.
         skip_zero: do not evaluate a branch whose weight is zero everywhere.
         batch: both branches in one call of the network; None does so on a GPU.
         eta: of a DDIM scheduler, in [0, 1]; 0 is deterministic.
@@ -87,7 +88,7 @@ class Settings:
     negative: str = ""
     reading: str = "paired"
     mechanism: str = "both"
-    weak: float = 0.2
+    weak: float = 0.4
     strong: float = 0.75
     skip_zero: bool = True
     batch: bool | None = None
