@@ -65,7 +65,7 @@ def load_align(folder: str | Path) -> ResidualAlign | None:
         module = ResidualAlign(groups, len(state["hidden.weight"]))
         module.load_state_dict(state)
     except (SafetensorError, KeyError, RuntimeError) as error:
-        raise ValueError(f"{file} holds no alignment module of Eq. 5 ({error}).") from None
+        raise ValueError(f"{file} holds no alignment module of Eq. 5 ({error})") from None
     return module.eval().requires_grad_(False)
 
 

@@ -39,17 +39,17 @@ def lam_schedule(
     try:
         value = torch.as_tensor(np.asarray(lam, dtype=np.float32))
     except (TypeError, ValueError):
-        raise ValueError(f"lam must be numbers within [0, 1], got {lam!r}.") from None
+        raise ValueError(f"lam must be numbers within [0, 1], got {lam!r}") from None
     if value.numel() == 0 or not bool(torch.isfinite(value).all()):
-        raise ValueError("lam must be finite numbers within [0, 1], got none, NaN or infinity.")
+        raise ValueError("lam must be finite numbers within [0, 1], got none, NaN or infinity")
     if float(value.min()) < 0 or float(value.max()) > 1:
         bad = float(value.min()) if float(value.min()) < 0 else float(value.max())
-        raise ValueError(f"lam must lie within [0, 1] (1 ignores the edits), got {bad:g}.")
+        raise ValueError(f"lam must lie within [0, 1] (1 ignores the edits), got {bad:g}")
     if value.ndim == 1 and len(value) > 1:  # one number a step
         if len(value) != num_inference_steps:
             raise ValueError(
                 f"lam as a flat sequence needs one number for each of the {num_inference_steps} "
-                f"steps, got {len(value)}."
+                f"steps, got {len(value)}"
             )
         value = value.view(-1, 1, 1, 1, 1)
     shape = tuple(value.shape)
@@ -59,6 +59,6 @@ def lam_schedule(
     value = value.reshape((1,) * max(0, 5 - value.ndim) + tuple(value.shape))
     if value.ndim != 5 or any(a not in (1, b) for a, b in zip(value.shape, full, strict=True)):
         raise ValueError(
-            f"lam of shape {shape} does not broadcast to (steps, frames, 1, h, w) = {full}."
+            f"lam of shape {shape} does not broadcast to (steps, frames, 1, h, w) = {full}"
         )
     return value.expand(num_inference_steps, -1, -1, -1, -1)

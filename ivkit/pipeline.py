@@ -354,7 +354,7 @@ class Pipeline:
         parts = [edit_mask(alpha, grow, self.cell, feather)] if alpha.any() else []
         parts += [edit_mask(marked, 0, self.cell, feather)] if marked.any() else []
         if not parts:
-            raise ValueError("the strokes leave no paint and mark no region on the picture.")
+            raise ValueError("the strokes leave no paint and mark no region on the picture")
         return np.maximum.reduce(parts)
 
     # ------------------------------------------------------------------------------ P_video
@@ -381,7 +381,7 @@ class Pipeline:
         except BaseException as error:
             error.add_note(
                 f"{state.index} of {state.num_steps} steps are kept; "
-                "pipe.resume(pipe.last_run) goes on from there."
+                "pipe.resume(pipe.last_run) goes on from there"
             )
             raise
         finally:

@@ -85,5 +85,5 @@ class Step:
         Raises what `Pipeline.video` would for the same argument; then nothing is changed.
         """
         if self.state.finished:
-            raise ValueError("the clip is finished: start another run to change it.")
+            raise ValueError("the clip is finished: start another run to change it")
         self.state.on_change(changes)

@@ -45,7 +45,7 @@ def convert(out: Tensor, z: Tensor, signal: float, noise: float, kind: str, to: 
         eps = out
         x0 = (zn - s * out) / a if a else torch.full_like(z, torch.nan)
     else:
-        raise ValueError(f"kind of prediction {kind!r} is not known.")
+        raise ValueError(f"kind of prediction {kind!r} is not known")
     if to == "v":
         return out if kind in ("v_prediction", "flow_prediction") else a * eps - s * x0
     return x0 if to == "x0" else eps
@@ -91,7 +91,7 @@ class Record:
         if out not in self.tensors or to not in ("x0", "eps", "v"):
             branch = " (its weight was zero there)" if out.startswith("out") else ""
             known = ", ".join(self.names())
-            raise KeyError(f"step {self.index} holds no {name!r}{branch}; it holds: {known}.")
+            raise KeyError(f"step {self.index} holds no {name!r}{branch}; it holds: {known}")
         z = self.tensors["z_edit" if out.startswith(("out_edit", "out_hat")) else "z_t"]
         return convert(self.tensors[out], z, self.signal, self.noise, self.kind, to)
 
@@ -157,5 +157,5 @@ class Trace:
                     if name != "lam":
                         records[int(i)].tensors[name] = file.get_tensor(key)
         except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path} is not a whole ivkit trace ({error}).") from None
+            raise ValueError(f"{path} is not a whole ivkit trace ({error})") from None
         return cls(records)

@@ -7,6 +7,7 @@ import pytest
 import tiny
 import torch
 from diffusers import (
+    DDIMScheduler,
     DPMSolverMultistepScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
@@ -40,11 +41,30 @@ def stock_image(cls, kind):
     return pipe
 
 
-@pytest.mark.parametrize("kind", ["pia", "storybook"])
-def test_text_to_image_is_stable_diffusion(kind):
+def with_scheduler(pipe, kind, scheduler):
+    """The same pipeline over a copy of its model with another scheduler."""
+    pipe.model = copy.copy(pipe.model)
+    made = scheduler.from_config(pipe.model.schedulers[kind].config)
+    pipe.model.schedulers = {**pipe.model.schedulers, kind: made}
+    return pipe
+
+
+@pytest.mark.parametrize(
+    "kind, scheduler",
+    [
+        ("pia", DDIMScheduler),
+        ("storybook", DDIMScheduler),
+        ("pia", PNDMScheduler),
+        ("pia", EulerDiscreteScheduler),
+        ("pia", DPMSolverMultistepScheduler),
+    ],
+)
+def test_text_to_image_is_stable_diffusion(kind, scheduler):
+    pipe = with_scheduler(tiny.pipeline(kind), "image", scheduler)
     stock = stock_image(StableDiffusionPipeline, kind)
+    stock.scheduler = copy.deepcopy(pipe.model.schedulers["image"])
     theirs = stock(PROMPT, num_inference_steps=4, guidance_scale=3.0, generator=seeded(5)).images[0]
-    assert_same(tiny.pipeline(kind).image(PROMPT, seed=5), theirs)
+    assert_same(pipe.image(PROMPT, seed=5), theirs)
 
 
 @pytest.mark.parametrize("kind", ["pia", "storybook"])
@@ -60,17 +80,13 @@ def test_image_to_image_is_stable_diffusion(kind, guidance):
 
 
 @pytest.mark.parametrize(
-    "scheduler", [None, PNDMScheduler, EulerDiscreteScheduler, DPMSolverMultistepScheduler]
+    "scheduler", [DDIMScheduler, PNDMScheduler, EulerDiscreteScheduler, DPMSolverMultistepScheduler]
 )
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_lam_one_is_pia(scheduler, guidance):
-    pipe = tiny.pipeline()
-    pipe.model = copy.copy(pipe.model)
-    video = pipe.model.schedulers["video"]
-    if scheduler is not None:
-        video = scheduler.from_config(video.config)
-    pipe.model.schedulers = {**pipe.model.schedulers, "video": video}
-    stock = PIAPipeline(**{**tiny.parts(), "scheduler": copy.deepcopy(video)})
+    pipe = with_scheduler(tiny.pipeline(), "video", scheduler)
+    video = copy.deepcopy(pipe.model.schedulers["video"])
+    stock = PIAPipeline(**{**tiny.parts(), "scheduler": video})
     stock.set_progress_bar_config(disable=True)
     options = {"num_frames": 4, "num_inference_steps": 4, "guidance_scale": guidance}
     theirs = stock(
@@ -129,11 +145,7 @@ def test_the_folder_is_a_stable_diffusion_pipeline(tmp_path):
 
 
 def test_a_stochastic_scheduler_repeats_itself():
-    pipe = tiny.pipeline()
-    pipe.model = copy.copy(pipe.model)
-    config = pipe.model.schedulers["video"].config
-    stochastic = EulerAncestralDiscreteScheduler.from_config(config)
-    pipe.model.schedulers = {**pipe.model.schedulers, "video": stochastic}
+    pipe = with_scheduler(tiny.pipeline(), "video", EulerAncestralDiscreteScheduler)
     first, second, other = (
         pipe.video(tiny.picture(), MOTION, seed=seed, progress=False).frames for seed in (0, 0, 1)
     )

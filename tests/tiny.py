@@ -108,7 +108,7 @@ def parts(kind: str = "pia") -> dict:
         scheduler = DDIMScheduler(
             beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
             clip_sample=False, set_alpha_to_one=True, prediction_type="v_prediction",
-            rescale_betas_zero_snr=True, timestep_spacing="trailing",
+            rescale_betas_zero_snr=True, timestep_spacing="trailing", steps_offset=1,
         )  # fmt: skip
     return {
         "unet": unet.eval(),

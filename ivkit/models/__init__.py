@@ -18,11 +18,11 @@ def load(name: str = "storybook", device=None, dtype=None, **options):
     Raises ValueError for an unknown name, FileNotFoundError where weights are missing.
     """
     if not isinstance(name, (str, Path)):
-        raise TypeError(f"name must be a text or a path, got {type(name).__name__}.")
+        raise TypeError(f"name must be a text or a path, got {type(name).__name__}")
     row = TABLE.get(str(name))
     if row is None and not Path(name).is_dir():
         known = ", ".join(TABLE)
-        raise ValueError(f"model {str(name)!r} is not known; known are {known}, or a folder.")
+        raise ValueError(f"model {str(name)!r} is not known; known are {known}, or a folder")
     device, dtype = pick(device, dtype)
     family = import_module(f".{row.family if row else 'pia'}", __package__)
     return family.load(row, None if row else Path(name), device=device, dtype=dtype, **options)
@@ -38,10 +38,10 @@ def pick(device=None, dtype=None):
     try:
         device = torch.device(device)
     except RuntimeError:
-        raise ValueError(f"device {device!r} is not known; say 'cpu', 'cuda' or 'mps'.") from None
+        raise ValueError(f"device {device!r} is not known; say 'cpu', 'cuda' or 'mps'") from None
     there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
     if not there.get(device.type, lambda: True)():
-        raise ValueError(f"device {str(device)!r} is not there on this machine; try device='cpu'.")
+        raise ValueError(f"device {str(device)!r} is not there on this machine; try device='cpu'")
     if dtype is None:
         if device.type == "cuda":
             dtype = torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
@@ -50,9 +50,9 @@ def pick(device=None, dtype=None):
             dtype = torch.bfloat16 if fast else torch.float32
     dtype = getattr(torch, dtype, dtype) if isinstance(dtype, str) else dtype
     if dtype not in (torch.float32, torch.bfloat16, torch.float16):
-        raise ValueError(f"dtype must be float32, bfloat16 or float16, got {dtype}.")
+        raise ValueError(f"dtype must be float32, bfloat16 or float16, got {dtype}")
     if device.type == "cpu" and dtype == torch.float16:
-        raise ValueError("dtype float16 does not run on a CPU; take bfloat16 or float32.")
+        raise ValueError("dtype float16 does not run on a CPU; take bfloat16 or float32")
     return device, dtype
 
 

@@ -15,11 +15,11 @@ def check_folder(folder: Path, parts: tuple[str, ...], mend: str, allow_pickle=F
     mend: what the person can do about it, a clause.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"the weights' folder {folder} is not there; {mend}.")
+        raise FileNotFoundError(f"the weights' folder {folder} is not there; {mend}")
     for part in parts:
         place = folder / part
         if not (place / "config.json").is_file():
-            raise FileNotFoundError(f"{place / 'config.json'} is missing; {mend}.")
+            raise FileNotFoundError(f"{place / 'config.json'} is missing; {mend}")
         files = sorted(place.glob("*.safetensors"))
         for index in place.glob("*.safetensors.index.json"):
             shards = set(json.loads(index.read_text())["weight_map"].values())
@@ -28,10 +28,10 @@ def check_folder(folder: Path, parts: tuple[str, ...], mend: str, allow_pickle=F
         if not files and pickles and not allow_pickle:
             raise ValueError(
                 f"{pickles[0]} is a pickle, which can run any code when it is read; take "
-                "safetensors, or say allow_pickle=True if you trust where it comes from."
+                "safetensors, or say allow_pickle=True if you trust where it comes from"
             )
         if not files and not pickles:
-            raise FileNotFoundError(f"{place} holds no safetensors weights; {mend}.")
+            raise FileNotFoundError(f"{place} holds no safetensors weights; {mend}")
         for file in files:
             check_safetensors(file, mend)
 
@@ -41,9 +41,9 @@ def check_safetensors(file: Path, mend: str) -> None:
     from safetensors import SafetensorError, safe_open
 
     if not file.is_file():
-        raise FileNotFoundError(f"{file} is missing; {mend}.")
+        raise FileNotFoundError(f"{file} is missing; {mend}")
     try:
         with safe_open(file, "pt"):
             pass
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{file} is damaged ({error}); {mend}.") from None
+        raise ValueError(f"{file} is damaged ({error}); {mend}") from None

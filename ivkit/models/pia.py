@@ -134,22 +134,22 @@ class PIAModel:
 
     def check_text(self, text: str, argument: str) -> str:
         if not isinstance(text, str):
-            raise TypeError(f"{argument} must be a text, got {type(text).__name__}.")
+            raise TypeError(f"{argument} must be a text, got {type(text).__name__}")
         if not text.strip():
-            raise ValueError(f"{argument} is empty: say in words what there is or what happens.")
+            raise ValueError(f"{argument} is empty: say in words what there is or what happens")
         if self.words is not None:
             for word in re.findall(r"[^\W\d_]+|\d|[^\w\s]", text.lower()):
                 if word not in self.words:
                     near = difflib.get_close_matches(word, self.words, 4, 0.5)
                     hint = f"; near it are {', '.join(near)}" if near else ""
                     raise ValueError(
-                        f"{argument} has the word {word!r}, which {self.name} does not know{hint}."
+                        f"{argument} has the word {word!r}, which {self.name} does not know{hint}"
                     )
         ids = self.tokenizer(text).input_ids
         longest = self.tokenizer.model_max_length
         if len(ids) > longest:
             raise ValueError(
-                f"{argument} is {len(ids) - 2} tokens long; {self.name} reads {longest - 2}."
+                f"{argument} is {len(ids) - 2} tokens long; {self.name} reads {longest - 2}"
             )
         return text
 
@@ -245,7 +245,7 @@ class PIAModel:
     ) -> Condition:
         longest = self.video_unet.config.motion_max_seq_length
         if num_frames > longest:
-            raise ValueError(f"num_frames is {num_frames}; {self.name} knows {longest} at most.")
+            raise ValueError(f"num_frames is {num_frames}; {self.name} knows {longest} at most")
         latents = self.encode(pixels, posterior, generator)
         latents = latents.expand(num_frames, -1, -1, -1)
         mask = self._affinity(motion_scale, num_frames).to(self.device)
@@ -259,7 +259,7 @@ class PIAModel:
         if motion_scale not in range(len(self.affinity)):
             raise ValueError(
                 f"motion_scale must be an integer from 0 (small) to {len(self.affinity) - 1} for "
-                f"{self.name}, got {motion_scale!r}."
+                f"{self.name}, got {motion_scale!r}"
             )
         row = self.affinity[motion_scale]
         return torch.tensor([row[min(f, len(row) - 1)] for f in range(num_frames)])
@@ -307,7 +307,7 @@ def load(row, folder=None, *, device, dtype, allow_pickle: bool = False) -> PIAM
     few = folder / "few_step"
     if row is not None and row.few_step:
         if not (few / "adapter_config.json").is_file():
-            raise FileNotFoundError(f"{few / 'adapter_config.json'} is missing; {MEND}.")
+            raise FileNotFoundError(f"{few / 'adapter_config.json'} is missing; {MEND}")
         check_safetensors(few / "adapter_model.safetensors", MEND)
         facts |= facts.get("few_step", {})
     model = build(row.name if row else folder.name, parts, facts, device=device, dtype=dtype)
@@ -339,7 +339,7 @@ def build(name: str, parts: dict[str, Any], facts: dict, *, device, dtype) -> PI
     if adapter.config.conv_in_channels != 2 * channels + 1:
         raise ValueError(
             f"the motion adapter takes {adapter.config.conv_in_channels} channels in, PIA's layout "
-            f"needs {2 * channels + 1}: this is no adapter with a condition picture."
+            f"needs {2 * channels + 1}: this is no adapter with a condition picture"
         )
     image = {"num_inference_steps": 25, "guidance_scale": 7.5, **facts.get("image", {})}
     video = {"num_inference_steps": 25, "guidance_scale": 7.5, "motion_scale": 0}
@@ -400,7 +400,7 @@ def _from_hub(row, *, device, dtype) -> PIAModel:
         raise FileNotFoundError(
             f"{row.name} needs {base} and {row.ids['motion_adapter']} ({row.download_gb:g} GB) and "
             f"cannot get them ({str(error).splitlines()[0]}); instead of the first you may try "
-            f"{row.fallback.get('base')}, and ivkit.load('storybook') needs no download."
+            f"{row.fallback.get('base')}, and ivkit.load('storybook') needs no download"
         ) from None
     return build(row.name, parts, {}, device=device, dtype=dtype)
 
