@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 from pathlib import Path
 
 STAGES = ["vae", "diffusion", "few_step", "align", "clip", "classifier"]
@@ -45,7 +46,8 @@ def main(argv: list[str] | None = None) -> None:
         return
     from .networks import write_layout
 
-    write_layout(args.folder)
+    if os.environ.get("RANK", "0") == "0":  # one of several processes is enough
+        write_layout(args.folder)
     options = {k: json.loads(v) for k, v in (pair.split("=", 1) for pair in args.set)}
     if args.photos:
         options["photos"] = args.photos

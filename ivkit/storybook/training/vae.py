@@ -73,17 +73,27 @@ def evaluate(vae, world: World, photos: list[torch.Tensor] | None, out: Path | N
 
 
 def train(folder: str | Path, out: str | Path, seconds: float, photos: str | None = None, batch: int = 128,
-          max_steps: int | None = None, lr: float = 1.5e-3) -> dict[str, float]:
-    """Trains vae/ for `seconds`, writes it to `folder` (fp16) and pictures and figures to `out`."""
+          max_steps: int | None = None, lr: float = 1.5e-3, decoder_only: bool = False,
+          into: str = "vae") -> dict[str, float]:
+    """Trains vae/ for `seconds`, writes it to `folder` (fp16) and pictures and figures to `out`.
+
+    `decoder_only` goes on from what `folder` holds and leaves the encoder, and so every latent that
+    the diffusion network knows, as it is; the result is written to the folder `into`.
+    """
+    from diffusers import AutoencoderTiny
+
     ranks, folder, out = Ranks(), Path(folder), Path(out)
     torch.manual_seed(100 + ranks.rank)
     world = World(ranks.device)
     world.draw = ranks.compile(world._draw)
     shots = load_photos(photos, ranks.device)
-    vae = make_vae().to(ranks.device).to(memory_format=torch.channels_last)
-    ema = [p.detach().clone() for p in vae.parameters()]
+    vae = AutoencoderTiny.from_pretrained(folder / "vae", torch_dtype=torch.float32) if decoder_only else make_vae()
+    vae = vae.to(ranks.device).to(memory_format=torch.channels_last)
+    vae.encoder.requires_grad_(not decoder_only)
+    params = [p for p in vae.parameters() if p.requires_grad]
+    ema = [p.detach().clone() for p in params]
     encode, decode = ranks.compile(vae.encoder), ranks.compile(vae.decoder)
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=lr, betas=(.9, .99), weight_decay=1e-3)
+    optimizer = torch.optim.AdamW(params, lr=lr, betas=(.9, .99), weight_decay=1e-3)
     clock, share = Clock(seconds, max_steps=max_steps), 0.
     across, down = lambda a: a[..., 1:] - a[..., :-1], lambda a: a[..., 1:, :] - a[..., :-1, :]
     n_photos = batch * 5 // 16 if shots is not None else 0
@@ -107,21 +117,21 @@ def train(folder: str | Path, out: str | Path, seconds: float, photos: str | Non
                              + (zf.abs() - 2.5).clamp(min=0).pow(2).mean())
         optimizer.zero_grad()
         loss.backward()
-        ranks.mean_([p.grad for p in vae.parameters()])
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.)
+        ranks.mean_([p.grad for p in params])
+        torch.nn.utils.clip_grad_norm_(params, 1.)
         optimizer.step()
         keep = min(.998, (1 + clock.n) / (10 + clock.n))
-        torch._foreach_lerp_(ema, [p.detach() for p in vae.parameters()], 1 - keep)
+        torch._foreach_lerp_(ema, [p.detach() for p in params], 1 - keep)
         share = clock.tick()
         if clock.n % 400 == 1:
             r = batch - n_photos
             ranks.say("vae", clock.n, f"{clock.elapsed:.0f} s", f"loss {float(loss.detach()):.4f} renders {psnr(x[:r], y[:r].detach()):.2f} dB",
                       f"photos {psnr(x[r:], y[r:].detach()):.2f} dB" if n_photos else "", f"std {float(zf.std()):.3f}")
     with torch.no_grad():
-        torch._foreach_copy_([p.data for p in vae.parameters()], ema)
+        torch._foreach_copy_([p.data for p in params], ema)
     result = {}
     if ranks.first:
-        vae.half().save_pretrained(folder / "vae")
+        vae.half().save_pretrained(folder / into)
         vae.float().eval()
         world.draw = world._draw
         held = [torch.tensor(np.asarray(Image.open(f).convert("RGB").resize((256, 256), Image.LANCZOS))).permute(2, 0, 1) / 127.5 - 1

@@ -1,0 +1,155 @@
+"""Stage 3: the few-step variant, a LoRA that takes guidance and four denoising steps in one.
+
+The trained network draws pictures and clips in 24 guided steps and every fourth state is kept. The
+LoRA learns the v that carries DDIM from one kept state to the next (progressive distillation,
+Salimans and Ho 2022, in one go), half of the time from a state that it reached itself.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from ..networks import SCHEDULE, Networks
+from ..world import NUM_FRAMES
+from .common import Clock, Ranks, Trainer, save_grid
+from .data import Clips
+from .diffusion import LOOK, LOOK_MOTION, alphas, decode, sample, video_input
+
+STEPS, EACH = 6, 4
+RANK = 16
+TARGETS = r".*(to_q|to_k|to_v|to_out\.0|net\.0\.proj|net\.2|conv1|conv2)$"
+PICTURE_GUIDANCE, CLIP_GUIDANCE = 3.5, 2.5
+
+
+def lora_config():
+    from peft import LoraConfig
+
+    return LoraConfig(r=RANK, lora_alpha=RANK, target_modules=TARGETS)
+
+
+class Jump:
+    """DDIM from kept state k to k + 1: z' = p z - q v, and the v that does it."""
+
+    def __init__(self, device):
+        from diffusers import DDIMScheduler
+
+        scheduler = DDIMScheduler(**SCHEDULE)
+        scheduler.set_timesteps(STEPS)
+        self.t = scheduler.timesteps.to(device)
+        bar = alphas(device)
+        a = torch.cat([bar[self.t], torch.ones(1, device=device)]).sqrt()
+        s = (1 - a**2).clamp(min=0).sqrt()
+        self.p, self.q = a[1:] * a[:-1] + s[1:] * s[:-1], a[1:] * s[:-1] - s[1:] * a[:-1]
+
+    def shape(self, v, k, like):
+        return v[k].view(-1, *[1] * (like.dim() - 1))
+
+    def __call__(self, z, v, k):
+        return self.shape(self.p, k, z) * z - self.shape(self.q, k, z) * v
+
+    def velocity(self, z, z_next, k):
+        return (self.shape(self.p, k, z) * z - z_next) / self.shape(self.q, k, z)
+
+
+def predict(nets, z, t, h, condition=None, scale=None):
+    """The network's v for pictures (B, C, h, w), or for clips (B, F, C, h, w) with their condition."""
+    low = nets.low
+    if condition is None:
+        return nets.unet(z.to(low), t, h, return_dict=False)[0].float()
+    x = video_input(z, condition[:, None].expand_as(z), scale)
+    return nets.motion(x.to(low), t, h.repeat_interleave(NUM_FRAMES, 0), return_dict=False)[0].float().transpose(1, 2)
+
+
+def train(folder: str | Path, out: str | Path, seconds: float, share_drawn: float = .5, pictures: int = 96,
+          clips: int = 20, draw_pictures: int = 384, draw_clips: int = 48, lr: float = 1e-3,
+          max_steps: int | None = None) -> dict:
+    """Draws trajectories for half of the `seconds`, trains the LoRA on them in the rest; writes few_step/."""
+    from diffusers import AutoencoderTiny
+
+    ranks, folder, out = Ranks(), Path(folder), Path(out)
+    d = ranks.device
+    low = torch.bfloat16 if d.type == "cuda" else torch.float32
+    vae = AutoencoderTiny.from_pretrained(folder / "vae", torch_dtype=torch.float32).to(d).eval().requires_grad_(False)
+    nets = Networks.load(folder)
+    nets.low = low
+    for part in nets.each():
+        part.to(d).to(low).requires_grad_(False)
+    torch.manual_seed(500 + ranks.rank)
+    data = Clips(vae, ranks, 2048 if d.type == "cuda" else draw_clips, chunk=min(32, draw_clips), seed=77)
+    start, kept_p, kept_c = time.time(), [], []
+    while not kept_c or (time.time() - start < seconds * share_drawn and not max_steps):
+        data.fill(min(draw_clips // data.chunk * data.chunk, 1024) or data.chunk)
+        seed = int(torch.randint(2**31, ()))
+        _, ids = data.pictures(draw_pictures)
+        kept_p.append((sample(nets, ids, None, STEPS * EACH, PICTURE_GUIDANCE, seed=seed, keep=EACH).to(low), ids))
+        z, ids, _, scale = data.clips(draw_clips)
+        states = sample(nets, ids, z[:, 0], STEPS * EACH, CLIP_GUIDANCE, scale, seed, keep=EACH)
+        kept_c.append((states.to(low), ids, z[:, 0], scale))
+    states_p, ids_p = (torch.cat(x) for x in zip(*kept_p))
+    states_c, ids_c, first_c, scale_c = (torch.cat(x) for x in zip(*kept_c))
+    ranks.say(f"{len(states_p)} pictures and {len(states_c)} clips drawn in {time.time() - start:.0f} s on each GPU")
+
+    nets.motion.add_adapter(lora_config(), adapter_name="few_step")
+    params = [p for p in nets.motion.parameters() if p.requires_grad]
+    ranks.say(f"LoRA of {sum(p.numel() for p in params) / 1e6:.2f}M parameters")
+    if ranks.size > 1:
+        for p in params:
+            torch.distributed.broadcast(p.data, 0)
+    trainer, jump = Trainer(params, ranks, lr, weight_decay=0., decay=.995), Jump(d)
+    clock, share, sums = Clock(seconds * (1 - share_drawn), warm_up=1, max_steps=max_steps), 0., torch.zeros(2, device=d)
+
+    def loss_of(states, ids, condition=None, scale=None):
+        n = len(states)
+        h = nets.text(ids).last_hidden_state
+        k = torch.randint(STEPS, (n,), device=d)
+        rows = torch.arange(n, device=d)
+        z, z_next = states[rows, k].float(), states[rows, k + 1].float()
+        if torch.rand(()) < .5:  # from where the LoRA itself gets to
+            with torch.no_grad():
+                back = (k - 1).clamp(min=0)
+                before = states[rows, back].float()
+                own = jump(before, predict(nets, before, jump.t[back], h, condition, scale), back)
+                z = torch.where((k > 0).view(-1, *[1] * (z.dim() - 1)), own, z)
+        v = predict(nets, z, jump.t[k], h, condition, scale)
+        return F.mse_loss(v, jump.velocity(z, z_next, k))
+
+    while not ranks.agree(share >= 1):
+        i = torch.randint(len(states_p), (pictures,), device=d)
+        j = torch.randint(len(states_c), (clips,), device=d)
+        loss_p = loss_of(states_p[i], ids_p[i])
+        loss_c = loss_of(states_c[j], ids_c[j], first_c[j], scale_c[j])
+        trainer.step(loss_p + loss_c, share, 50)
+        sums += torch.stack([loss_p.detach(), loss_c.detach()])
+        share = clock.tick()
+        if clock.n % 100 == 0:
+            a, b = (sums / 100).tolist()
+            sums.zero_()
+            ranks.say("few_step", clock.n, f"{clock.elapsed:.0f} s pictures {a:.4f} clips {b:.4f}")
+    if ranks.first:
+        trainer.push(trainer.ema)
+        save_lora(nets.motion, folder / "few_step")
+        from .. import words
+
+        ids = lambda lines: torch.tensor([words.encode(line) for line in lines], device=d)
+        z = sample(nets, ids(LOOK), None, STEPS, 1.)
+        c = sample(nets, ids(LOOK_MOTION), z, STEPS, 1., torch.full((8,), .8, device=d))
+        save_grid(decode(vae, c[:, ::3]), out / "few_step.jpg", .5)
+        ranks.say("few_step ended after", clock.n, "steps")
+    return {"steps": clock.n, "drawn_clips": len(states_c), "drawn_pictures": len(states_p)}
+
+
+def save_lora(motion, folder: Path) -> None:
+    """Writes the LoRA in fp16, diffusers' own file and names."""
+    motion.save_lora_adapter(folder, adapter_name="few_step", safe_serialization=True,
+                             weight_name="pytorch_lora_weights.safetensors")
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    path = folder / "pytorch_lora_weights.safetensors"
+    with safe_open(path, "pt") as f:
+        metadata, tensors = f.metadata(), {k: f.get_tensor(k).half() for k in f.keys()}
+    save_file(tensors, path, metadata)
