@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 import ivkit as iv
 from ivkit.blend import blend, lam_schedule
-from ivkit.sampling import Chain
+from ivkit.pixels import to_pixels
+from ivkit.sampling import Chain, scheduler_step
 from ivkit.state import READINGS
 from ivkit.trace import convert
 
@@ -248,17 +249,31 @@ def test_every_mechanism_moves_something_and_lam_one_undoes_it(mechanism, readin
     close(clip(tiny.pipeline(), lam=1.0, **options).state.z, plain.state.z)
 
 
-def test_dual_clock_puts_the_noised_warped_clip_where_things_move():
+def test_dual_clock_puts_the_noised_warped_clip_back():
+    """Everywhere in the weak steps, then where things move, then no more."""
     pipe = tiny.pipeline("storybook")
     options = {"edited": None, "drags": [drag()], "mechanism": "dual-clock", "lam": 0.0}
-    run = clip(pipe, weak=0.25, strong=1.0, **options)
+    run = clip(pipe, weak=0.5, strong=0.75, **options)
     edit, scheduler = run.state.edit, pipe.model.scheduler(4)
-    assert (edit.weak, edit.strong) == (1, 4)
-    put = scheduler.add_noise(edit.drag, run.state.reference.eps, scheduler.timesteps[2:3])
-    z = run.trace[2]["z_edit"]
-    moving, still = edit.mask.expand_as(z) == 1, edit.mask.expand_as(z) == 0
-    close(z[moving], put[moving])
-    assert not torch.allclose(z[still], put[still], atol=1e-2)
+    assert (edit.weak, edit.strong) == (2, 3)
+    for i in range(1, 4):
+        t, eps = scheduler.timesteps[i : i + 1], run.state.reference.eps
+        put = scheduler.add_noise(edit.drag, eps, t)
+        z = run.trace[i]["z_edit"]
+        moving, still = edit.mask.expand_as(z) == 1, edit.mask.expand_as(z) == 0
+        assert torch.allclose(z[moving], put[moving], atol=1e-4) == (i < 3)
+        assert torch.allclose(z[still], put[still], atol=1e-4) == (i < 2)
+
+
+def test_noise_of_a_stochastic_scheduler_differs_by_step_and_seed_alone():
+    scheduler = tiny.model().scheduler(4)
+    t, z = scheduler.timesteps[1], torch.zeros(2, 4, 8, 8)
+    a, again, step, seed = (
+        scheduler_step(scheduler, z, t, z, i, seed, eta=1.0)
+        for i, seed in ((1, 0), (1, 0), (2, 0), (1, 1))
+    )
+    assert torch.equal(a, again)
+    assert not torch.allclose(a, step) and not torch.allclose(a, seed)
 
 
 # ------------------------------------------------------------------------- 7. painting
@@ -280,6 +295,22 @@ def test_pixels_outside_the_edit_mask_are_identical(x, y, width, strength):
     assert np.array_equal(after[outside], np.asarray(before)[outside])
     if strength == 0:
         assert np.array_equal(after, np.asarray(iv.rasterise(before, strokes)[0]))
+
+
+def test_the_noised_original_is_put_back_outside_the_mask():
+    pipe, model = tiny.pipeline(), tiny.model()
+    mask = np.zeros((tiny.SIZE, tiny.SIZE), np.float32)
+    mask[4:8, 4:12] = 1
+    outside = torch.from_numpy(iv.latent_mask(mask, pipe.cell)).expand(1, 4, -1, -1) == 0
+    original = model.encode(to_pixels(tiny.picture()))
+    steps = list(pipe.denoise_image("a red sun", tiny.picture(), mask=mask, strength=1.0, seed=5))
+    noise = model.image_noise(pipe.size, torch.Generator().manual_seed(5))
+    scheduler = model.scheduler(4, "image")
+    for step, t in zip(steps, scheduler.timesteps[1:], strict=False):
+        kept = scheduler.add_noise(original, noise, t[None])
+        close(step.z[outside], kept[outside])
+        assert not torch.allclose(step.z[~outside], kept[~outside], atol=1e-2)
+    assert torch.equal(steps[-1].z[outside], original[outside])
 
 
 def test_a_mask_alone_edits_its_region_and_no_more():
