@@ -140,7 +140,7 @@ class PIAModel:
         if self.words is not None:
             for word in re.findall(r"[^\W\d_]+|\d|[^\w\s]", text.lower()):
                 if word not in self.words:
-                    near = difflib.get_close_matches(word, self.words, 4, 0.5)
+                    near = difflib.get_close_matches(word, self.words, 4, 0.6)
                     hint = f"; near it are {', '.join(near)}" if near else ""
                     raise ValueError(
                         f"{argument} has the word {word!r}, which {self.name} does not know{hint}"
