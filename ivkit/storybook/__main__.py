@@ -1,4 +1,4 @@
-"""python -m ivkit.storybook sprites | train STAGE | eval : how the embedded model is made and measured."""
+"""python -m ivkit.storybook sprites | train STAGE | eval: the embedded model, made and measured."""
 
 from __future__ import annotations
 
@@ -17,14 +17,32 @@ def main(argv: list[str] | None = None) -> None:
     todo = parser.add_subparsers(dest="todo", required=True)
     sheet = todo.add_parser("sprites", help="draw the sprite sheet from an emoji font")
     sheet.add_argument("--font", required=True, help="path of NotoColorEmoji.ttf")
-    train = todo.add_parser("train", help="train one stage for a while (several GPUs: torchrun -m ivkit.storybook train ...)")
+    train = todo.add_parser(
+        "train",
+        help="train one stage for a while (several GPUs: torchrun -m ivkit.storybook train ...)",
+    )
     train.add_argument("stage", choices=STAGES)
-    train.add_argument("--folder", type=Path, default=WEIGHTS, help="the model's folder, read and written")
-    train.add_argument("--out", type=Path, default=Path("outputs/storybook"), help="pictures and figures to look at")
+    train.add_argument(
+        "--folder", type=Path, default=WEIGHTS, help="the model's folder, read and written"
+    )
+    train.add_argument(
+        "--out",
+        type=Path,
+        default=Path("outputs/storybook"),
+        help="pictures and figures to look at",
+    )
     train.add_argument("--seconds", type=float, required=True)
     train.add_argument("--max-steps", type=int, help="stop after so many steps instead")
-    train.add_argument("--photos", help="vae: a folder of photographs (*.jpg, 192 px), with held_out/ beside them")
-    train.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="a stage's other numbers, e.g. lr=5e-4")
+    train.add_argument(
+        "--photos", help="vae: a folder of photographs (*.jpg, 192 px), with held_out/ beside them"
+    )
+    train.add_argument(
+        "--set",
+        nargs="*",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a stage's other numbers, e.g. lr=5e-4",
+    )
     judge = todo.add_parser("eval", help="measure the model on held-out scenes")
     judge.add_argument("--folder", type=Path, default=WEIGHTS)
     judge.add_argument("--out", type=Path, default=Path("outputs/storybook"))

@@ -12,40 +12,74 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .words import EOS, MAX_TOKENS, WORDS
+from .words import MAX_TOKENS, WORDS
+from .world import NUM_FRAMES
 
 CHANNELS, CELL, WIDTHS, TEXT = 16, 16, (96, 192), 192
-SCHEDULE = dict(num_train_timesteps=1000, beta_start=.00085, beta_end=.012, beta_schedule="scaled_linear",
-                clip_sample=False, set_alpha_to_one=True, prediction_type="v_prediction",
-                rescale_betas_zero_snr=True, timestep_spacing="trailing")
+#: speeds of motion scale 0 to 2 (slow, usual, quick); 3 to 5 are the same, forth and back
+MOTION_SCALES = 0.45, 0.8, 1.0
+SCHEDULE = dict(
+    num_train_timesteps=1000,
+    beta_start=0.00085,
+    beta_end=0.012,
+    beta_schedule="scaled_linear",
+    clip_sample=False,
+    set_alpha_to_one=True,
+    prediction_type="v_prediction",
+    rescale_betas_zero_snr=True,
+    timestep_spacing="trailing",
+    steps_offset=1,
+)
 
 
 def make_vae():
     """AutoencoderTiny, 256 px to 16 x 16 x 16. Its latents are trained to be standard normal."""
     from diffusers import AutoencoderTiny
 
-    return AutoencoderTiny(encoder_block_out_channels=(64,) * 5, decoder_block_out_channels=(64,) * 5,
-                           num_encoder_blocks=(0, 1, 2, 4, 6), num_decoder_blocks=(6, 5, 3, 2, 0),
-                           latent_channels=CHANNELS, scaling_factor=1.0)
+    return AutoencoderTiny(
+        encoder_block_out_channels=(64,) * 5,
+        decoder_block_out_channels=(64,) * 5,
+        num_encoder_blocks=(0, 1, 2, 4, 6),
+        num_decoder_blocks=(6, 5, 3, 2, 0),
+        latent_channels=CHANNELS,
+        scaling_factor=1.0,
+    )
 
 
 def make_text_encoder():
     from transformers import CLIPTextConfig, CLIPTextModel
 
     bos, eos = len(WORDS), len(WORDS) + 1
-    return CLIPTextModel(CLIPTextConfig(
-        vocab_size=len(WORDS) + 2, hidden_size=TEXT, intermediate_size=3 * TEXT, num_hidden_layers=3,
-        num_attention_heads=4, max_position_embeddings=MAX_TOKENS, projection_dim=TEXT,
-        bos_token_id=bos, eos_token_id=eos, pad_token_id=eos))
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(WORDS) + 2,
+            hidden_size=TEXT,
+            intermediate_size=3 * TEXT,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            max_position_embeddings=MAX_TOKENS,
+            projection_dim=TEXT,
+            bos_token_id=bos,
+            eos_token_id=eos,
+            pad_token_id=eos,
+        )
+    )
 
 
 def make_unet():
     from diffusers import UNet2DConditionModel
 
     return UNet2DConditionModel(
-        sample_size=16, in_channels=CHANNELS, out_channels=CHANNELS, block_out_channels=WIDTHS,
-        layers_per_block=1, down_block_types=("CrossAttnDownBlock2D",) * 2,
-        up_block_types=("CrossAttnUpBlock2D",) * 2, cross_attention_dim=TEXT, attention_head_dim=4)
+        sample_size=16,
+        in_channels=CHANNELS,
+        out_channels=CHANNELS,
+        block_out_channels=WIDTHS,
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D",) * 2,
+        up_block_types=("CrossAttnUpBlock2D",) * 2,
+        cross_attention_dim=TEXT,
+        attention_head_dim=4,
+    )
 
 
 def make_adapter():
@@ -55,21 +89,26 @@ def make_adapter():
     """
     from diffusers import MotionAdapter
 
-    return MotionAdapter(block_out_channels=WIDTHS, motion_layers_per_block=1,
-                         motion_mid_block_layers_per_block=1, motion_num_attention_heads=4,
-                         motion_max_seq_length=32, use_motion_mid_block=True,
-                         conv_in_channels=2 * CHANNELS + 1)
+    return MotionAdapter(
+        block_out_channels=WIDTHS,
+        motion_layers_per_block=1,
+        motion_mid_block_layers_per_block=1,
+        motion_num_attention_heads=4,
+        motion_max_seq_length=32,
+        use_motion_mid_block=True,
+        conv_in_channels=2 * CHANNELS + 1,
+    )
 
 
 class WidenedIn(nn.Module):
-    """conv_in of the motion UNet while it is trained: the UNet's own weights beside the adapter's."""
+    """conv_in of the motion UNet while it trains: the UNet's own weights beside the adapter's."""
 
     def __init__(self, own: nn.Conv2d, widened: nn.Conv2d):
         super().__init__()
         self.own, self.widened = own, widened
 
     def forward(self, x):
-        weight = torch.cat([self.own.weight, self.widened.weight[:, self.own.in_channels:]], 1)
+        weight = torch.cat([self.own.weight, self.widened.weight[:, self.own.in_channels :]], 1)
         return nn.functional.conv2d(x, weight, self.own.bias, padding=1)
 
 
@@ -79,9 +118,11 @@ def tie(unet, adapter):
 
     plain = MotionAdapter.from_config({**adapter.config, "conv_in_channels": None})
     motion = UNetMotionModel.from_unet2d(unet, plain)
-    for mine, theirs, extra in [*zip(motion.down_blocks, unet.down_blocks, adapter.down_blocks),
-                                *zip(motion.up_blocks, unet.up_blocks, adapter.up_blocks),
-                                (motion.mid_block, unet.mid_block, adapter.mid_block)]:
+    for mine, theirs, extra in [
+        *zip(motion.down_blocks, unet.down_blocks, adapter.down_blocks, strict=False),
+        *zip(motion.up_blocks, unet.up_blocks, adapter.up_blocks, strict=False),
+        (motion.mid_block, unet.mid_block, adapter.mid_block),
+    ]:
         for part in ("resnets", "attentions", "downsamplers", "upsamplers"):
             if getattr(theirs, part, None) is not None:
                 setattr(mine, part, getattr(theirs, part))
@@ -105,7 +146,7 @@ class Networks:
     def new(cls, seed: int = 0) -> Networks:
         torch.manual_seed(seed)
         unet, adapter, text = make_unet(), make_adapter(), make_text_encoder()
-        nn.init.normal_(adapter.conv_in.weight, std=.02)
+        nn.init.normal_(adapter.conv_in.weight, std=0.02)
         return cls(unet, adapter, text, tie(unet, adapter))
 
     @classmethod
@@ -115,7 +156,9 @@ class Networks:
 
         folder = Path(folder)
         unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
-        adapter = MotionAdapter.from_pretrained(folder / "motion_adapter", torch_dtype=torch.float32)
+        adapter = MotionAdapter.from_pretrained(
+            folder / "motion_adapter", torch_dtype=torch.float32
+        )
         text = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
         return cls(unet, adapter, text, tie(unet, adapter))
 
@@ -133,17 +176,24 @@ class Networks:
     def save(self, folder: str | Path) -> None:
         """Writes unet/ and motion_adapter/ in fp16 and text_encoder/ in fp32, diffusers' layout."""
         folder = Path(folder)
-        halves = [(self.unet, make_unet(), "unet"), (self.adapter, make_adapter(), "motion_adapter")]
+        halves = [
+            (self.unet, make_unet(), "unet"),
+            (self.adapter, make_adapter(), "motion_adapter"),
+        ]
         for trained, fresh, name in halves:
-            fresh.load_state_dict({k: v.detach().float().cpu() for k, v in trained.state_dict().items()})
+            fresh.load_state_dict(
+                {k: v.detach().float().cpu() for k, v in trained.state_dict().items()}
+            )
             fresh.half().save_pretrained(folder / name, max_shard_size="14MB")
         fresh = make_text_encoder()
-        fresh.load_state_dict({k: v.detach().float().cpu() for k, v in self.text.state_dict().items()})
+        fresh.load_state_dict(
+            {k: v.detach().float().cpu() for k, v in self.text.state_dict().items()}
+        )
         fresh.save_pretrained(folder / "text_encoder")
 
 
 def write_layout(folder: str | Path) -> None:
-    """Writes model_index.json, the scheduler and the tokenizer: what StableDiffusionPipeline needs beside."""
+    """Writes what is no weight: model_index.json, scheduler/, tokenizer/ and storybook.json."""
     import json
 
     from diffusers import DDIMScheduler
@@ -153,22 +203,42 @@ def write_layout(folder: str | Path) -> None:
     folder = Path(folder)
     DDIMScheduler(**SCHEDULE).save_pretrained(folder / "scheduler")
     write_tokenizer(folder / "tokenizer")
-    index = {"_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.35.0",
-             "feature_extractor": [None, None], "image_encoder": [None, None],
-             "requires_safety_checker": False, "safety_checker": [None, None],
-             "scheduler": ["diffusers", "DDIMScheduler"], "text_encoder": ["transformers", "CLIPTextModel"],
-             "tokenizer": ["transformers", "CLIPTokenizer"], "unet": ["diffusers", "UNet2DConditionModel"],
-             "vae": ["diffusers", "AutoencoderTiny"]}
+    index = {
+        "_class_name": "StableDiffusionPipeline",
+        "_diffusers_version": "0.35.0",
+        "feature_extractor": [None, None],
+        "image_encoder": [None, None],
+        "requires_safety_checker": False,
+        "safety_checker": [None, None],
+        "scheduler": ["diffusers", "DDIMScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderTiny"],
+    }
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    forth = torch.linspace(0, 1, NUM_FRAMES)
+    loop = 1 - (2 * forth - 1).abs()
+    rows = [affinity(torch.tensor([s]), t[None])[0] for t in (forth, loop) for s in MOTION_SCALES]
+    facts = {
+        "num_frames": NUM_FRAMES,
+        "fps": 8,
+        "round_trip_db": 30.0,
+        "image": {"num_inference_steps": 15, "guidance_scale": 3.5},
+        "video": {"num_inference_steps": 10, "guidance_scale": 2.5, "motion_scale": 1},
+        "few_step": {
+            "image": {"num_inference_steps": 6, "guidance_scale": 1.0},
+            "video": {"num_inference_steps": 6, "guidance_scale": 1.0, "motion_scale": 1},
+        },
+        "affinity": [[round(float(v), 4) for v in row] for row in rows],
+    }
+    (folder / "storybook.json").write_text(json.dumps(facts) + "\n")
 
 
-def affinity(scale: torch.Tensor, frames: int) -> torch.Tensor:
-    """Affinity mask of a motion scale in (0, 1], (B,) -> (B, frames): 1 at the first frame, falling.
+def affinity(speed: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    """Affinity mask of a clip, (B, F), for speeds (B,) in (0, 1] and frame times t (B, F).
 
-    PIA's mask (its Section 3.2) says how like the condition each frame is; a large motion falls lower.
+    PIA's mask (its Section 3.2) says how like the condition each frame is: 1 at the first frame,
+    the lower the more has moved by then.
     """
-    return 1 - .7 * scale[:, None] * torch.linspace(0, 1, frames, device=scale.device)
-
-
-__all__ = ["CELL", "CHANNELS", "EOS", "SCHEDULE", "Networks", "affinity", "make_adapter", "make_text_encoder",
-           "make_unet", "make_vae", "tie", "write_layout"]
+    return 1 - 0.7 * speed[:, None] * t

@@ -18,31 +18,68 @@ SIZE, COLUMNS = 128, 8
 
 #: name -> (emoji, where it lives); "polar lights" is painted by `_polar_lights`.
 CAST = {
-    "sun": ("☀️", "sky"), "moon": ("🌙", "sky"), "cloud": ("☁️", "sky"), "bird": ("🐦", "sky"),
-    "balloon": ("🎈", "sky"), "airplane": ("✈️", "sky"), "rocket": ("🚀", "sky"),
-    "butterfly": ("🦋", "sky"), "star": ("⭐", "sky"), "owl": ("🦉", "sky"), "kite": ("🪁", "sky"),
-    "rainbow": ("🌈", "sky"), "polar lights": (None, "sky"),
-    "dog": ("🐕", "land"), "cat": ("🐈", "land"), "horse": ("🐎", "land"), "rabbit": ("🐇", "land"),
-    "tree": ("🌳", "land"), "palm tree": ("🌴", "land"), "house": ("🏠", "land"),
-    "car": ("🚗", "land"), "tractor": ("🚜", "land"), "bus": ("🚌", "land"),
-    "flower": ("🌻", "land"), "tulip": ("🌷", "land"), "elephant": ("🐘", "land"),
-    "penguin": ("🐧", "land"), "snowman": ("⛄", "land"), "cow": ("🐄", "land"),
-    "pig": ("🐖", "land"), "mushroom": ("🍄", "land"), "cactus": ("🌵", "land"),
-    "castle": ("🏰", "land"), "tent": ("⛺", "land"), "fox": ("🦊", "land"),
-    "robot": ("🤖", "land"), "ball": ("⚽", "land"),
-    "boat": ("⛵", "sea"), "duck": ("🦆", "sea"), "whale": ("🐳", "sea"), "fish": ("🐠", "sea"),
-    "dolphin": ("🐬", "sea"), "crab": ("🦀", "sea"), "octopus": ("🐙", "sea"),
-    "turtle": ("🐢", "sea"), "wave": ("🌊", "sea"),
+    "sun": ("☀️", "sky"),
+    "moon": ("🌙", "sky"),
+    "cloud": ("☁️", "sky"),
+    "bird": ("🐦", "sky"),
+    "balloon": ("🎈", "sky"),
+    "airplane": ("✈️", "sky"),
+    "rocket": ("🚀", "sky"),
+    "butterfly": ("🦋", "sky"),
+    "star": ("⭐", "sky"),
+    "owl": ("🦉", "sky"),
+    "kite": ("🪁", "sky"),
+    "rainbow": ("🌈", "sky"),
+    "polar lights": (None, "sky"),
+    "dog": ("🐕", "land"),
+    "cat": ("🐈", "land"),
+    "horse": ("🐎", "land"),
+    "rabbit": ("🐇", "land"),
+    "tree": ("🌳", "land"),
+    "palm tree": ("🌴", "land"),
+    "house": ("🏠", "land"),
+    "car": ("🚗", "land"),
+    "tractor": ("🚜", "land"),
+    "bus": ("🚌", "land"),
+    "flower": ("🌻", "land"),
+    "tulip": ("🌷", "land"),
+    "elephant": ("🐘", "land"),
+    "penguin": ("🐧", "land"),
+    "snowman": ("⛄", "land"),
+    "cow": ("🐄", "land"),
+    "pig": ("🐖", "land"),
+    "mushroom": ("🍄", "land"),
+    "cactus": ("🌵", "land"),
+    "castle": ("🏰", "land"),
+    "tent": ("⛺", "land"),
+    "fox": ("🦊", "land"),
+    "robot": ("🤖", "land"),
+    "ball": ("⚽", "land"),
+    "boat": ("⛵", "sea"),
+    "duck": ("🦆", "sea"),
+    "whale": ("🐳", "sea"),
+    "fish": ("🐠", "sea"),
+    "dolphin": ("🐬", "sea"),
+    "crab": ("🦀", "sea"),
+    "octopus": ("🐙", "sea"),
+    "turtle": ("🐢", "sea"),
+    "wave": ("🌊", "sea"),
 }
 NAMES = list(CAST)
 HOMES = [home for _, home in CAST.values()]
 COLOURS = {"red": 0.0, "orange": 0.075, "yellow": 0.14, "green": 0.36, "blue": 0.58, "purple": 0.76}
 #: objects that come in every colour -> (colour the emoji has, its hues as an interval on the wheel)
 TINTED = {
-    "car": ("red", (-0.08, 0.06)), "balloon": ("red", (-0.1, 0.08)), "bird": ("blue", (0.48, 0.68)),
-    "boat": ("orange", (-0.08, 0.12)), "fish": ("yellow", (0.05, 0.2)),
-    "tulip": ("pink", (-0.2, 0.08)), "mushroom": ("red", (-0.1, 0.06)), "star": ("yellow", (0.05, 0.2)),
-    "tree": ("green", (0.15, 0.45)), "crab": ("red", (-0.1, 0.1)),
+    "car": ("red", (-0.08, 0.06)),
+    "balloon": ("red", (-0.1, 0.08)),
+    "bird": ("blue", (0.48, 0.68)),
+    "boat": ("orange", (-0.08, 0.12)),
+    "fish": ("yellow", (0.05, 0.2)),
+    "tulip": ("pink", (-0.2, 0.08)),
+    "mushroom": ("red", (-0.1, 0.06)),
+    "star": ("yellow", (0.05, 0.2)),
+    "tree": ("green", (0.15, 0.45)),
+    "crab": ("red", (-0.1, 0.1)),
 }
 GLOWS = ("sun", "moon", "star", "polar lights")  # not darkened at night
 
@@ -68,7 +105,7 @@ def _polar_lights() -> Image.Image:
 
 
 def draw_sheet(font_path: str | Path, path: Path = SHEET) -> Path:
-    """Draws every sprite of `CAST` with the emoji font at `font_path` and writes the sheet (PNG)."""
+    """Draws every sprite of `CAST` with the emoji font at `font_path`; writes the sheet (PNG)."""
     font = ImageFont.truetype(str(font_path), 109)  # the bitmap font's only size
     rows = -(-len(CAST) // COLUMNS)
     sheet = Image.new("RGBA", (COLUMNS * SIZE, rows * SIZE))
@@ -99,12 +136,18 @@ def tint(sprite: np.ndarray, hues: tuple[float, float], colour: str) -> np.ndarr
     spread = top - low
     r, g, b = np.moveaxis(rgb, -1, 0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        hue = np.select([top == r, top == g], [(g - b) / spread, 2 + (b - r) / spread],
-                        4 + (r - g) / spread) / 6
+        hue = (
+            np.select(
+                [top == r, top == g], [(g - b) / spread, 2 + (b - r) / spread], 4 + (r - g) / spread
+            )
+            / 6
+        )
     hue = np.nan_to_num(hue) % 1
     saturation = np.where(top > 0, spread / np.maximum(top, 1e-6), 0)
     hit = (((hue - hues[0]) % 1) <= hues[1] - hues[0]) & (saturation > 0.2)
-    saturation = saturation * min(2.0, 0.85 / max(np.median(saturation[hit & (sprite[..., 3] > 0)]), 0.4))
+    saturation = saturation * min(
+        2.0, 0.85 / max(np.median(saturation[hit & (sprite[..., 3] > 0)]), 0.4)
+    )
     saturation = saturation.clip(0, 1)
     target = COLOURS[colour]
     value = top * (0.9 if colour in ("green", "purple", "blue") else 1.0)
@@ -132,7 +175,7 @@ def sprites() -> tuple[np.ndarray, list[tuple[str, str | None]]]:
     tiles, labels = [], []
     for i, name in enumerate(NAMES):
         row, column = divmod(i, COLUMNS)
-        tiles.append(sheet[row * SIZE:(row + 1) * SIZE, column * SIZE:(column + 1) * SIZE])
+        tiles.append(sheet[row * SIZE : (row + 1) * SIZE, column * SIZE : (column + 1) * SIZE])
         labels.append((name, TINTED[name][0] if name in TINTED else None))
     for name, (own, hues) in TINTED.items():
         for colour in COLOURS:

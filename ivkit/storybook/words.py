@@ -1,4 +1,4 @@
-"""The storybook's language: captions of scenes, motion texts, and a tokenizer that knows its words."""
+"""The storybook's language: captions, motion texts, and a tokenizer that knows its words."""
 
 from __future__ import annotations
 
@@ -12,14 +12,29 @@ from .world import EVENTS, GROUNDS, MOVES, SLOTS, TIMES, Scenes
 
 MAX_TOKENS = 56
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
-_SPARE = "everything stays still nothing moves drifts drift slowly quickly sks style of in , . with its".split()
-WORDS = sorted(set(" ".join([*sprites.NAMES, *sprites.COLOURS, "pink", *GROUNDS, *TIMES, *MOVES, *EVENTS,
-                             "a an and on the at it move grow shrink tilt stay"]).split()) | set(_SPARE))
+_SPARE = "everything nothing drifts drift slowly quickly sks style of in , . with its".split()
+WORDS = sorted(
+    set(
+        " ".join(
+            [
+                *sprites.NAMES,
+                *sprites.COLOURS,
+                "pink",
+                *GROUNDS,
+                *TIMES,
+                *MOVES,
+                *EVENTS,
+                "a an and on the at it move grow shrink tilt stay",
+            ]
+        ).split()
+    )
+    | set(_SPARE)
+)
 PLURAL = {"polar lights"}
 
 
 def name(label: tuple[str, str | None], say_colour: bool) -> str:
-    """"blue car" or "car"."""
+    """ "blue car" or "car"."""
     return f"{label[1]} {label[0]}" if say_colour and label[1] else label[0]
 
 
@@ -36,49 +51,68 @@ def _verb(noun: str, verb: str) -> str:
     return verb
 
 
-def texts(scenes: Scenes, labels, rng: np.random.Generator, vary: bool = True) -> tuple[list[str], list[str]]:
+def texts(
+    scenes: Scenes, labels, rng: np.random.Generator, vary: bool = True
+) -> tuple[list[str], list[str]]:
     """Caption and motion text for every scene.
 
     With `vary`, as in training: parts of the caption are left out at random, and what does not move
     is named only half of the time. A colour is always named unless it is the object's own.
     """
-    rows = {k: getattr(scenes, k).tolist() for k in ("ground", "time", "sprite", "present", "move", "event", "speed")}
+    rows = {
+        k: getattr(scenes, k).tolist()
+        for k in ("ground", "time", "sprite", "present", "move", "event", "speed")
+    }
     captions, motions = [], []
-    chance = lambda p: vary and rng.random() < p
+
+    def chance(p):
+        return vary and rng.random() < p
+
     own = {n: c for n, (c, _) in sprites.TINTED.items()}
     for i in range(len(scenes)):
         slots = [k for k in range(SLOTS) if rows["present"][i][k]]
         labels_i = [labels[rows["sprite"][i][k]] for k in slots]
         kinds = [label[0] for label in labels_i]
-        nouns = [name(l, own.get(l[0]) != l[1] or kinds.count(l[0]) > 1 or chance(.3)) for l in labels_i]
+        nouns = [
+            name(x, own.get(x[0]) != x[1] or kinds.count(x[0]) > 1 or chance(0.3)) for x in labels_i
+        ]
         order = rng.permutation(len(slots)) if vary else range(len(slots))
         caption = " and ".join(with_article(nouns[k]) for k in order)
         ground = GROUNDS[rows["ground"][i]]
-        if not chance(.08):
-            caption += f" on the {ground.split()[-1] if chance(.15) else ground}"
-        if not chance(.08):
+        if not chance(0.08):
+            caption += f" on the {ground.split()[-1] if chance(0.15) else ground}"
+        if not chance(0.08):
             caption += f" at {TIMES[rows['time'][i]]}"
         captions.append(caption)
 
-        parts, all_named = [], True
+        parts, _all_named = [], True
         order = rng.permutation(len(slots)) if vary else range(len(slots))
         speed = rows["speed"][i]
-        pace = " slowly" if speed < .5 and chance(.4) else " quickly" if speed > .85 and chance(.4) else ""
+        pace = (
+            " slowly"
+            if speed < 0.5 and chance(0.4)
+            else " quickly"
+            if speed > 0.85 and chance(0.4)
+            else ""
+        )
         for k in order:
             move = rows["move"][i][slots[k]]
-            if move == 0 and (chance(.5) or not vary):
-                all_named = False
+            if move == 0 and (chance(0.5) or not vary):
                 continue
             verb = _verb(nouns[k], MOVES[move])
-            if kinds[k] == "cloud" and move in (1, 2) and chance(.5):
+            if kinds[k] == "cloud" and move in (1, 2) and chance(0.5):
                 verb = verb.replace("moves", "drifts")
             parts.append(f"the {nouns[k]} {verb}{pace if move else ''}")
         event = EVENTS[rows["event"][i]]
         if event:
             parts.append(event)
         if not parts:
-            parts = [rng.choice(["everything stays still", "nothing moves"]) if vary else "everything stays still"]
-        motions.append((" , " if chance(.3) else " and ").join(parts))
+            parts = [
+                rng.choice(["everything stays still", "nothing moves"])
+                if vary
+                else "everything stays still"
+            ]
+        motions.append((" , " if chance(0.3) else " and ").join(parts))
     return captions, motions
 
 
@@ -117,17 +151,26 @@ def write_tokenizer(folder: Path) -> None:
     vocab |= {t: len(vocab) + i for i, t in enumerate(rest)}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False))
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(f"{a} {b}" for a, b in merges) + "\n")
-    CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=MAX_TOKENS,
-                  pad_token=EOS, unk_token=EOS).save_pretrained(folder)
+    (folder / "merges.txt").write_text(
+        "#version: 0.2\n" + "\n".join(f"{a} {b}" for a, b in merges) + "\n"
+    )
+    CLIPTokenizer(
+        str(folder / "vocab.json"),
+        str(folder / "merges.txt"),
+        model_max_length=MAX_TOKENS,
+        pad_token=EOS,
+        unk_token=EOS,
+    ).save_pretrained(folder)
 
 
 def _bpe(parts: list[str], merges: list[tuple[str, str]]) -> list[str]:
     rank = {pair: i for i, pair in enumerate(merges)}
     while len(parts) > 1:
-        pairs = [(rank.get(p, len(merges)), i) for i, p in enumerate(zip(parts, parts[1:]))]
+        pairs = [
+            (rank.get(p, len(merges)), i) for i, p in enumerate(zip(parts, parts[1:], strict=False))
+        ]
         best, i = min(pairs)
         if best == len(merges):
             break
-        parts = [*parts[:i], parts[i] + parts[i + 1], *parts[i + 2:]]
+        parts = [*parts[:i], parts[i] + parts[i + 1], *parts[i + 2 :]]
     return parts

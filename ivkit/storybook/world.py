@@ -1,4 +1,4 @@
-"""The storybook world: sprites on six grounds at three times of day, and everything that moves there.
+"""The storybook world: sprites on six grounds at three times of day, and what moves there.
 
 `World.sample` draws a batch of scenes, `World.render` draws their frames on any device, and because
 the renderer knows every true frame, position and mask, every claim about the model can be measured.
@@ -7,7 +7,6 @@ Coordinates are shares of the picture's width and height, y pointing down; time 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -18,25 +17,54 @@ from . import sprites
 NUM_FRAMES, SIZE, SLOTS = 16, 256, 3  # frames of a clip; pixels; objects of a scene at the most
 GROUNDS = ["green meadow", "blue sea", "yellow desert", "white snow", "grey street", "sandy beach"]
 TIMES = ["day", "sunset", "night"]
-MOVES = ["stays still", "moves left", "moves right", "moves up", "moves down", "moves up and left",
-         "moves up and right", "moves down and left", "moves down and right", "grows", "shrinks",
-         "tilts left", "tilts right"]
-EVENTS = ["", "it gets dark", "it gets light", "the snow falls", "the snow melts", "the tide rises",
-          "the waves roll", "the camera zooms in", "the camera zooms out", "the camera pans left",
-          "the camera pans right"]
+MOVES = [
+    "stays still",
+    "moves left",
+    "moves right",
+    "moves up",
+    "moves down",
+    "moves up and left",
+    "moves up and right",
+    "moves down and left",
+    "moves down and right",
+    "grows",
+    "shrinks",
+    "tilts left",
+    "tilts right",
+]
+EVENTS = [
+    "",
+    "it gets dark",
+    "it gets light",
+    "the snow falls",
+    "the snow melts",
+    "the tide rises",
+    "the waves roll",
+    "the camera zooms in",
+    "the camera zooms out",
+    "the camera pans left",
+    "the camera pans right",
+]
 
-_MOVE_ODDS = [.22, .12, .12, .12, .12, .03, .03, .03, .03, .06, .06, .03, .03]
-_DX = [0, -.42, .42, 0, 0, -.30, .30, -.30, .30, 0, 0, 0, 0]
-_DY = [0, 0, 0, -.34, .34, -.26, -.26, .26, .26, 0, 0, 0, 0]
-_GROW = [0] * 9 + [.6, -.5, 0, 0]
-_TILT = [0] * 11 + [-.6, .6]  # radians
+_MOVE_ODDS = [0.22, 0.12, 0.12, 0.12, 0.12, 0.03, 0.03, 0.03, 0.03, 0.06, 0.06, 0.03, 0.03]
+_DX = [0, -0.42, 0.42, 0, 0, -0.30, 0.30, -0.30, 0.30, 0, 0, 0, 0]
+_DY = [0, 0, 0, -0.34, 0.34, -0.26, -0.26, 0.26, 0.26, 0, 0, 0, 0]
+_GROW = [0] * 9 + [0.6, -0.5, 0, 0]
+_TILT = [0] * 11 + [-0.6, 0.6]  # radians
 _FLIP_X = [0, 2, 1, 3, 4, 6, 5, 8, 7, 9, 10, 11, 12]  # the same move, mirrored
 _FLIP_Y = [0, 1, 2, 4, 3, 7, 8, 5, 6, 9, 10, 11, 12]
-_GROUND = [[.36, .72, .30], [.16, .45, .80], [.92, .78, .45], [.95, .96, .99], [.55, .55, .58], [.18, .50, .80]]
-_SAND = [.93, .83, .60]
-_SKY_TOP = [[.35, .65, .95], [.85, .45, .50], [.05, .07, .20]]
-_SKY_LOW = [[.80, .92, 1.0], [1.0, .78, .45], [.15, .18, .38]]
-_LIGHT = [[1., 1., 1.], [.98, .82, .72], [.45, .48, .65]]
+_GROUND = [
+    [0.36, 0.72, 0.30],
+    [0.16, 0.45, 0.80],
+    [0.92, 0.78, 0.45],
+    [0.95, 0.96, 0.99],
+    [0.55, 0.55, 0.58],
+    [0.18, 0.50, 0.80],
+]
+_SAND = [0.93, 0.83, 0.60]
+_SKY_TOP = [[0.35, 0.65, 0.95], [0.85, 0.45, 0.50], [0.05, 0.07, 0.20]]
+_SKY_LOW = [[0.80, 0.92, 1.0], [1.0, 0.78, 0.45], [0.15, 0.18, 0.38]]
+_LIGHT = [[1.0, 1.0, 1.0], [0.98, 0.82, 0.72], [0.45, 0.48, 0.65]]
 MELTED, SEA, SNOW, BEACH, NIGHT = 0, 1, 3, 5, 2
 
 
@@ -44,20 +72,20 @@ MELTED, SEA, SNOW, BEACH, NIGHT = 0, 1, 3, 5, 2
 class Scenes:
     """A batch of B scenes with up to 3 objects each; every field is a tensor of B rows."""
 
-    ground: torch.Tensor   # (B,) index into GROUNDS
-    time: torch.Tensor     # (B,) index into TIMES
+    ground: torch.Tensor  # (B,) index into GROUNDS
+    time: torch.Tensor  # (B,) index into TIMES
     horizon: torch.Tensor  # (B,) height of the horizon
-    shore: torch.Tensor    # (B,) where a beach's sand begins
-    sprite: torch.Tensor   # (B, 3) index into sprites.sprites()
+    shore: torch.Tensor  # (B,) where a beach's sand begins
+    sprite: torch.Tensor  # (B, 3) index into sprites.sprites()
     present: torch.Tensor  # (B, 3) bool: is the slot used
-    size: torch.Tensor     # (B, 3) side of the sprite at time 0
-    x: torch.Tensor        # (B, 3) centre at time 0
-    y: torch.Tensor        # (B, 3)
-    move: torch.Tensor     # (B, 3) index into MOVES
-    event: torch.Tensor    # (B,) index into EVENTS
-    speed: torch.Tensor    # (B,) 0.35 (slow) to 1 (quick); also the clip's motion scale
-    hills: torch.Tensor    # (B, 3) phase, height and frequency of the horizon's waves
-    specks: torch.Tensor   # (B, 2) offset of stars and snow flakes
+    size: torch.Tensor  # (B, 3) side of the sprite at time 0
+    x: torch.Tensor  # (B, 3) centre at time 0
+    y: torch.Tensor  # (B, 3)
+    move: torch.Tensor  # (B, 3) index into MOVES
+    event: torch.Tensor  # (B,) index into EVENTS
+    speed: torch.Tensor  # (B,) 0.35 (slow) to 1 (quick); also the clip's motion scale
+    hills: torch.Tensor  # (B, 3) phase, height and frequency of the horizon's waves
+    specks: torch.Tensor  # (B, 2) offset of stars and snow flakes
 
     def __len__(self) -> int:
         return len(self.ground)
@@ -70,8 +98,16 @@ class Scenes:
 
     def with_(self, **changes) -> Scenes:
         """A copy with some fields replaced (tensors that broadcast to the field's shape)."""
-        return replace(self, **{k: torch.as_tensor(v, device=self.ground.device).expand_as(getattr(self, k))
-                                .to(getattr(self, k).dtype).clone() for k, v in changes.items()})
+        return replace(
+            self,
+            **{
+                k: torch.as_tensor(v, device=self.ground.device)
+                .expand_as(getattr(self, k))
+                .to(getattr(self, k).dtype)
+                .clone()
+                for k, v in changes.items()
+            },
+        )
 
     @staticmethod
     def join(parts: list[Scenes]) -> Scenes:
@@ -84,13 +120,21 @@ class World:
     def __init__(self, device: str | torch.device = "cpu"):
         self.device = torch.device(device)
         tiles, self.labels = sprites.sprites()
-        sheet = torch.tensor(tiles, device=self.device).float().div(255).permute(0, 3, 1, 2).contiguous()
+        sheet = (
+            torch.tensor(tiles, device=self.device)
+            .float()
+            .div(255)
+            .permute(0, 3, 1, 2)
+            .contiguous()
+        )
         sheet[:, :3] *= sheet[:, 3:]  # premultiplied alpha: no dark fringes
         small = F.interpolate(F.avg_pool2d(sheet, 2), scale_factor=2, mode="bilinear")
         self.sheet = torch.stack([sheet, small])  # the second for objects drawn below half size
         cast = len(sprites.CAST)
         ids = torch.arange(cast, device=self.device)
-        homes = {h: [i for i in range(cast) if sprites.HOMES[i] == h] for h in ("sky", "land", "sea")}
+        homes = {
+            h: [i for i in range(cast) if sprites.HOMES[i] == h] for h in ("sky", "land", "sea")
+        }
         self.homes = {h: ids[i] for h, i in homes.items()}
         self.aurora = sprites.NAMES.index("polar lights")
         self.glows = torch.tensor([n in sprites.GLOWS for n, _ in self.labels], device=self.device)
@@ -98,38 +142,65 @@ class World:
         self.tints = torch.full((cast, max(map(len, tints))), -1, device=self.device)
         for i, row in enumerate(tints):  # every row repeats its own variants, the plain one first
             self.tints[i] = torch.tensor([row[k % len(row)] for k in range(self.tints.shape[1])])
-        table = lambda values: torch.tensor(values, device=self.device, dtype=torch.float32)
+
+        def table(values):
+            return torch.tensor(values, device=self.device, dtype=torch.float32)
+
         self.dx, self.dy, self.grow, self.tilt = map(table, (_DX, _DY, _GROW, _TILT))
-        self.ground, self.sky_top, self.sky_low, self.light = map(table, (_GROUND, _SKY_TOP, _SKY_LOW, _LIGHT))
+        self.ground, self.sky_top, self.sky_low, self.light = map(
+            table, (_GROUND, _SKY_TOP, _SKY_LOW, _LIGHT)
+        )
         self.draw = self._draw  # may be replaced by torch.compile(self._draw)
 
     # ---- sampling -------------------------------------------------------------------------
-    def sample(self, n: int, generator: torch.Generator | None = None, objects: int | None = None) -> Scenes:
+    def sample(
+        self, n: int, generator: torch.Generator | None = None, objects: int | None = None
+    ) -> Scenes:
         """Draws n scenes at random. `objects`: exactly that many in each (1 to 3), else 1 to 3."""
         d, g = self.device, generator
-        rand = lambda *shape: torch.rand(n, *shape, device=d, generator=g)
-        uniform = lambda low, high, *shape: rand(*shape) * (high - low) + low
-        pick = lambda k, *shape: torch.randint(k, (n, *shape), device=d, generator=g)
+
+        def rand(*shape):
+            return torch.rand(n, *shape, device=d, generator=g)
+
+        def uniform(low, high, *shape):
+            return rand(*shape) * (high - low) + low
+
+        def pick(k, *shape):
+            return torch.randint(k, (n, *shape), device=d, generator=g)
+
         ground, time = pick(len(GROUNDS)), pick(len(TIMES))
         beach = ground == BEACH
-        horizon = torch.where(beach, uniform(.38, .52), uniform(.46, .68))
-        shore = torch.where(beach, uniform(.66, .80), torch.full((n,), 2., device=d))
-        count = (torch.full((n,), objects, device=d) if objects else
-                 1 + (rand() > .38).long() + (rand() > .72).long())  # 1-3, most often 1 or 2
+        horizon = torch.where(beach, uniform(0.38, 0.52), uniform(0.46, 0.68))
+        shore = torch.where(beach, uniform(0.66, 0.80), torch.full((n,), 2.0, device=d))
+        count = (
+            torch.full((n,), objects, device=d)
+            if objects
+            else 1 + (rand() > 0.38).long() + (rand() > 0.72).long()
+        )  # 1-3, most often 1 or 2
         present = torch.arange(SLOTS, device=d)[None] < count[:, None]
 
-        from_pool = lambda home: self.homes[home][pick(len(self.homes[home]), SLOTS)]
-        in_sky = rand(SLOTS) < .38
-        wet = (ground == SEA)[:, None] | (beach[:, None] & (rand(SLOTS) < .4))
-        cast = torch.where(in_sky, from_pool("sky"), torch.where(wet, from_pool("sea"), from_pool("land")))
+        def from_pool(home):
+            return self.homes[home][pick(len(self.homes[home]), SLOTS)]
+
+        in_sky = rand(SLOTS) < 0.38
+        wet = (ground == SEA)[:, None] | (beach[:, None] & (rand(SLOTS) < 0.4))
+        cast = torch.where(
+            in_sky, from_pool("sky"), torch.where(wet, from_pool("sea"), from_pool("land"))
+        )
         aurora = (cast == self.aurora) & (time != NIGHT)[:, None]
         cast = torch.where(aurora, torch.zeros_like(cast), cast)  # no polar lights by day: the sun
         for k in range(1, SLOTS):  # no two of a kind, but for two colours of one thing (below)
-            same = (cast[:, k:k + 1] == cast[:, :k]).any(1)
+            same = (cast[:, k : k + 1] == cast[:, :k]).any(1)
             present[:, k] &= ~same
-        twin = present[:, 1] & ~in_sky[:, 0] & ~in_sky[:, 1] & (wet[:, 0] == wet[:, 1]) & (rand() < .12)
+        twin = (
+            present[:, 1]
+            & ~in_sky[:, 0]
+            & ~in_sky[:, 1]
+            & (wet[:, 0] == wet[:, 1])
+            & (rand() < 0.12)
+        )
         cast[:, 1] = torch.where(twin, cast[:, 0], cast[:, 1])
-        plain = rand(SLOTS) < .3
+        plain = rand(SLOTS) < 0.3
         variant = torch.where(plain, torch.zeros_like(cast), pick(self.tints.shape[1], SLOTS))
         sprite = self.tints[cast, variant]
         same = twin & (sprite[:, 0] == sprite[:, 1])
@@ -137,61 +208,113 @@ class World:
         present[:, 2] &= ~(present[:, 1] & (cast[:, 2] == cast[:, 1]))
 
         many = count[:, None] == SLOTS
-        size = torch.where(many, uniform(.22, .34, SLOTS), uniform(.26, .44, SLOTS))
+        size = torch.where(many, uniform(0.22, 0.34, SLOTS), uniform(0.26, 0.44, SLOTS))
         size = torch.where(cast == self.aurora, size * 1.5, size)
-        two = torch.stack([uniform(.16, .38), uniform(.62, .84), uniform(.16, .84)], 1)
-        three = torch.stack([uniform(.13, .24), uniform(.43, .57), uniform(.76, .87)], 1)
+        two = torch.stack([uniform(0.16, 0.38), uniform(0.62, 0.84), uniform(0.16, 0.84)], 1)
+        three = torch.stack([uniform(0.13, 0.24), uniform(0.43, 0.57), uniform(0.76, 0.87)], 1)
         order = rand(SLOTS).argsort(1)
-        x = torch.where(many, three.gather(1, order),
-                        torch.where((rand() < .5)[:, None], two, two[:, [1, 0, 2]]))
-        x = torch.where((count == 1)[:, None], uniform(.2, .8, SLOTS), x)
+        x = torch.where(
+            many,
+            three.gather(1, order),
+            torch.where((rand() < 0.5)[:, None], two, two[:, [1, 0, 2]]),
+        )
+        x = torch.where((count == 1)[:, None], uniform(0.2, 0.8, SLOTS), x)
         low = torch.where(beach[:, None] & ~wet, shore[:, None], horizon[:, None])
-        high = torch.where(beach[:, None] & wet, shore[:, None] - .04, torch.full_like(low, .88))
-        y = torch.where(in_sky, .14 + rand(SLOTS) * (horizon[:, None] - .28).clamp(min=.02),
-                        low + rand(SLOTS) * (high - low).clamp(min=.01))
+        high = torch.where(beach[:, None] & wet, shore[:, None] - 0.04, torch.full_like(low, 0.88))
+        y = torch.where(
+            in_sky,
+            0.14 + rand(SLOTS) * (horizon[:, None] - 0.28).clamp(min=0.02),
+            low + rand(SLOTS) * (high - low).clamp(min=0.01),
+        )
 
         odds = torch.tensor(_MOVE_ODDS, device=d)
         move = torch.multinomial(odds, n * SLOTS, replacement=True, generator=g).view(n, SLOTS)
-        speed = uniform(.35, 1.)
-        for delta, start, flip in ((self.dx, x, _FLIP_X), (self.dy, y, _FLIP_Y)):  # stay in the picture
+        speed = uniform(0.35, 1.0)
+        for delta, start, flip in (
+            (self.dx, x, _FLIP_X),
+            (self.dy, y, _FLIP_Y),
+        ):  # stay in the picture
             end = start + speed[:, None] * delta[move]
-            move = torch.where((end < .1) | (end > .9), torch.tensor(flip, device=d)[move], move)
+            move = torch.where((end < 0.1) | (end > 0.9), torch.tensor(flip, device=d)[move], move)
 
-        event = torch.where(rand() < .58, torch.zeros_like(ground), 1 + pick(len(EVENTS) - 1))
-        event = torch.where((rand() < .5) & (event > 6), torch.zeros_like(event), event)  # cameras less
-        means = {1: time != NIGHT, 2: time == NIGHT, 4: ground == SNOW, 5: beach, 6: (ground == SEA) | beach}
+        event = torch.where(rand() < 0.58, torch.zeros_like(ground), 1 + pick(len(EVENTS) - 1))
+        event = torch.where(
+            (rand() < 0.5) & (event > 6), torch.zeros_like(event), event
+        )  # cameras less
+        means = {
+            1: time != NIGHT,
+            2: time == NIGHT,
+            4: ground == SNOW,
+            5: beach,
+            6: (ground == SEA) | beach,
+        }
         for name, fits in means.items():
             event = torch.where((event == name) & ~fits, torch.zeros_like(event), event)
-        rare = rand() < .25  # melting and tides need their own ground: ask for them there
+        rare = rand() < 0.25  # melting and tides need their own ground: ask for them there
         event = torch.where(rare & (ground == SNOW), torch.full_like(event, 4), event)
         event = torch.where(rare & beach, torch.full_like(event, 5), event)
-        hills = torch.stack([uniform(0, 6.28), uniform(0, .05), uniform(4, 12)], 1)
-        return Scenes(ground, time, horizon, shore, sprite, present, size, x, y, move, event, speed,
-                      hills, rand(2))
+        hills = torch.stack([uniform(0, 6.28), uniform(0, 0.05), uniform(4, 12)], 1)
+        return Scenes(
+            ground,
+            time,
+            horizon,
+            shore,
+            sprite,
+            present,
+            size,
+            x,
+            y,
+            move,
+            event,
+            speed,
+            hills,
+            rand(2),
+        )
 
     # ---- where things are -----------------------------------------------------------------
     def place(self, s: Scenes, t: torch.Tensor) -> dict[str, torch.Tensor]:
-        """True centre, side and tilt of every object at times t (B, T), without the camera: (B, T, 3)."""
+        """True centre, side and tilt of every object at times t (B, T), camera apart: (B, T, 3)."""
         move, at = s.move[:, None], (s.speed[:, None] * t)[..., None]
-        inside = lambda start, delta: (start + delta).clamp(min=start.clamp(max=.1), max=start.clamp(min=.9))
-        return dict(x=inside(s.x[:, None], at * self.dx[move]), y=inside(s.y[:, None], at * self.dy[move]),
-                    size=s.size[:, None] * (1 + at * self.grow[move]), tilt=at * self.tilt[move])
+
+        def inside(start, delta):
+            return (start + delta).clamp(min=start.clamp(max=0.1), max=start.clamp(min=0.9))
+
+        return dict(
+            x=inside(s.x[:, None], at * self.dx[move]),
+            y=inside(s.y[:, None], at * self.dy[move]),
+            size=s.size[:, None] * (1 + at * self.grow[move]),
+            tilt=at * self.tilt[move],
+        )
 
     def camera(self, s: Scenes, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Zoom and horizontal pan of the camera at times t (B, T): two tensors (B, T)."""
-        is_ = lambda k: (s.event == k).float()[:, None] * s.speed[:, None] * t
-        return 1 + .5 * is_(7) - .35 * is_(8), .3 * (is_(10) - is_(9))
+
+        def is_(k):
+            return (s.event == k).float()[:, None] * s.speed[:, None] * t
+
+        return 1 + 0.5 * is_(7) - 0.35 * is_(8), 0.3 * (is_(10) - is_(9))
 
     def positions(self, s: Scenes, t: torch.Tensor) -> torch.Tensor:
         """True centres on the picture, camera included: (B, T, 3, 2) in shares of the width."""
         zoom, pan = self.camera(s, t)
         where = self.place(s, t)
-        return torch.stack([(where["x"] - pan[..., None] - .5) * zoom[..., None] + .5,
-                            (where["y"] - .5) * zoom[..., None] + .5], -1)
+        return torch.stack(
+            [
+                (where["x"] - pan[..., None] - 0.5) * zoom[..., None] + 0.5,
+                (where["y"] - 0.5) * zoom[..., None] + 0.5,
+            ],
+            -1,
+        )
 
     # ---- drawing --------------------------------------------------------------------------
-    def render(self, s: Scenes, t: torch.Tensor, size: int = SIZE, corner: torch.Tensor | None = None,
-               objects: bool = True) -> torch.Tensor:
+    def render(
+        self,
+        s: Scenes,
+        t: torch.Tensor,
+        size: int = SIZE,
+        corner: torch.Tensor | None = None,
+        objects: bool = True,
+    ) -> torch.Tensor:
         """Draws frames: (B, T, 3, size, size) in [-1, 1] at times t (B, T).
 
         A `size` below 256 draws that crop of the 256-pixel picture, with its upper left at `corner`
@@ -202,13 +325,17 @@ class World:
         if not objects:
             s = replace(s, present=torch.zeros_like(s.present))
         where, (zoom, pan) = self.place(s, t), self.camera(s, t)
-        return self.draw(s, t, where["x"], where["y"], where["size"], where["tilt"], zoom, pan, corner, size)[0]
+        return self.draw(
+            s, t, where["x"], where["y"], where["size"], where["tilt"], zoom, pan, corner, size
+        )[0]
 
     def masks(self, s: Scenes, t: torch.Tensor) -> torch.Tensor:
-        """What is visible of each object: alpha (B, T, 3, 256, 256) in [0, 1], later objects in front."""
+        """What is seen of each object: alpha (B, T, 3, 256, 256) in [0, 1], later ones in front."""
         where, (zoom, pan) = self.place(s, t), self.camera(s, t)
         corner = torch.zeros(len(s), 2, device=self.device)
-        alphas = self._draw(s, t, where["x"], where["y"], where["size"], where["tilt"], zoom, pan, corner, SIZE)[1]
+        alphas = self._draw(
+            s, t, where["x"], where["y"], where["size"], where["tilt"], zoom, pan, corner, SIZE
+        )[1]
         seen, cover = [], torch.zeros_like(alphas[0])
         for a in reversed(alphas):
             seen.append(a * (1 - cover))
@@ -216,44 +343,64 @@ class World:
         return torch.stack(seen[::-1], 2)[:, :, :, 0]
 
     def _draw(self, s, t, ox, oy, oside, otilt, zoom, pan, corner, size):
-        wide = lambda v: v[:, :, None, None]      # (B, T) -> (B, T, 1, 1)
-        flat = lambda v: v[:, None, None, None]   # (B,)   -> (B, 1, 1, 1)
-        line = (torch.arange(size, device=t.device) + .5) / SIZE
+        def wide(v):
+            return v[:, :, None, None]  # (B, T) -> (B, T, 1, 1)
+
+        def flat(v):
+            return v[:, None, None, None]  # (B,)   -> (B, 1, 1, 1)
+
+        line = (torch.arange(size, device=t.device) + 0.5) / SIZE
         sx = line[None, None, None, :] + flat(corner[:, 0])
         sy = line[None, None, :, None] + flat(corner[:, 1])
-        x = (sx - .5) / wide(zoom) + .5 + wide(pan)   # (B, T, 1, R)
-        y = (sy - .5) / wide(zoom) + .5               # (B, T, R, 1)
-        is_ = lambda k: (s.event == k).float()[:, None] * t
+        x = (sx - 0.5) / wide(zoom) + 0.5 + wide(pan)  # (B, T, 1, R)
+        y = (sy - 0.5) / wide(zoom) + 0.5  # (B, T, R, 1)
+
+        def is_(k):
+            return (s.event == k).float()[:, None] * t
+
         dark, light, melt, tide = is_(1), is_(2), is_(4), is_(5)
 
-        night = (s.time == NIGHT).float()[:, None] * (1 - light) + dark * (s.time != NIGHT).float()[:, None]
+        night = (s.time == NIGHT).float()[:, None] * (1 - light) + dark * (s.time != NIGHT).float()[
+            :, None
+        ]
         day = torch.where(s.time == NIGHT, torch.zeros_like(s.time), s.time)
 
         def tone(table):  # (B, T, 3, 1, 1): by day or sunset, towards night
-            return (table[day][:, None] * (1 - night[..., None]) + table[NIGHT] * night[..., None])[..., None, None]
+            return (table[day][:, None] * (1 - night[..., None]) + table[NIGHT] * night[..., None])[
+                ..., None, None
+            ]
 
         lamp = tone(self.light)
         water = ((s.ground == SEA) | (s.ground == BEACH)).float()
-        hill = flat(s.horizon) + flat(s.hills[:, 1] * (1 - water)) * torch.sin(x * flat(s.hills[:, 2]) + flat(s.hills[:, 0]))
+        hill = flat(s.horizon) + flat(s.hills[:, 1] * (1 - water)) * torch.sin(
+            x * flat(s.hills[:, 2]) + flat(s.hills[:, 0])
+        )
         up = (y / hill).clamp(0, 1)[:, :, None]
         sky = tone(self.sky_top) * (1 - up) + tone(self.sky_low) * up
-        stars = self._specks(x * 7 + flat(s.specks[:, 0]) * 9, y * 7 + flat(s.specks[:, 1]) * 9, .055, .30)
-        sky = sky + .75 * (stars * wide(night) * (1 - up[:, :, 0]))[:, :, None]
+        stars = self._specks(
+            x * 7 + flat(s.specks[:, 0]) * 9, y * 7 + flat(s.specks[:, 1]) * 9, 0.055, 0.30
+        )
+        sky = sky + 0.75 * (stars * wide(night) * (1 - up[:, :, 0]))[:, :, None]
 
-        soil = self.ground[s.ground][:, None] * (1 - melt[..., None]) + self.ground[MELTED] * melt[..., None]
+        soil = (
+            self.ground[s.ground][:, None] * (1 - melt[..., None])
+            + self.ground[MELTED] * melt[..., None]
+        )
         depth = ((y - hill) / (1 - hill)).clamp(0, 1)
         roll = 6.28 * wide(is_(6) * s.speed[:, None])
         swell = torch.sin(34 * y * y + x * 16 + flat(s.hills[:, 0]) + 2 * roll)
-        shade = 1 - .22 * depth + .08 * swell * flat(water)
+        shade = 1 - 0.22 * depth + 0.08 * swell * flat(water)
         road = (s.ground == 4).float()
-        lane = ((y - flat(s.horizon) - .24).abs() < .012) & (torch.sin(x * 28 + flat(s.hills[:, 0])) > 0)
-        shade = shade + .45 * lane * flat(road)
+        lane = ((y - flat(s.horizon) - 0.24).abs() < 0.012) & (
+            torch.sin(x * 28 + flat(s.hills[:, 0])) > 0
+        )
+        shade = shade + 0.45 * lane * flat(road)
         land = soil[..., None, None] * shade[:, :, None]
-        edge = flat(s.shore) + wide(tide * .34) + .015 * torch.sin(x * 11 + flat(s.hills[:, 0]))
+        edge = flat(s.shore) + wide(tide * 0.34) + 0.015 * torch.sin(x * 11 + flat(s.hills[:, 0]))
         sand = ((y - edge) * SIZE / 3).clamp(0, 1)[:, :, None]
-        foam = (1 - (y - edge + .008).abs() / .012).clamp(0, 1)[:, :, None]
+        foam = (1 - (y - edge + 0.008).abs() / 0.012).clamp(0, 1)[:, :, None]
         land = land * (1 - sand) + torch.tensor(_SAND, device=t.device)[:, None, None] * sand
-        land = (land * (1 - .7 * foam) + .7 * foam).clamp(0, 1) * lamp
+        land = (land * (1 - 0.7 * foam) + 0.7 * foam).clamp(0, 1) * lamp
         ground = ((y - hill) * SIZE).clamp(0, 1)[:, :, None]
         picture = sky.clamp(0, 1) * (1 - ground) + land * ground
 
@@ -261,22 +408,32 @@ class World:
         for k in range(SLOTS):
             side, c, n = oside[..., k], torch.cos(otilt[..., k]), torch.sin(otilt[..., k])
             u, v = (x - wide(ox[..., k])) * 2 / wide(side), (y - wide(oy[..., k])) * 2 / wide(side)
-            grid = torch.stack(torch.broadcast_tensors(u * wide(c) + v * wide(n), v * wide(c) - u * wide(n)), -1)
-            tile = self.sheet[(s.size[:, k] < .30).long(), s.sprite[:, k]]
+            grid = torch.stack(
+                torch.broadcast_tensors(u * wide(c) + v * wide(n), v * wide(c) - u * wide(n)), -1
+            )
+            tile = self.sheet[(s.size[:, k] < 0.30).long(), s.sprite[:, k]]
             B, T = t.shape
             drawn = F.grid_sample(tile, grid.reshape(B, T * size, size, 2), align_corners=False)
-            drawn = drawn.view(B, 4, T, size, size).transpose(1, 2) * s.present[:, k].float().view(-1, 1, 1, 1, 1)
+            drawn = drawn.view(B, 4, T, size, size).transpose(1, 2) * s.present[:, k].float().view(
+                -1, 1, 1, 1, 1
+            )
             glow = self.glows[s.sprite[:, k]].float().view(-1, 1, 1, 1, 1)
             lit = drawn[:, :, :3] * (lamp.sqrt() * (1 - glow) + glow)
             picture = lit + picture * (1 - drawn[:, :, 3:])
             alphas.append(drawn[:, :, 3:])
 
         fall = t * (s.event == 3).float()[:, None]
-        flakes = sum(self._specks(sx * n + flat(s.specks[:, 0]) * n + .3 * torch.sin(sy * 9 + n),
-                                  sy * n - wide(fall) * n * .9 + flat(s.specks[:, 1]) * n, r, .32)
-                     for n, r in ((9., .13), (6., .16)))
+        flakes = sum(
+            self._specks(
+                sx * n + flat(s.specks[:, 0]) * n + 0.3 * torch.sin(sy * 9 + n),
+                sy * n - wide(fall) * n * 0.9 + flat(s.specks[:, 1]) * n,
+                r,
+                0.32,
+            )
+            for n, r in ((9.0, 0.13), (6.0, 0.16))
+        )
         strength = wide((fall * 6).clamp(0, 1))[:, :, None]
-        picture = picture + (1 - picture) * (.9 * strength * flakes.clamp(0, 1)[:, :, None])
+        picture = picture + (1 - picture) * (0.9 * strength * flakes.clamp(0, 1)[:, :, None])
         return picture.clamp(0, 1) * 2 - 1, alphas
 
     @staticmethod
@@ -284,13 +441,17 @@ class World:
         """Round specks, one for each unit cell of the plane with probability `share`: in [0, 1]."""
         x, y = torch.broadcast_tensors(x, y)
         cx, cy = x.floor(), y.floor()
-        noise = lambda a, b: (torch.sin(cx * a + cy * b) * 437.585).frac().abs()
-        far = ((x - cx - .2 - .6 * noise(12.99, 78.23)) ** 2 + (y - cy - .2 - .6 * noise(39.35, 11.14)) ** 2).sqrt()
+
+        def noise(a, b):
+            return (torch.sin(cx * a + cy * b) * 437.585).frac().abs()
+
+        far = (
+            (x - cx - 0.2 - 0.6 * noise(12.99, 78.23)) ** 2
+            + (y - cy - 0.2 - 0.6 * noise(39.35, 11.14)) ** 2
+        ).sqrt()
         return ((radius - far) / radius * 3).clamp(0, 1) * (noise(73.16, 52.24) < share)
 
 
 def frame_times(n: int, frames: int = NUM_FRAMES, device="cpu") -> torch.Tensor:
     """Times of a clip's frames, (n, frames) from 0 to 1."""
     return torch.linspace(0, 1, frames, device=device).expand(n, -1)
-
-

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -32,25 +32,26 @@ class Ranks:
     def first(self) -> bool:
         return self.rank == 0
 
-    def mean_(self, tensors: list[torch.Tensor]) -> None:
-        """Averages tensors over the processes, in place, in one message."""
+    def mean_(self, tensor: torch.Tensor) -> None:
+        """Averages a tensor over the processes, in place."""
         if self.size > 1:
-            flat = torch.cat([t.reshape(-1) for t in tensors])
-            torch.distributed.all_reduce(flat)
-            flat /= self.size
-            torch._foreach_copy_(tensors, [p.view_as(t) for p, t in
-                                           zip(flat.split([t.numel() for t in tensors]), tensors)])
+            torch.distributed.all_reduce(tensor)
+            tensor /= self.size
 
-    def agree(self, flag: bool) -> bool:
-        """The first process's answer, for all: loops must end at the same step."""
+    def first_says(self, value: float) -> float:
+        """The first process's value, for all: loops end, and rates fall, at the same step."""
         if self.size == 1:
-            return flag
-        answer = torch.tensor([float(flag)], device=self.device)
+            return value
+        answer = torch.tensor([value], device=self.device, dtype=torch.float64)
         torch.distributed.broadcast(answer, 0)
-        return bool(answer.item())
+        return answer.item()
 
     def compile(self, f):
-        return torch.compile(f, dynamic=False) if self.device.type == "cuda" and not os.environ.get("EAGER") else f
+        return (
+            torch.compile(f, dynamic=False)
+            if self.device.type == "cuda" and not os.environ.get("EAGER")
+            else f
+        )
 
     def autocast(self):
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
@@ -61,80 +62,118 @@ class Ranks:
 
 
 class Clock:
-    """A stage's time budget. Starts after the warm-up, so that compiling does not eat it."""
+    """A stage's time budget; starts after the warm-up, so that compiling does not eat it.
 
-    def __init__(self, seconds: float, warm_up: int = 4, max_steps: int | None = None):
-        self.seconds, self.warm_up, self.max_steps, self.n, self.start = seconds, warm_up, max_steps, 0, None
+    The first process's watch counts for all, and is read every `every` steps alone: reading it
+    waits for the GPU.
+    """
 
-    def tick(self) -> float:
-        """Counts a step; returns the share of the budget that is spent."""
+    def __init__(
+        self,
+        ranks: Ranks,
+        seconds: float,
+        warm_up: int = 4,
+        max_steps: int | None = None,
+        every: int = 20,
+    ):
+        self.ranks, self.seconds, self.warm_up, self.max_steps, self.every = (
+            ranks,
+            seconds,
+            warm_up,
+            max_steps,
+            every,
+        )
+        self.n, self.start, self.share = 0, None, 0.0
+
+    def tick(self) -> bool:
+        """Counts a step; true while there is time left. `share` is what is spent of the budget."""
         self.n += 1
         if self.n == self.warm_up:
-            if torch.cuda.is_available():
+            if self.ranks.device.type == "cuda":
                 torch.cuda.synchronize()
             self.start = time.time()
         if self.max_steps:
-            return self.n / self.max_steps
-        return 0. if self.start is None else (time.time() - self.start) / self.seconds
+            self.share = self.n / self.max_steps
+        elif self.start and self.n % self.every == 0:
+            if self.ranks.device.type == "cuda":
+                torch.cuda.synchronize()
+            self.share = self.ranks.first_says(self.elapsed / self.seconds)
+        return self.share < 1
 
     @property
     def elapsed(self) -> float:
-        return time.time() - self.start if self.start else 0.
-
-
-def cosine(share: float, n: int, warm_up: int) -> float:
-    return min(1, (n + 1) / warm_up) * (.5 + .5 * math.cos(math.pi * min(share, 1))) + .005
+        return time.time() - self.start if self.start else 0.0
 
 
 class Trainer:
-    """AdamW on fp32 masters of weights that compute in bf16, with averaged weights (EMA) beside."""
+    """AdamW on fp32 masters of weights that compute in bf16, with averaged weights (EMA) beside.
 
-    def __init__(self, params, ranks: Ranks, lr: float, betas=(.9, .98), weight_decay=.01, decay=.999,
-                 low: torch.dtype = torch.bfloat16):
+    Masters, gradients and averages are one flat tensor each: a step is a handful of kernels.
+    """
+
+    def __init__(
+        self, params, ranks: Ranks, lr: float, betas=(0.9, 0.98), weight_decay=0.01, decay=0.999
+    ):
         self.params, self.ranks, self.lr, self.decay, self.n = list(params), ranks, lr, decay, 0
-        self.master = [p.detach().clone().float() for p in self.params]
-        self.ema = [p.clone() for p in self.master]
-        for p in self.master:
-            p.grad = torch.zeros_like(p)
-        self.optimizer = torch.optim.AdamW(self.master, lr=lr, betas=betas, weight_decay=weight_decay,
-                                           fused=ranks.device.type == "cuda")
+        self.master = torch.cat([p.detach().float().reshape(-1) for p in self.params])
+        self.master.grad = torch.zeros_like(self.master)
+        self.ema = self.master.clone()
+        self.grads = self._views(self.master.grad)
+        self.optimizer = torch.optim.AdamW(
+            [self.master],
+            lr=lr,
+            betas=betas,
+            weight_decay=weight_decay,
+            fused=ranks.device.type == "cuda",
+        )
 
-    def push(self, values) -> None:
+    def _views(self, flat: torch.Tensor) -> list[torch.Tensor]:
+        return [
+            v.view(p.shape)
+            for v, p in zip(flat.split([p.numel() for p in self.params]), self.params, strict=False)
+        ]
+
+    def push(self, flat: torch.Tensor) -> None:
+        """Writes a flat tensor into the network's weights."""
         with torch.no_grad():
-            torch._foreach_copy_([p.data for p in self.params], values)
+            torch._foreach_copy_([p.data for p in self.params], self._views(flat))
 
     def step(self, loss: torch.Tensor, share: float, warm_up: int = 300) -> None:
+        """One step on a loss, `share` of the way through the cosine of the learning rate."""
         for p in self.params:
             p.grad = None
         loss.backward()
         with torch.no_grad():
-            for m, p in zip(self.master, self.params):
-                m.grad.zero_() if p.grad is None else m.grad.copy_(p.grad)
-            self.ranks.mean_([m.grad for m in self.master])
-            torch.nn.utils.clip_grad_norm_(self.master, 1.)
+            used = [
+                (g, p.grad)
+                for g, p in zip(self.grads, self.params, strict=False)
+                if p.grad is not None
+            ]
+            if len(used) < len(self.params):
+                self.master.grad.zero_()
+            torch._foreach_copy_(*map(list, zip(*used, strict=False)))
+            self.ranks.mean_(self.master.grad)
+            torch.nn.utils.clip_grad_norm_([self.master], 1.0)
             for group in self.optimizer.param_groups:
                 group["lr"] = self.lr * cosine(share, self.n, warm_up)
             self.optimizer.step()
             self.push(self.master)
             self.n += 1
-            keep = min(self.decay, (1 + self.n) / (10 + self.n))
-            torch._foreach_lerp_(self.ema, self.master, 1 - keep)
+            self.ema.lerp_(self.master, 1 - min(self.decay, (1 + self.n) / (10 + self.n)))
 
+    @contextlib.contextmanager
     def averaged(self):
-        """Context in which the weights are the averaged ones."""
-        trainer = self
-
-        class Averaged:
-            def __enter__(self):
-                trainer.push(trainer.ema)
-
-            def __exit__(self, *_):
-                trainer.push(trainer.master)
-
-        return Averaged()
+        """Context in which the network's weights are the averaged ones."""
+        self.push(self.ema)
+        yield
+        self.push(self.master)
 
 
-def save_grid(frames: torch.Tensor, path, scale: float = 1.) -> None:
+def cosine(share: float, n: int, warm_up: int) -> float:
+    return min(1, (n + 1) / warm_up) * (0.5 + 0.5 * math.cos(math.pi * min(share, 1))) + 0.005
+
+
+def save_grid(frames: torch.Tensor, path, scale: float = 1.0) -> None:
     """Writes (rows, columns, 3, H, W) in [-1, 1] as one picture."""
     r, c, _, h, w = frames.shape
     grid = ((frames.float() + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 3, 1, 4, 2)
@@ -146,7 +185,3 @@ def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
     """Peak signal-to-noise ratio in dB of pictures in [-1, 1], the mean over the pictures."""
     error = (a.float() - b.float()).pow(2).flatten(1).mean(1).clamp(min=1e-10)
     return float((10 * torch.log10(4 / error)).mean())
-
-
-def seeded(seed: int) -> np.random.Generator:
-    return np.random.default_rng(seed)

@@ -6,13 +6,16 @@ import numpy as np
 import torch
 
 from .. import words
-from ..networks import CHANNELS
+from ..networks import CHANNELS, affinity
 from ..world import NUM_FRAMES, World, frame_times
 from .common import Ranks
 
 
 class Clips:
-    """A ring of `size` clips: latents (N, 16, C, 16, 16), text ids (N, L), motion scale (N,)."""
+    """A ring of `size` clips: latents (N, 16, C, 16, 16), text ids (N, L), affinity (N, 16).
+
+    One clip in eight runs forth and back (motion scales 3 to 5 of PIA): its affinity does the same.
+    """
 
     def __init__(self, vae, ranks: Ranks, size: int, chunk: int = 32, seed: int = 0):
         d = ranks.device
@@ -22,27 +25,42 @@ class Clips:
         self.encode = ranks.compile(vae.encoder)
         low = torch.bfloat16 if d.type == "cuda" else torch.float32
         self.z = torch.empty(size, NUM_FRAMES, CHANNELS, 16, 16, device=d, dtype=low)
-        ids = lambda: torch.zeros(size, words.MAX_TOKENS, device=d, dtype=torch.long)
+
+        def ids():
+            return torch.zeros(size, words.MAX_TOKENS, device=d, dtype=torch.long)
+
         self.caption, self.motion, self.both = ids(), ids(), ids()
-        self.scale, self.steady = torch.ones(size, device=d), torch.zeros(size, device=d, dtype=torch.bool)
-        self.scenes = None
+        self.affinity = torch.ones(size, NUM_FRAMES, device=d)
+        self.steady = torch.zeros(size, device=d, dtype=torch.bool)
 
     @torch.no_grad()
     def fill(self, n: int) -> None:
         """Renders n more clips (a multiple of the chunk) over the oldest ones."""
         for _ in range(0, n, self.chunk):
             s = self.world.sample(self.chunk)
-            t = frame_times(self.chunk, device=self.world.device)
-            frames = self.world.render(s, t).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+            forth = frame_times(self.chunk, device=self.world.device)
+            loop = torch.rand(self.chunk, 1, device=forth.device) < 0.125
+            t = torch.where(loop, 1 - (2 * forth - 1).abs(), forth)
+            frames = (
+                self.world.render(s, t).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+            )
             with self.ranks.autocast():
                 z = self.encode(frames)
             rows = slice(self.at, self.at + self.chunk)
             self.z[rows] = z.view(self.chunk, NUM_FRAMES, *z.shape[1:])
             captions, motions = words.texts(s, self.world.labels, self.rng)
-            for into, lines in ((self.caption, captions), (self.motion, motions),
-                                (self.both, [f"{c} , {m}" for c, m in zip(captions, motions)])):
-                into[rows] = torch.tensor([words.encode(line) for line in lines], device=into.device)
-            self.scale[rows], self.steady[rows] = s.speed, s.event == 0
+            for into, lines in (
+                (self.caption, captions),
+                (self.motion, motions),
+                (self.both, [f"{c} , {m}" for c, m in zip(captions, motions, strict=False)]),
+            ):
+                into[rows] = torch.tensor(
+                    [words.encode(line) for line in lines], device=into.device
+                )
+            self.affinity[rows], self.steady[rows] = (
+                affinity(s.speed, t),
+                (s.event == 0) & ~loop[:, 0],
+            )
             self.at += self.chunk
             self.full = max(self.full, self.at)
             if self.at + self.chunk > len(self.z):
@@ -52,13 +70,18 @@ class Clips:
         return torch.randint(self.full, (n,), device=self.z.device)
 
     def pictures(self, n: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """n single frames (n, C, 16, 16) and their captions' ids; later frames only where the scene is steady."""
+        """n frames (n, C, 16, 16) and their captions' ids; later ones only of steady scenes."""
         rows = self.rows(n)
         frame = torch.randint(NUM_FRAMES // 2, (n,), device=rows.device) * self.steady[rows]
         return self.z[rows, frame].float(), self.caption[rows]
 
     def clips(self, n: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """n clips, ids of the motion text alone (60%) or after the caption, ids of both, motion scale."""
+        """n clips, ids of the motion text (60%) or of caption and motion, ids of both, affinity."""
         rows = self.rows(n)
-        alone = torch.rand(n, 1, device=rows.device) < .6
-        return self.z[rows].float(), torch.where(alone, self.motion[rows], self.both[rows]), self.both[rows], self.scale[rows]
+        alone = torch.rand(n, 1, device=rows.device) < 0.6
+        return (
+            self.z[rows].float(),
+            torch.where(alone, self.motion[rows], self.both[rows]),
+            self.both[rows],
+            self.affinity[rows],
+        )

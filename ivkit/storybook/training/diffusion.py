@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from .. import words
 from ..networks import SCHEDULE, Networks, affinity
-from ..world import NUM_FRAMES
+from ..world import NUM_FRAMES, frame_times
 from .common import Clock, Ranks, Trainer, save_grid
 from .data import Clips
 
@@ -21,23 +21,34 @@ def alphas(device) -> torch.Tensor:
     return DDIMScheduler(**SCHEDULE).alphas_cumprod.to(device).clamp(0, 1)
 
 
-def noised(z: torch.Tensor, t: torch.Tensor, bar: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def noised(
+    z: torch.Tensor, t: torch.Tensor, bar: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """(z_t, v): Eq. 2 with fresh noise, and the v-prediction's target."""
     a = bar[t].view(-1, *[1] * (z.dim() - 1))
     eps = torch.randn_like(z)
     return a.sqrt() * z + (1 - a).sqrt() * eps, a.sqrt() * eps - (1 - a).sqrt() * z
 
 
-def video_input(z_t, condition, scale):
+def video_input(z_t, condition, affinity):
     """cat(z_t, affinity mask, condition) on channels: (B, F, C, h, w) -> (B, 2C + 1, F, h, w)."""
     b, f, _, h, w = z_t.shape
-    mask = affinity(scale, f)[:, :, None, None, None].expand(b, f, 1, h, w)
+    mask = affinity[:, :, None, None, None].expand(b, f, 1, h, w)
     return torch.cat([z_t, mask, condition], 2).transpose(1, 2)
 
 
 @torch.no_grad()
-def sample(nets: Networks, ids: torch.Tensor, condition: torch.Tensor | None, steps: int, guidance: float,
-           scale: torch.Tensor | None = None, seed: int = 0, keep: int | None = None, forward=None):
+def sample(
+    nets: Networks,
+    ids: torch.Tensor,
+    condition: torch.Tensor | None,
+    steps: int,
+    guidance: float,
+    affinity: torch.Tensor | None = None,
+    seed: int = 0,
+    keep: int | None = None,
+    forward=None,
+):
     """Draws pictures (condition None) or clips by DDIM for text ids (B, L), all rows at once.
 
     Returns latents (B, C, h, w) or (B, F, C, h, w); with `keep`, those after every `keep`-th step
@@ -51,7 +62,9 @@ def sample(nets: Networks, ids: torch.Tensor, condition: torch.Tensor | None, st
     empty = torch.tensor([words.encode("")], device=d).expand_as(ids)
     h = nets.text(torch.cat([ids, empty]) if guidance != 1 else ids).last_hidden_state
     frames = () if condition is None else (NUM_FRAMES,)
-    x = torch.randn(len(ids), *frames, 16, 16, 16, device=d, generator=torch.Generator(d).manual_seed(seed))
+    x = torch.randn(
+        len(ids), *frames, 16, 16, 16, device=d, generator=torch.Generator(d).manual_seed(seed)
+    )
     if condition is not None:
         h = h.repeat_interleave(NUM_FRAMES, 0)
         if condition.dim() == 4:
@@ -59,7 +72,7 @@ def sample(nets: Networks, ids: torch.Tensor, condition: torch.Tensor | None, st
     forward = forward or (nets.unet if condition is None else nets.motion)
     kept = [x]
     for i, t in enumerate(scheduler.timesteps):
-        z = x if condition is None else video_input(x, condition.float(), scale)
+        z = x if condition is None else video_input(x, condition.float(), affinity)
         z = torch.cat([z, z]) if guidance != 1 else z
         v = forward(z.to(low), t.expand(len(z)), h, return_dict=False)[0].float()
         v = v if condition is None else v.transpose(1, 2)
@@ -80,30 +93,61 @@ def decode(vae, z: torch.Tensor, chunk: int = 64) -> torch.Tensor:
     return torch.cat(out).view(*z.shape[:-3], 3, 256, 256)
 
 
-LOOK = ["a red car and a blue bird on the grey street at day", "a sun and a boat on the blue sea at day",
-        "a dog on the green meadow at sunset", "polar lights and a house on the white snow at night",
-        "a purple balloon and a tree on the sandy beach at day", "a fox and a rocket and a cow on the yellow desert at night",
-        "a green fish on the blue sea at night", "a castle and an owl on the green meadow at day"]
-LOOK_MOTION = ["the car moves right", "the boat moves left", "the dog moves up", "the polar lights move right",
-               "the balloon moves up and the tree stays still", "the rocket moves down and the cow moves right",
-               "the fish grows", "the owl moves left and it gets dark"]
+LOOK = [
+    "a red car and a blue bird on the grey street at day",
+    "a sun and a boat on the blue sea at day",
+    "a dog on the green meadow at sunset",
+    "polar lights and a house on the white snow at night",
+    "a purple balloon and a tree on the sandy beach at day",
+    "a fox and a rocket and a cow on the yellow desert at night",
+    "a green fish on the blue sea at night",
+    "a castle and an owl on the green meadow at day",
+]
+LOOK_MOTION = [
+    "the car moves right",
+    "the boat moves left",
+    "the dog moves up",
+    "the polar lights move right",
+    "the balloon moves up and the tree stays still",
+    "the rocket moves down and the cow moves right",
+    "the fish grows",
+    "the owl moves left and it gets dark",
+]
 
 
 def look(nets, vae, path: Path, tag: str) -> None:
     """Pictures of eight fixed captions and clips made of them, to look at while it trains."""
     d = next(nets.unet.parameters()).device
-    ids = lambda lines: torch.tensor([words.encode(line) for line in lines], device=d)
-    scale = torch.full((8,), .8, device=d)
-    z = sample(nets, ids(LOOK), None, 20, 4.)
-    clips = sample(nets, ids(LOOK_MOTION), z, 16, 2.5, scale)
-    save_grid(decode(vae, clips[:, ::3]), path / f"{tag}.jpg", .5)
+
+    def ids(lines):
+        return torch.tensor([words.encode(line) for line in lines], device=d)
+
+    mask = affinity(torch.full((8,), 0.8, device=d), frame_times(8, device=d))
+    z = sample(nets, ids(LOOK), None, 20, 4.0)
+    clips = sample(nets, ids(LOOK_MOTION), z, 16, 2.5, mask)
+    save_grid(decode(vae, clips[:, ::3]), path / f"{tag}.jpg", 0.5)
 
 
-def train(folder: str | Path, out: str | Path, seconds: float, total: float | None = None, pictures: int = 192,
-          clips: int = 28, ring: int = 24_000, first_fill: int = 12_000, lr: float = 1e-3,
-          max_steps: int | None = None, save_every: float = 150.) -> dict[str, float]:
-    """Trains unet/, motion_adapter/ and text_encoder/ for `seconds`; begins anew or, with `lr` given
-    lower, from what `folder` holds (its averaged weights)."""
+def train(
+    folder: str | Path,
+    out: str | Path,
+    seconds: float,
+    total: float | None = None,
+    before: float = 0.0,
+    pictures: int = 192,
+    clips: int = 28,
+    ring: int = 24_000,
+    first_fill: int = 12_000,
+    lr: float = 1e-3,
+    max_steps: int | None = None,
+    save_every: float = 150.0,
+) -> dict[str, float]:
+    """Trains unet/, motion_adapter/ and text_encoder/ for `seconds`, from what `folder` holds (its
+    averaged weights, with a new warm-up), or anew.
+
+    `total` and `before`: seconds of a longer run of several parts, and those already behind: the
+    learning rate falls over the whole. What has been learned is saved every `save_every` seconds.
+    """
     from diffusers import AutoencoderTiny
 
     ranks, folder, out = Ranks(), Path(folder), Path(out)
@@ -127,48 +171,65 @@ def train(folder: str | Path, out: str | Path, seconds: float, total: float | No
     ranks.say(f"{first_fill} clips in {time.time() - start:.0f} s")
     draw, film = ranks.compile(nets.unet), ranks.compile(nets.motion)
     bar, empty = alphas(d), torch.tensor([words.encode("")], device=d)
-    clock, share, sums, saved = Clock(seconds, max_steps=max_steps), 0., torch.zeros(2, device=d), 0.
-    while not ranks.agree(share >= 1):
-        chance = lambda n, p: torch.rand(n, 1, device=d) < p
+    clock, sums, saved, more = (
+        Clock(ranks, seconds, max_steps=max_steps),
+        torch.zeros(2, device=d),
+        0.0,
+        True,
+    )
+    while more:
+
+        def chance(n, p):
+            return torch.rand(n, 1, device=d) < p
+
         zi, ci = data.pictures(pictures)
-        ci = torch.where(chance(pictures, .1), empty, ci)
-        zv, cv, both, scale = data.clips(clips)
-        blind = chance(clips, .08)  # no picture: what a text-to-video model sees
-        cv = torch.where(blind, both, torch.where(chance(clips, .1), empty, cv))
-        condition = zv[:, :1] + torch.randn_like(zv[:, :1]) * .1 * torch.rand(clips, 1, 1, 1, 1, device=d)
-        condition = condition.masked_fill(blind.view(-1, 1, 1, 1, 1), 0.).expand_as(zv)
+        ci = torch.where(chance(pictures, 0.1), empty, ci)
+        zv, cv, both, mask = data.clips(clips)
+        blind = chance(clips, 0.08)  # no picture: what a text-to-video model sees
+        cv = torch.where(blind, both, torch.where(chance(clips, 0.1), empty, cv))
+        condition = zv[:, :1] + torch.randn_like(zv[:, :1]) * 0.1 * torch.rand(
+            clips, 1, 1, 1, 1, device=d
+        )
+        condition = condition.masked_fill(blind.view(-1, 1, 1, 1, 1), 0.0).expand_as(zv)
         h = nets.text(torch.cat([ci, cv])).last_hidden_state
         ti = torch.randint(1000, (pictures,), device=d)
         x, v = noised(zi, ti, bar)
-        out_i = draw(x.to(low).contiguous(memory_format=torch.channels_last), ti, h[:pictures], return_dict=False)[0]
-        tv = torch.where(torch.rand(clips, device=d) < .5, torch.randint(600, 1000, (clips,), device=d),
-                         torch.randint(1000, (clips,), device=d))  # motion is decided early
+        out_i = draw(
+            x.to(low).contiguous(memory_format=torch.channels_last),
+            ti,
+            h[:pictures],
+            return_dict=False,
+        )[0]
+        tv = torch.where(
+            torch.rand(clips, device=d) < 0.5,
+            torch.randint(600, 1000, (clips,), device=d),
+            torch.randint(1000, (clips,), device=d),
+        )  # motion is decided early
         x, w = noised(zv, tv, bar)
-        inputs = video_input(x, condition, scale)
-        inputs = torch.cat([inputs[:, :16], inputs[:, 16:17].masked_fill(blind.view(-1, 1, 1, 1, 1), 0.), inputs[:, 17:]], 1)
-        out_v = film(inputs.to(low), tv, h[pictures:].repeat_interleave(NUM_FRAMES, 0), return_dict=False)[0]
+        x = video_input(x, condition, mask.masked_fill(blind, 0.0))
+        out_v = film(
+            x.to(low), tv, h[pictures:].repeat_interleave(NUM_FRAMES, 0), return_dict=False
+        )[0]
         loss_i, loss_v = F.mse_loss(out_i.float(), v), F.mse_loss(out_v.float().transpose(1, 2), w)
-        trainer.step(loss_i + loss_v, share)
+        past = (before + clock.share * seconds) / total if total else clock.share
+        trainer.step(loss_i + loss_v, past)
         sums += torch.stack([loss_i.detach(), loss_v.detach()])
-        spent = clock.tick()
-        share = spent * seconds / total if total and not max_steps else spent
+        more = clock.tick()
         if clock.n % 60 == 0:
-            data.fill(128 if d.type == "cuda" else data.chunk)
-        if clock.n % 250 == 0:
-            a, b = (sums / 250).tolist()
+            data.fill(2 * data.chunk)
+        if clock.n % 500 == 0:
+            a, b = (sums / 500).tolist()
             sums.zero_()
             ranks.say("diffusion", clock.n, f"{clock.elapsed:.0f} s pictures {a:.4f} clips {b:.4f}")
-        if ranks.agree(clock.elapsed - saved > save_every and spent < 1):
-            saved = clock.elapsed
+        if more and (clock.share * seconds - saved > save_every):
+            saved = clock.share * seconds
             if ranks.first:
                 with trainer.averaged():
                     nets.save(folder)
                     look(nets, vae, out, f"look_{clock.n:06d}")
-        if spent >= 1:
-            break
     if ranks.first:
         trainer.push(trainer.ema)
         nets.save(folder)
         look(nets, vae, out, f"look_{clock.n:06d}")
-        ranks.say("diffusion ended after", clock.n, "steps")
-    return {"steps": clock.n}
+        ranks.say("diffusion ended after", clock.n, "steps in", f"{clock.elapsed:.0f} s")
+    return {"steps": clock.n, "seconds": clock.elapsed}

@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from ..networks import SCHEDULE, Networks
-from ..world import NUM_FRAMES
+from .. import words
+from ..networks import SCHEDULE, Networks, affinity
+from ..world import NUM_FRAMES, frame_times
 from .common import Clock, Ranks, Trainer, save_grid
 from .data import Clips
 from .diffusion import LOOK, LOOK_MOTION, alphas, decode, sample, video_input
@@ -55,43 +56,73 @@ class Jump:
         return (self.shape(self.p, k, z) * z - z_next) / self.shape(self.q, k, z)
 
 
-def predict(nets, z, t, h, condition=None, scale=None):
-    """The network's v for pictures (B, C, h, w), or for clips (B, F, C, h, w) with their condition."""
+def predict(nets, z, t, h, condition=None, affinity=None):
+    """The network's v for pictures (B, C, h, w), or for clips (B, F, C, h, w)."""
     low = nets.low
     if condition is None:
         return nets.unet(z.to(low), t, h, return_dict=False)[0].float()
-    x = video_input(z, condition[:, None].expand_as(z), scale)
-    return nets.motion(x.to(low), t, h.repeat_interleave(NUM_FRAMES, 0), return_dict=False)[0].float().transpose(1, 2)
+    x = video_input(z, condition[:, None].expand_as(z), affinity)
+    return (
+        nets.motion(x.to(low), t, h.repeat_interleave(NUM_FRAMES, 0), return_dict=False)[0]
+        .float()
+        .transpose(1, 2)
+    )
 
 
-def train(folder: str | Path, out: str | Path, seconds: float, share_drawn: float = .5, pictures: int = 96,
-          clips: int = 20, draw_pictures: int = 384, draw_clips: int = 48, lr: float = 1e-3,
-          max_steps: int | None = None) -> dict:
-    """Draws trajectories for half of the `seconds`, trains the LoRA on them in the rest; writes few_step/."""
+def train(
+    folder: str | Path,
+    out: str | Path,
+    seconds: float,
+    share_drawn: float = 0.5,
+    pictures: int = 96,
+    clips: int = 20,
+    draw_pictures: int = 384,
+    draw_clips: int = 48,
+    lr: float = 1e-3,
+    max_steps: int | None = None,
+) -> dict:
+    """Draws trajectories for half of the `seconds`, trains the LoRA on them in the rest."""
     from diffusers import AutoencoderTiny
 
     ranks, folder, out = Ranks(), Path(folder), Path(out)
     d = ranks.device
     low = torch.bfloat16 if d.type == "cuda" else torch.float32
-    vae = AutoencoderTiny.from_pretrained(folder / "vae", torch_dtype=torch.float32).to(d).eval().requires_grad_(False)
+    vae = (
+        AutoencoderTiny.from_pretrained(folder / "vae", torch_dtype=torch.float32)
+        .to(d)
+        .eval()
+        .requires_grad_(False)
+    )
     nets = Networks.load(folder)
     nets.low = low
     for part in nets.each():
         part.to(d).to(low).requires_grad_(False)
     torch.manual_seed(500 + ranks.rank)
-    data = Clips(vae, ranks, 2048 if d.type == "cuda" else draw_clips, chunk=min(32, draw_clips), seed=77)
+    data = Clips(
+        vae, ranks, 2048 if d.type == "cuda" else draw_clips, chunk=min(32, draw_clips), seed=77
+    )
     start, kept_p, kept_c = time.time(), [], []
     while not kept_c or (time.time() - start < seconds * share_drawn and not max_steps):
         data.fill(min(draw_clips // data.chunk * data.chunk, 1024) or data.chunk)
         seed = int(torch.randint(2**31, ()))
         _, ids = data.pictures(draw_pictures)
-        kept_p.append((sample(nets, ids, None, STEPS * EACH, PICTURE_GUIDANCE, seed=seed, keep=EACH).to(low), ids))
-        z, ids, _, scale = data.clips(draw_clips)
-        states = sample(nets, ids, z[:, 0], STEPS * EACH, CLIP_GUIDANCE, scale, seed, keep=EACH)
-        kept_c.append((states.to(low), ids, z[:, 0], scale))
-    states_p, ids_p = (torch.cat(x) for x in zip(*kept_p))
-    states_c, ids_c, first_c, scale_c = (torch.cat(x) for x in zip(*kept_c))
-    ranks.say(f"{len(states_p)} pictures and {len(states_c)} clips drawn in {time.time() - start:.0f} s on each GPU")
+        kept_p.append(
+            (
+                sample(nets, ids, None, STEPS * EACH, PICTURE_GUIDANCE, seed=seed, keep=EACH).to(
+                    low
+                ),
+                ids,
+            )
+        )
+        z, ids, _, mask = data.clips(draw_clips)
+        states = sample(nets, ids, z[:, 0], STEPS * EACH, CLIP_GUIDANCE, mask, seed, keep=EACH)
+        kept_c.append((states.to(low), ids, z[:, 0], mask))
+    states_p, ids_p = (torch.cat(x) for x in zip(*kept_p, strict=False))
+    states_c, ids_c, first_c, mask_c = (torch.cat(x) for x in zip(*kept_c, strict=False))
+    ranks.say(
+        f"{len(states_p)} pictures and {len(states_c)} clips drawn on each GPU",
+        f"in {time.time() - start:.0f} s",
+    )
 
     nets.motion.add_adapter(lora_config(), adapter_name="few_step")
     params = [p for p in nets.motion.parameters() if p.requires_grad]
@@ -99,32 +130,36 @@ def train(folder: str | Path, out: str | Path, seconds: float, share_drawn: floa
     if ranks.size > 1:
         for p in params:
             torch.distributed.broadcast(p.data, 0)
-    trainer, jump = Trainer(params, ranks, lr, weight_decay=0., decay=.995), Jump(d)
-    clock, share, sums = Clock(seconds * (1 - share_drawn), warm_up=1, max_steps=max_steps), 0., torch.zeros(2, device=d)
+    trainer, jump = Trainer(params, ranks, lr, weight_decay=0.0, decay=0.995), Jump(d)
+    clock, sums, more = (
+        Clock(ranks, seconds * (1 - share_drawn), warm_up=1, max_steps=max_steps),
+        torch.zeros(2, device=d),
+        True,
+    )
 
-    def loss_of(states, ids, condition=None, scale=None):
+    def loss_of(states, ids, condition=None, mask=None):
         n = len(states)
         h = nets.text(ids).last_hidden_state
         k = torch.randint(STEPS, (n,), device=d)
         rows = torch.arange(n, device=d)
         z, z_next = states[rows, k].float(), states[rows, k + 1].float()
-        if torch.rand(()) < .5:  # from where the LoRA itself gets to
+        if torch.rand(()) < 0.5:  # from where the LoRA itself gets to
             with torch.no_grad():
                 back = (k - 1).clamp(min=0)
                 before = states[rows, back].float()
-                own = jump(before, predict(nets, before, jump.t[back], h, condition, scale), back)
+                own = jump(before, predict(nets, before, jump.t[back], h, condition, mask), back)
                 z = torch.where((k > 0).view(-1, *[1] * (z.dim() - 1)), own, z)
-        v = predict(nets, z, jump.t[k], h, condition, scale)
+        v = predict(nets, z, jump.t[k], h, condition, mask)
         return F.mse_loss(v, jump.velocity(z, z_next, k))
 
-    while not ranks.agree(share >= 1):
+    while more:
         i = torch.randint(len(states_p), (pictures,), device=d)
         j = torch.randint(len(states_c), (clips,), device=d)
         loss_p = loss_of(states_p[i], ids_p[i])
-        loss_c = loss_of(states_c[j], ids_c[j], first_c[j], scale_c[j])
-        trainer.step(loss_p + loss_c, share, 50)
+        loss_c = loss_of(states_c[j], ids_c[j], first_c[j], mask_c[j])
+        trainer.step(loss_p + loss_c, clock.share, 50)
         sums += torch.stack([loss_p.detach(), loss_c.detach()])
-        share = clock.tick()
+        more = clock.tick()
         if clock.n % 100 == 0:
             a, b = (sums / 100).tolist()
             sums.zero_()
@@ -132,24 +167,31 @@ def train(folder: str | Path, out: str | Path, seconds: float, share_drawn: floa
     if ranks.first:
         trainer.push(trainer.ema)
         save_lora(nets.motion, folder / "few_step")
-        from .. import words
 
-        ids = lambda lines: torch.tensor([words.encode(line) for line in lines], device=d)
-        z = sample(nets, ids(LOOK), None, STEPS, 1.)
-        c = sample(nets, ids(LOOK_MOTION), z, STEPS, 1., torch.full((8,), .8, device=d))
-        save_grid(decode(vae, c[:, ::3]), out / "few_step.jpg", .5)
+        def ids(lines):
+            return torch.tensor([words.encode(line) for line in lines], device=d)
+
+        z = sample(nets, ids(LOOK), None, STEPS, 1.0)
+        mask = affinity(torch.full((8,), 0.8, device=d), frame_times(8, device=d))
+        save_grid(
+            decode(vae, sample(nets, ids(LOOK_MOTION), z, STEPS, 1.0, mask)[:, ::3]),
+            out / "few_step.jpg",
+            0.5,
+        )
         ranks.say("few_step ended after", clock.n, "steps")
     return {"steps": clock.n, "drawn_clips": len(states_c), "drawn_pictures": len(states_p)}
 
 
 def save_lora(motion, folder: Path) -> None:
-    """Writes the LoRA in fp16, diffusers' own file and names."""
-    motion.save_lora_adapter(folder, adapter_name="few_step", safe_serialization=True,
-                             weight_name="pytorch_lora_weights.safetensors")
-    from safetensors import safe_open
+    """Writes the LoRA in fp16, in PEFT's own format over UNetMotionModel's layers."""
+    from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
-    path = folder / "pytorch_lora_weights.safetensors"
-    with safe_open(path, "pt") as f:
-        metadata, tensors = f.metadata(), {k: f.get_tensor(k).half() for k in f.keys()}
-    save_file(tensors, path, metadata)
+    folder.mkdir(parents=True, exist_ok=True)
+    lora_config().save_pretrained(folder)
+    state = get_peft_model_state_dict(motion, adapter_name="few_step")
+    save_file(
+        {f"base_model.model.{k}": v.detach().half().cpu().contiguous() for k, v in state.items()},
+        str(folder / "adapter_model.safetensors"),
+        {"format": "pt"},
+    )

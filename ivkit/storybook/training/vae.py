@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from ..networks import make_vae
-from ..world import World, frame_times
-from .common import Clock, Ranks, cosine, psnr, save_grid
+from ..world import Scenes, World
+from .common import Clock, Ranks, Trainer, psnr, save_grid
 
 CROP = 128
 
@@ -28,57 +28,84 @@ def crops(photos: torch.Tensor, n: int) -> torch.Tensor:
     """Random crops, flipped and with other brightness and contrast: (n, 3, 128, 128) in [-1, 1]."""
     d = photos.device
     rows = photos[torch.randint(len(photos), (n,), device=d)].float() / 127.5 - 1
-    size = torch.empty(n, device=d).uniform_(.42, 1.)  # of the 192 pixels
+    size = torch.empty(n, device=d).uniform_(0.42, 1.0)  # of the 192 pixels
     centre = (torch.rand(n, 2, device=d) * 2 - 1) * (1 - size)[:, None]
-    flip = torch.where(torch.rand(n, device=d) < .5, -1., 1.)
+    flip = torch.where(torch.rand(n, device=d) < 0.5, -1.0, 1.0)
     theta = torch.zeros(n, 2, 3, device=d)
     theta[:, 0, 0], theta[:, 1, 1], theta[:, :, 2] = size * flip, size, centre
     grid = torch.nn.functional.affine_grid(theta, (n, 3, CROP, CROP), align_corners=False)
-    rows = torch.nn.functional.grid_sample(rows, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
+    rows = torch.nn.functional.grid_sample(
+        rows, grid, mode="bicubic", padding_mode="reflection", align_corners=False
+    )
     gain, shift = torch.empty(2, n, 1, 1, 1, device=d).uniform_(-1, 1)
-    return (rows * (1 + .25 * gain) + .15 * shift).clamp(-1, 1)
+    return (rows * (1 + 0.25 * gain) + 0.15 * shift).clamp(-1, 1)
 
 
-def rendered(world: World, n: int) -> torch.Tensor:
-    """Crops of renders at random times, most of them near an object: (n, 3, 128, 128)."""
-    d = world.device
-    s = world.sample(n)
+def rendered(world: World, s: Scenes) -> torch.Tensor:
+    """Crops of scenes at random times, most of them near an object: (n, 3, 128, 128)."""
+    d, n = world.device, len(s)
     t = torch.rand(n, 1, device=d)
     slot = (torch.rand(n, device=d) * s.present.sum(1)).long().clamp(max=2)
     at = world.positions(s, t)[:, 0].gather(1, slot[:, None, None].expand(-1, 1, 2))[:, 0]
-    near = at - .25 + (torch.rand(n, 2, device=d) - .5) * .3
-    corner = torch.where(torch.rand(n, 1, device=d) < .25, torch.rand(n, 2, device=d) * .5, near.clamp(0, .5))
+    near = at - 0.25 + (torch.rand(n, 2, device=d) - 0.5) * 0.3
+    corner = torch.where(
+        torch.rand(n, 1, device=d) < 0.25, torch.rand(n, 2, device=d) * 0.5, near.clamp(0, 0.5)
+    )
     return world.render(s, t, CROP, (corner * 256).round() / 256)[:, 0]
 
 
 @torch.no_grad()
-def evaluate(vae, world: World, photos: list[torch.Tensor] | None, out: Path | None) -> dict[str, float]:
+def evaluate(
+    vae, world: World, photos: list[torch.Tensor] | None, out: Path | None
+) -> dict[str, float]:
     """Round trips of 64 held-out renders and of photographs (each (3, 256, 256) in [-1, 1])."""
     torch.manual_seed(10_001)
     s = world.sample(64)
-    trip = lambda x: torch.cat([vae.decoder(vae.encoder(c)).clamp(-1, 1) for c in x.split(16)])
-    x = torch.cat([world.render(s[i:i + 16], torch.rand(16, 1, device=world.device))[:, 0] for i in range(0, 64, 16)])
+
+    def trip(x):
+        return torch.cat([vae.decoder(vae.encoder(c)).clamp(-1, 1) for c in x.split(16)])
+
+    x = torch.cat(
+        [
+            world.render(s[i : i + 16], torch.rand(16, 1, device=world.device))[:, 0]
+            for i in range(0, 64, 16)
+        ]
+    )
     z, y = torch.cat([vae.encoder(c) for c in x.split(16)]), trip(x)
-    result = {"render_psnr": psnr(x, y), "latent_mean": float(z.mean()), "latent_std": float(z.std()),
-              "latent_max": float(z.abs().max())}
+    result = {
+        "render_psnr": psnr(x, y),
+        "latent_mean": float(z.mean()),
+        "latent_std": float(z.std()),
+        "latent_max": float(z.abs().max()),
+    }
     if out:
         save_grid(torch.stack([x[:6], y[:6], x[6:12], y[6:12]]), out / "vae_renders.png")
     if photos:
         x = torch.stack(photos).to(world.device)
         y = trip(x)
-        result |= {"photo_psnr": psnr(x, y), **{f"photo_{i}": psnr(x[i:i + 1], y[i:i + 1]) for i in range(len(x))}}
+        result |= {
+            "photo_psnr": psnr(x, y),
+            **{f"photo_{i}": psnr(x[i : i + 1], y[i : i + 1]) for i in range(len(x))},
+        }
         if out:
             save_grid(torch.stack([x[:6], y[:6]]), out / "vae_photos.png")
     return result
 
 
-def train(folder: str | Path, out: str | Path, seconds: float, photos: str | None = None, batch: int = 128,
-          max_steps: int | None = None, lr: float = 1.5e-3, decoder_only: bool = False,
-          into: str = "vae") -> dict[str, float]:
-    """Trains vae/ for `seconds`, writes it to `folder` (fp16) and pictures and figures to `out`.
+def train(
+    folder: str | Path,
+    out: str | Path,
+    seconds: float,
+    photos: str | None = None,
+    batch: int = 128,
+    max_steps: int | None = None,
+    lr: float = 1.5e-3,
+    decoder_only: bool = False,
+) -> dict[str, float]:
+    """Trains vae/ for `seconds`, from what `folder` holds or anew, and writes it there (fp16).
 
-    `decoder_only` goes on from what `folder` holds and leaves the encoder, and so every latent that
-    the diffusion network knows, as it is; the result is written to the folder `into`.
+    `decoder_only` leaves the encoder, and so every latent that the diffusion network knows, as it
+    is. Pictures of round trips go to `out`, figures are returned.
     """
     from diffusers import AutoencoderTiny
 
@@ -87,55 +114,76 @@ def train(folder: str | Path, out: str | Path, seconds: float, photos: str | Non
     world = World(ranks.device)
     world.draw = ranks.compile(world._draw)
     shots = load_photos(photos, ranks.device)
-    vae = AutoencoderTiny.from_pretrained(folder / "vae", torch_dtype=torch.float32) if decoder_only else make_vae()
+    vae = (
+        AutoencoderTiny.from_pretrained(folder / "vae", torch_dtype=torch.float32)
+        if (folder / "vae").exists()
+        else make_vae()
+    )
     vae = vae.to(ranks.device).to(memory_format=torch.channels_last)
     vae.encoder.requires_grad_(not decoder_only)
     params = [p for p in vae.parameters() if p.requires_grad]
-    ema = [p.detach().clone() for p in params]
+    trainer = Trainer(params, ranks, lr, betas=(0.9, 0.99), weight_decay=1e-3, decay=0.998)
     encode, decode = ranks.compile(vae.encoder), ranks.compile(vae.decoder)
-    optimizer = torch.optim.AdamW(params, lr=lr, betas=(.9, .99), weight_decay=1e-3)
-    clock, share = Clock(seconds, max_steps=max_steps), 0.
+    clock, more, scenes = Clock(ranks, seconds, max_steps=max_steps), True, None
     across, down = lambda a: a[..., 1:] - a[..., :-1], lambda a: a[..., 1:, :] - a[..., :-1, :]
     n_photos = batch * 5 // 16 if shots is not None else 0
-    while not ranks.agree(share >= 1):
-        for group in optimizer.param_groups:
-            group["lr"] = lr * cosine(share, clock.n, 200)
+    while more:
         with torch.no_grad():
-            x = rendered(world, batch - n_photos)
+            if clock.n % 8 == 0:
+                scenes = world.sample(8 * (batch - n_photos))
+            rows = torch.arange(batch - n_photos, device=ranks.device) + clock.n % 8 * (
+                batch - n_photos
+            )
+            x = rendered(world, scenes[rows])
             if n_photos:
                 x = torch.cat([x, crops(shots, n_photos)])
             x = x.contiguous(memory_format=torch.channels_last)
         with ranks.autocast():
             z = encode(x)
-            y = decode(z + torch.randn_like(z) * .05)
+            y = decode(z + torch.randn_like(z) * 0.05)
         y, zf = y.float(), z.float()
         error = y - x
-        loss = (error.abs().mean() + .5 * (across(error).abs().mean() + down(error).abs().mean())
-                + 1.5 * error.pow(2).mean())
-        # standard normal latents, so that no scale need be folded in (the decoder ends in tanh(z / 3))
-        loss = loss + .02 * (zf.mean((0, 2, 3)).pow(2).mean() + (zf.std((0, 2, 3)) - 1).pow(2).mean()
-                             + (zf.abs() - 2.5).clamp(min=0).pow(2).mean())
-        optimizer.zero_grad()
-        loss.backward()
-        ranks.mean_([p.grad for p in params])
-        torch.nn.utils.clip_grad_norm_(params, 1.)
-        optimizer.step()
-        keep = min(.998, (1 + clock.n) / (10 + clock.n))
-        torch._foreach_lerp_(ema, [p.detach() for p in params], 1 - keep)
-        share = clock.tick()
+        loss = (
+            error.abs().mean()
+            + 0.5 * (across(error).abs().mean() + down(error).abs().mean())
+            + 1.5 * error.pow(2).mean()
+        )
+        # standard normal latents: no scale need be folded in (the decoder begins with tanh)
+        loss = loss + 0.02 * (
+            zf.mean((0, 2, 3)).pow(2).mean()
+            + (zf.std((0, 2, 3)) - 1).pow(2).mean()
+            + (zf.abs() - 2.5).clamp(min=0).pow(2).mean()
+        )
+        trainer.step(loss, clock.share, 200)
+        more = clock.tick()
         if clock.n % 400 == 1:
             r = batch - n_photos
-            ranks.say("vae", clock.n, f"{clock.elapsed:.0f} s", f"loss {float(loss.detach()):.4f} renders {psnr(x[:r], y[:r].detach()):.2f} dB",
-                      f"photos {psnr(x[r:], y[r:].detach()):.2f} dB" if n_photos else "", f"std {float(zf.std()):.3f}")
-    with torch.no_grad():
-        torch._foreach_copy_([p.data for p in params], ema)
+            ranks.say(
+                "vae",
+                clock.n,
+                f"{clock.elapsed:.0f} s",
+                f"loss {float(loss.detach()):.4f} renders {psnr(x[:r], y[:r].detach()):.2f} dB",
+                f"photos {psnr(x[r:], y[r:].detach()):.2f} dB" if n_photos else "",
+                f"std {float(zf.std()):.3f}",
+            )
+    trainer.push(trainer.ema)
     result = {}
     if ranks.first:
-        vae.half().save_pretrained(folder / into)
+        vae.half().save_pretrained(folder / "vae")
         vae.float().eval()
         world.draw = world._draw
-        held = [torch.tensor(np.asarray(Image.open(f).convert("RGB").resize((256, 256), Image.LANCZOS))).permute(2, 0, 1) / 127.5 - 1
-                for f in sorted(Path(photos, "held_out").glob("*"))] if photos else None
+        held = (
+            [
+                torch.tensor(
+                    np.asarray(Image.open(f).convert("RGB").resize((256, 256), Image.LANCZOS))
+                ).permute(2, 0, 1)
+                / 127.5
+                - 1
+                for f in sorted(Path(photos, "held_out").glob("*"))
+            ]
+            if photos
+            else None
+        )
         result = {"steps": clock.n, **evaluate(vae, world, held, out)}
         ranks.say("vae", result)
     return result
