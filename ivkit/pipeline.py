@@ -118,6 +118,11 @@ class Settings:
             model.check_text(s.negative, "negative")
         _choice("reading", s.reading, READINGS)
         _choice("mechanism", s.mechanism, MECHANISMS)
+        if s.mechanism == "condition" and not model.per_frame:
+            raise ValueError(
+                f"mechanism must be both or dual-clock for {model.name}, which has one condition "
+                "picture for the whole clip"
+            )
         _choice("posterior", s.posterior, ("mode", "sample"))
         for name in ("weak", "strong", "eta"):
             setattr(s, name, _number(name, getattr(s, name), 0, 1))
@@ -304,6 +309,11 @@ class Pipeline:
         feather: float | None = None,
         posterior: str = "mode",
     ) -> tuple[Iterator[ImageStep], Image.Image | None]:
+        if "image" not in self.model.defaults:
+            raise ValueError(
+                f"{self.name} makes clips alone: draw with another, such as "
+                "ivkit.load('sd').image(...), and give the picture to this one's video"
+            )
         model, own = self.model, self.model.defaults["image"]
         model.check_text(prompt, "prompt")
         if negative:
@@ -453,7 +463,8 @@ class Pipeline:
         # Both branches draw from the generator as the noise has left it.
         run = Run(self, picture, motion, settings, drawn=generator.get_state())
         edits = {"edited": edited, "drags": drags, "pins": pins, "camera": camera, "lam": lam}
-        steps = len(model.scheduler(settings.num_inference_steps).timesteps)
+        shape = tuple(eps.shape)
+        steps = len(model.scheduler(settings.num_inference_steps, shape=shape).timesteps)
         self._check(run, edits, (steps, len(eps), *eps.shape[-2:]))
         reference = self._reference(run, eps)
         run.state = Denoising(

@@ -24,6 +24,11 @@ def scheduler_step(
     return scheduler.step(out, t, z, **options).prev_sample
 
 
+def scaled(scheduler, z: Tensor, t: Tensor) -> Tensor:
+    """z as the network takes it; a flow-matching scheduler leaves it as it is."""
+    return scheduler.scale_model_input(z, t) if hasattr(scheduler, "scale_model_input") else z
+
+
 def levels(scheduler, t: Tensor, i: int) -> tuple[float, float, str]:
     """(signal, noise, kind of prediction) at step i, where z = signal x0 + noise eps."""
     kind = getattr(scheduler.config, "prediction_type", "flow_prediction")
@@ -57,8 +62,8 @@ class Chain:
         self.model, self.eps, self.seed, self.eta = model, eps, seed, eta
         self.num_inference_steps = num_inference_steps
         self.conditions = [(0, condition)]  # (from this step on, what it sees)
-        self.scheduler = model.scheduler(num_inference_steps)
-        self.z = [eps * self.scheduler.init_noise_sigma]
+        self.scheduler = model.scheduler(num_inference_steps, shape=tuple(eps.shape))
+        self.z = [eps * getattr(self.scheduler, "init_noise_sigma", 1)]
         self.out: list[Prediction] = []
 
     def __len__(self) -> int:
@@ -80,7 +85,7 @@ class Chain:
         while len(self.out) <= i:
             k = len(self.out)
             t = self.scheduler.timesteps[k]
-            z = self.scheduler.scale_model_input(self.z[k], t)
+            z = scaled(self.scheduler, self.z[k], t)
             self.push(self.model.predict(z[None], t, [self.condition(k)])[0])
         return self.out[i]
 

@@ -44,7 +44,8 @@ class Denoising:
 
     def __post_init__(self):
         self.model = self.reference.model
-        self.scheduler = self.model.scheduler(self.reference.num_inference_steps)
+        shape = tuple(self.reference.eps.shape)
+        self.scheduler = self.model.scheduler(self.reference.num_inference_steps, shape=shape)
         self.z = self.reference.z[0]  # z' in `paired`, the one latent in `shared`
 
     @property

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .blend import blend, noised
 from .models.protocol import Prediction
-from .sampling import levels, scheduler_step
+from .sampling import levels, scaled, scheduler_step
 from .state import Denoising, Step
 from .trace import Record
 
@@ -49,13 +49,13 @@ def evaluate(
     if s.skip_zero and s.edit.condition is condition:  # are both branches one so far?
         if s.reading == "shared" or (len(ref.z) > i and torch.equal(ref.z[i], z)):
             need, need_edit = True, False
-    z_in = s.scheduler.scale_model_input(z, t)
+    z_in = scaled(s.scheduler, z, t)
     edit = (z_in, s.edit.condition)
     if s.reading == "shared":
         found = predict(s, t, [(z_in, condition)] * need + [edit] * need_edit)
         return found[0] if need else None, found[-1] if need_edit else None
     if need and need_edit and s.batch and len(ref.out) == i:
-        z_ref = ref.scheduler.scale_model_input(ref.z[i], t)
+        z_ref = scaled(ref.scheduler, ref.z[i], t)
         eps, eps_edit = predict(s, t, [(z_ref, condition), edit])
         ref.push(eps)
         return eps, eps_edit

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .common import computing, guide, guided, posterior_of
 from .files import check_folder, check_safetensors
 from .protocol import Prediction
 
@@ -77,14 +78,6 @@ class Condition:
     guidance_scale: float | Tensor
 
 
-def _guide(rows: Tensor, guidance_scale: float | Tensor) -> Prediction:
-    """Classifier-free guidance of (rows, ...) in the order uncond, cond."""
-    if len(rows) == 1:
-        return Prediction(rows[0], None, rows[0])
-    uncond, cond = rows
-    return Prediction(cond, uncond, uncond + guidance_scale * (cond - uncond))
-
-
 @dataclass
 class PIAModel:
     """See `VideoModel` for the members. `dtype` bfloat16 on a CPU means autocast; elsewhere the
@@ -103,6 +96,7 @@ class PIAModel:
     words: frozenset[str] | None = None  # all that the text encoder knows; None where it is open
     device: torch.device = torch.device("cpu")
     dtype: torch.dtype = torch.float32
+    per_frame: bool = True
     round_trip_db: float | None = None  # a picture below this is foreign to the autoencoder
     decode_slice: int = 2
     folder: Path | None = None
@@ -123,12 +117,6 @@ class PIAModel:
             torch.nn.Module.to(part, self.device, inside).eval().requires_grad_(False)
         self.text_encoder.to(self.device).eval().requires_grad_(False)
         self.vae.to(memory_format=torch.channels_last)
-
-    def _computing(self):
-        """bf16 autocast on CPUs; a GPU's networks are already in `dtype`."""
-        if self.device.type == "cpu" and self.dtype != torch.float32:
-            return torch.autocast("cpu", self.dtype)
-        return contextlib.nullcontext()
 
     # ---------------------------------------------------------------------------------- text
 
@@ -165,12 +153,12 @@ class PIAModel:
         return self._texts[text]
 
     def _text_rows(self, text: str, negative: str, guidance_scale: float | Tensor) -> Tensor:
-        texts = [negative, text] if float(torch.as_tensor(guidance_scale).max()) > 1 else [text]
+        texts = [negative, text] if guided(guidance_scale) else [text]
         return torch.cat([self.encode_text(t) for t in texts]).to(self.unet.dtype)
 
     # ------------------------------------------------------------------------------- pictures
 
-    def scheduler(self, num_inference_steps: int, kind: str = "video"):
+    def scheduler(self, num_inference_steps: int, kind: str = "video", shape=None):
         scheduler = copy.deepcopy(self.schedulers[kind])
         scheduler.set_timesteps(num_inference_steps, device=self.device)
         return scheduler
@@ -194,14 +182,9 @@ class PIAModel:
         found = []
         for part in pixels.split(self.decode_slice):
             part = part.to(self.device, self.vae.dtype, memory_format=torch.channels_last)
-            with self._computing():
+            with computing(self.device, self.dtype):
                 code = self.vae.encode(part)
-            if not hasattr(code, "latent_dist"):  # a tiny autoencoder has no posterior
-                z = code.latents
-            elif posterior == "mode":
-                z = code.latent_dist.mode()
-            else:
-                z = code.latent_dist.sample(generator)
+            z = posterior_of(code, posterior, generator)
             found.append(z.float() * self.vae.config.scaling_factor)
         return torch.cat(found).contiguous()
 
@@ -210,7 +193,7 @@ class PIAModel:
         found = []
         for part in (z / self.vae.config.scaling_factor).split(self.decode_slice):
             part = part.to(self.vae.dtype).contiguous(memory_format=torch.channels_last)
-            with self._computing():
+            with computing(self.device, self.dtype):
                 found.append(self.vae.decode(part).sample.float().clamp(-1, 1))
         return torch.cat(found)
 
@@ -225,9 +208,9 @@ class PIAModel:
     @torch.no_grad()
     def predict_image(self, z: Tensor, t: Tensor, condition: Condition) -> Prediction:
         rows = z.expand(len(condition.text), -1, -1, -1).to(self.unet.dtype)
-        with self._computing():
+        with computing(self.device, self.dtype):
             out = self.unet(rows, t, condition.text).sample.float()
-        return _guide(out[:, None], condition.guidance_scale)
+        return guide(out[:, None], condition.guidance_scale)
 
     # ---------------------------------------------------------------------------------- video
 
@@ -272,10 +255,10 @@ class PIAModel:
             for zb, c, n in zip(z, conditions, counts, strict=True)
         ]  # each (n, 2C + 1, F, h, w)
         text = torch.cat([c.text for c in conditions]).repeat_interleave(z.shape[1], 0)
-        with self._computing():
+        with computing(self.device, self.dtype):
             out = self.video_unet(torch.cat(rows).to(self.unet.dtype), t, text).sample.float()
         outs = out.transpose(1, 2).split(counts)
-        return [_guide(o, c.guidance_scale) for o, c in zip(outs, conditions, strict=True)]
+        return [guide(o, c.guidance_scale) for o, c in zip(outs, conditions, strict=True)]
 
 
 

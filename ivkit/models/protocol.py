@@ -34,8 +34,9 @@ class VideoModel(Protocol):
 
     Facts: `name`; `device`; `dtype` (of the computation); `cell`, pixels per latent cell;
     `size`, the (width, height) it was trained at; `multiple`, which sides must be a multiple of;
-    `num_frames`; `defaults`, {"image": {...}, "video": {...}} of `num_inference_steps`,
-    `guidance_scale` and so on.
+    `num_frames`; `per_frame`, whether each frame can have a condition picture of its own;
+    `defaults`, {"image": {...}, "video": {...}} of `num_inference_steps`, `guidance_scale` and so
+    on. A family without a picture model has no "image" there, and none of the last three members.
 
     Latents are float32: (F, C, h, w) for a clip, where F counts latent frames (a video VAE may have
     fewer of them than the clip), (1, C, h, w) for a picture. Pixels are float32 (N, 3, H, W)
@@ -53,13 +54,17 @@ class VideoModel(Protocol):
     size: tuple[int, int]
     multiple: int
     num_frames: int
+    per_frame: bool
     defaults: dict[str, dict[str, Any]]
 
     def check_text(self, text: str, argument: str) -> str:
         """The text as it will be read; ValueError naming `argument` where it cannot be read."""
 
-    def scheduler(self, num_inference_steps: int, kind: str = "video") -> Any:
-        """A fresh diffusers scheduler with its timesteps set (one for each chain)."""
+    def scheduler(self, num_inference_steps: int, kind: str = "video", shape=None) -> Any:
+        """A fresh diffusers scheduler with its timesteps set (one for each chain).
+
+        shape: of the clip's latents, (F, C, h, w), which some families' steps depend on.
+        """
 
     def noise(self, num_frames: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
         """Starting noise of a clip, (F, C, h, w), drawn in the family's own order."""

@@ -1,0 +1,129 @@
+"""CogVideoX-I2V: the picture's latent is concatenated on channels; one latent frame for four.
+
+CogVideoX 1.0 (5B I2V). Version 1.5 pads its latent frames and has one more embedding: not here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .common import Condition, Family, computing, guided, moved_cells, posterior_of
+
+PARTS = {
+    "transformer": "diffusers.CogVideoXTransformer3DModel",
+    "vae": "diffusers.AutoencoderKLCogVideoX",
+    "text_encoder": "transformers.T5EncoderModel",
+    "tokenizer": "transformers.AutoTokenizer",
+    "scheduler": "diffusers.CogVideoXDDIMScheduler",
+}
+
+
+@dataclass
+class CogVideoXModel(Family):
+    SIZE = (720, 480)
+    FRAMES = 49
+    VIDEO = {"num_inference_steps": 50, "guidance_scale": 6.0, "motion_scale": None}
+    stride = 4
+    max_tokens = 226
+
+    def layout(self) -> None:
+        vae, net = self.parts["vae"].config, self.parts["transformer"].config
+        if net.patch_size_t is not None:
+            raise ValueError(f"{self.name} is CogVideoX 1.5; only the 1.0 layout (5b-I2V) is read")
+        if net.in_channels != 2 * vae.latent_channels:
+            raise ValueError(
+                f"{self.name} takes {net.in_channels} channels: this CogVideoX makes clips from "
+                "text alone; an I2V checkpoint is needed"
+            )
+        self.cell = 2 ** (len(vae.block_out_channels) - 1)
+        self.stride = int(vae.temporal_compression_ratio)
+        self.multiple = self.cell * net.patch_size
+        self.channels = vae.latent_channels
+        self.max_tokens = net.max_text_seq_length
+
+    def noise(self, num_frames: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+        w, h = (side // self.cell for side in size)
+        frames = self.latent_frames(num_frames)
+        return torch.randn(frames, self.channels, h, w, generator=generator).to(self.device)
+
+    @torch.no_grad()
+    def encode(self, pixels: Tensor, posterior: str = "mode", generator=None) -> Tensor:
+        """pixels (N, 3, H, W), N one more than a multiple of four, as (F, C, h, w)."""
+        vae = self.part("vae")
+        with computing(self.device, self.dtype):
+            code = vae.encode(pixels.transpose(0, 1)[None].to(self.device, vae.dtype))
+        z = posterior_of(code, posterior, generator)[0].transpose(0, 1).float()
+        return z * vae.config.scaling_factor
+
+    @torch.no_grad()
+    def decode(self, z: Tensor) -> Tensor:
+        vae = self.part("vae")
+        z = (z / vae.config.scaling_factor).transpose(0, 1)[None]
+        with computing(self.device, self.dtype):
+            out = vae.decode(z.to(vae.dtype)).sample
+        return out[0].transpose(0, 1).float().clamp(-1, 1)
+
+    def condition(
+        self,
+        pixels: Tensor,
+        text: str,
+        *,
+        num_frames: int,
+        negative: str = "",
+        guidance_scale: float | Tensor = 1.0,
+        motion_scale: None = None,
+        posterior: str = "mode",
+        generator: torch.Generator | None = None,
+    ) -> Condition:
+        """The picture's latent, then zeros; a warped clip's latents where it departs from its
+        first frame."""
+        dtype = self.parts["transformer"].dtype
+        embed, _ = self.text_rows(text, negative, guidance_scale)
+        first = self.encode(pixels[:1], posterior, generator)
+        frames = self.latent_frames(num_frames)
+        given = torch.cat([first, first.new_zeros(frames - 1, *first.shape[1:])])
+        if len(pixels) > 1:
+            moved = moved_cells(pixels, (frames, *first.shape[-2:])).transpose(0, 1).to(given)
+            given = torch.lerp(given, self.encode(pixels), moved)
+        if self.parts["vae"].config.invert_scale_latents:  # as this checkpoint was trained
+            given = given / self.parts["vae"].config.scaling_factor**2
+        count = 2 if guided(guidance_scale) else 1
+        given = given.to(dtype).expand(count, *given.shape)
+        return Condition({"text": embed.to(dtype), "given": given}, guidance_scale)
+
+    def network(self, z: Tensor, t: Tensor, *, text, given) -> Tensor:
+        net = self.part("transformer")
+        turns = None
+        if net.config.use_rotary_positional_embeddings:
+            turns = self._rotary(net.config, *z.shape[1:2], *z.shape[3:])
+        return net(
+            hidden_states=torch.cat([z.to(net.dtype), given], 2),
+            encoder_hidden_states=text,
+            timestep=t.expand(len(z)),
+            image_rotary_emb=turns,
+            return_dict=False,
+        )[0]
+
+    def _rotary(self, net, frames: int, h: int, w: int):
+        """Rotary embeddings of a grid laid centred into the one that the model was trained on."""
+        from diffusers.models.embeddings import get_3d_rotary_pos_embed
+
+        grid = h // net.patch_size, w // net.patch_size
+        own = net.sample_height // net.patch_size, net.sample_width // net.patch_size
+        scale = min(own[0] / grid[0], own[1] / grid[1])
+        inner = tuple(min(round(g * scale), o) for g, o in zip(grid, own, strict=True))
+        start = tuple(round((o - i) / 2) for o, i in zip(own, inner, strict=True))
+        end = tuple(s + i for s, i in zip(start, inner, strict=True))
+        return get_3d_rotary_pos_embed(
+            embed_dim=net.attention_head_dim,
+            crops_coords=(start, end),
+            grid_size=grid,
+            temporal_size=frames,
+            device=self.device,
+        )
+
+
+FAMILY = CogVideoXModel

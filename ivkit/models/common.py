@@ -1,0 +1,233 @@
+"""What every family beyond the PIA layout has in common: text, noise, guidance, rows in a batch.
+
+A family adds `encode`, `decode`, `condition` and `network`; the loops see `protocol.VideoModel`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from .protocol import Prediction
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What one branch feeds its network besides z_t, ready for the batch.
+
+    rows: tensors by the name that `network` takes them under, each (rows, ...), where rows are
+        uncond and cond, or cond alone where guidance is off.
+    """
+
+    rows: dict[str, Tensor]
+    guidance_scale: float | Tensor
+
+    def __len__(self) -> int:
+        return len(next(iter(self.rows.values())))
+
+
+def guided(guidance_scale: float | Tensor) -> bool:
+    """Whether classifier-free guidance is on: above 1 for any frame."""
+    return float(torch.as_tensor(guidance_scale).max()) > 1
+
+
+def guide(rows: Tensor, guidance_scale: float | Tensor) -> Prediction:
+    """Classifier-free guidance of (rows, ...) in the order uncond, cond."""
+    if len(rows) == 1:
+        return Prediction(rows[0], None, rows[0])
+    uncond, cond = rows
+    return Prediction(cond, uncond, uncond + guidance_scale * (cond - uncond))
+
+
+def computing(device: torch.device, dtype: torch.dtype):
+    """bf16 autocast on CPUs; a GPU's networks are already in `dtype`."""
+    if device.type == "cpu" and dtype != torch.float32:
+        return torch.autocast("cpu", dtype)
+    return contextlib.nullcontext()
+
+
+def posterior_of(code, posterior: str, generator: torch.Generator | None) -> Tensor:
+    """The latent of an autoencoder's answer: the posterior's mode, or a sample of it."""
+    if not hasattr(code, "latent_dist"):  # a tiny autoencoder has no posterior
+        return code.latents
+    dist = code.latent_dist
+    return dist.mode() if posterior == "mode" else dist.sample(generator)
+
+
+def pil(pixels: Tensor) -> Image.Image:
+    """(1, 3, H, W) in [-1, 1] as PIL RGB, for CLIP's image processors."""
+    values = ((pixels[0].float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return Image.fromarray(values.permute(1, 2, 0).cpu().numpy())
+
+
+def moved_cells(pixels: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """Where a warped clip (N, 3, H, W) differs from its first frame, (1, F, h, w) of 0 and 1.
+
+    shape: (F, h, w). The first latent frame holds the first frame of the clip alone.
+    """
+    moved = (pixels - pixels[:1]).abs().amax(1)[None] > 1 / 127
+    return torch.nn.functional.adaptive_max_pool3d(moved.float(), shape)
+
+
+@dataclass
+class Family:
+    """See `VideoModel` for the members.
+
+    parts: diffusers' and transformers' modules by their names in model_index.json.
+    max_rows: rows in one call of the network, less memory for more time; 0 takes all at once.
+    offload: keep only the part at work on the device.
+    """
+
+    name: str
+    parts: dict[str, Any]
+    device: torch.device = torch.device("cpu")
+    dtype: torch.dtype = torch.float32
+    size: tuple[int, int] | None = None
+    num_frames: int | None = None
+    defaults: dict[str, dict[str, Any]] = field(default_factory=dict)
+    max_rows: int = 0
+    offload: bool = False
+    _texts: dict[str, tuple] = field(default_factory=dict, repr=False)
+
+    SIZE = (512, 512)  # the family's own, where the checkpoint names none
+    FRAMES = 16
+    VIDEO = {"num_inference_steps": 25, "guidance_scale": 7.5}
+    max_tokens = 0  # 0: takes no text
+    mask_text = False  # whether the text encoder is told which tokens are padding
+    stride = 1  # frames of one latent frame, after the first
+    per_frame = True  # each frame can have its own condition picture
+
+    def __post_init__(self):
+        self.size, self.num_frames = self.size or self.SIZE, self.num_frames or self.FRAMES
+        self.defaults = {"video": {**self.VIDEO, **self.defaults.get("video", {})}}
+        inside = torch.float32 if self.device.type == "cpu" else self.dtype
+        for part in self.modules():
+            torch.nn.Module.to(part, inside).eval().requires_grad_(False)
+        self.place()
+        self.layout()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, {self.size}, {self.device}, {self.dtype})"
+
+    def modules(self) -> list[torch.nn.Module]:
+        return [part for part in self.parts.values() if isinstance(part, torch.nn.Module)]
+
+    def place(self) -> None:
+        """Every part on the device, or on the CPU until its turn where `offload` is set."""
+        for part in self.modules():
+            torch.nn.Module.to(part, "cpu" if self.offload else self.device)
+
+    def part(self, name: str) -> torch.nn.Module:
+        """A part on the device; with `offload` it is alone there."""
+        if self.offload:
+            for other in self.modules():
+                if other is not self.parts[name]:
+                    torch.nn.Module.to(other, "cpu")
+            torch.nn.Module.to(self.parts[name], self.device)
+        return self.parts[name]
+
+    def layout(self) -> None:
+        """Set `cell`, `multiple` and `channels` from the parts."""
+        raise NotImplementedError
+
+    # ---------------------------------------------------------------------------------- text
+
+    def check_text(self, text: str, argument: str) -> str:
+        if not isinstance(text, str):
+            raise TypeError(f"{argument} must be a text, got {type(text).__name__}")
+        if not self.max_tokens:
+            return text
+        if not text.strip():
+            raise ValueError(f"{argument} is empty: say in words what there is or what happens")
+        found = len(self.parts["tokenizer"](text).input_ids)
+        if found > self.max_tokens:
+            raise ValueError(
+                f"{argument} is {found} tokens long; {self.name} reads {self.max_tokens}"
+            )
+        return text
+
+    @torch.no_grad()
+    def encode_text(self, text: str) -> tuple[Tensor, Tensor]:
+        """(1, tokens, width) and its mask (1, tokens); kept, because one text serves many runs."""
+        if text not in self._texts:
+            tokens = self.parts["tokenizer"](
+                self.clean(text),
+                padding="max_length",
+                max_length=self.max_tokens,
+                truncation=True,
+                return_tensors="pt",
+            ).to(self.device)
+            mask = tokens.attention_mask
+            options = {"attention_mask": mask} if self.mask_text else {}
+            with computing(self.device, self.dtype):
+                found = self.part("text_encoder")(tokens.input_ids, **options)[0]
+            self._texts[text] = found * mask[..., None] if self.mask_text else found, mask
+        return self._texts[text]
+
+    def clean(self, text: str) -> str:
+        return text
+
+    def text_rows(self, text: str, negative: str, guidance_scale) -> tuple[Tensor, Tensor]:
+        """Embeddings (rows, tokens, width) and masks (rows, tokens) of uncond and cond."""
+        texts = [negative, text] if guided(guidance_scale) else [text]
+        return tuple(map(torch.cat, zip(*map(self.encode_text, texts), strict=True)))
+
+    # ------------------------------------------------------------------------------- pictures
+
+    def scheduler(self, num_inference_steps: int, kind: str = "video", shape=None):
+        scheduler = copy.deepcopy(self.parts["scheduler"])
+        scheduler.set_timesteps(num_inference_steps, device=self.device)
+        return scheduler
+
+    def latent_frames(self, num_frames: int) -> int:
+        """Latent frames of a clip; ValueError where the video autoencoder has no such length."""
+        if (num_frames - 1) % self.stride:
+            below = (num_frames - 1) // self.stride * self.stride + 1
+            raise ValueError(
+                f"num_frames must be a multiple of {self.stride} and one more for {self.name}, "
+                f"such as {below} or {below + self.stride}, got {num_frames}"
+            )
+        return (num_frames - 1) // self.stride + 1
+
+    def noise(self, num_frames: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+        w, h = (side // self.cell for side in size)
+        frames = self.latent_frames(num_frames)
+        drawn = torch.randn(1, self.channels, frames, h, w, generator=generator)
+        return drawn[0].transpose(0, 1).to(self.device)
+
+    def preview(self, z: Tensor, frame: int) -> Tensor:
+        """Of a frame that stands for several, the last."""
+        return self.decode(z[frame][None])[-1]
+
+    # ---------------------------------------------------------------------------------- video
+
+    @torch.no_grad()
+    def predict(self, z: Tensor, t: Tensor, conditions: list[Condition]) -> list[Prediction]:
+        counts = [len(c) for c in conditions]
+        rows = torch.cat([zb.expand(n, *zb.shape) for zb, n in zip(z, counts, strict=True)])
+        inputs = {k: torch.cat([c.rows[k] for c in conditions]) for k in conditions[0].rows}
+        outs = []
+        for start in range(0, len(rows), self.max_rows or len(rows)):
+            some = slice(start, start + (self.max_rows or len(rows)))
+            with computing(self.device, self.dtype):
+                found = self.network(rows[some], t, **{k: v[some] for k, v in inputs.items()})
+            outs.append(found.float())
+        parts = torch.cat(outs).split(counts)
+        return [guide(o, c.guidance_scale) for o, c in zip(parts, conditions, strict=True)]
+
+    def network(self, z: Tensor, t: Tensor, **inputs: Tensor) -> Tensor:
+        """The network's native output (rows, F, C, h, w) for z of the same shape."""
+        raise NotImplementedError
+
+
+def normalise(z: Tensor, mean, std, back: bool = False) -> Tensor:
+    """Latents (F, C, h, w) with the autoencoder's mean and deviation by channel taken off."""
+    mean, std = (torch.as_tensor(v, device=z.device, dtype=z.dtype).view(1, -1, 1, 1)
+                 for v in (mean, std))  # fmt: skip
+    return z * std + mean if back else (z - mean) / std

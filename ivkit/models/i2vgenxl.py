@@ -1,0 +1,130 @@
+"""I2VGen-XL: the picture's latent is an argument of its own, with CLIP's embedding of the picture.
+
+Both the unconditional and the conditional row see the latent; the embedding is zero in the first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from .common import Condition, Family, computing, guided, pil, posterior_of
+
+PARTS = {
+    "unet": "diffusers.I2VGenXLUNet",
+    "vae": "diffusers.AutoencoderKL",
+    "text_encoder": "transformers.CLIPTextModel",
+    "tokenizer": "transformers.CLIPTokenizer",
+    "image_encoder": "transformers.CLIPVisionModelWithProjection",
+    "feature_extractor": "transformers.CLIPImageProcessor",
+    "scheduler": "diffusers.DDIMScheduler",
+}
+
+
+@dataclass
+class I2VGenXLModel(Family):
+    """fps: frames per second that the clip is thought to have."""
+
+    fps: int = 16
+    decode_slice: int = 2
+
+    SIZE = (1280, 704)
+    VIDEO = {"num_inference_steps": 50, "guidance_scale": 9.0, "motion_scale": None}
+    max_tokens = 77
+    per_frame = False
+
+    def layout(self) -> None:
+        self.cell = 2 ** (len(self.parts["vae"].config.block_out_channels) - 1)
+        self.multiple = self.cell * 2 ** (len(self.parts["unet"].config.block_out_channels) - 1)
+        self.channels = self.parts["unet"].config.in_channels
+        self.max_tokens = self.parts["tokenizer"].model_max_length
+
+    @torch.no_grad()
+    def encode_text(self, text: str) -> tuple[Tensor, Tensor]:
+        """The last layer but one, as the model was trained: (1, tokens, width) and its mask."""
+        if text not in self._texts:
+            tokens = self.parts["tokenizer"](
+                text, padding="max_length", max_length=self.max_tokens, truncation=True,
+                return_tensors="pt",
+            ).to(self.device)  # fmt: skip
+            encoder = self.part("text_encoder")
+            with computing(self.device, self.dtype):
+                found = encoder(tokens.input_ids, output_hidden_states=True).hidden_states[-2]
+                found = getattr(encoder, "text_model", encoder).final_layer_norm(found)
+            self._texts[text] = found, tokens.attention_mask
+        return self._texts[text]
+
+    @torch.no_grad()
+    def encode(self, pixels: Tensor, posterior: str = "mode", generator=None) -> Tensor:
+        vae, found = self.part("vae"), []
+        for part in pixels.split(self.decode_slice):
+            with computing(self.device, self.dtype):
+                code = vae.encode(part.to(self.device, vae.dtype))
+            found.append(posterior_of(code, posterior, generator).float())
+        return torch.cat(found) * vae.config.scaling_factor
+
+    @torch.no_grad()
+    def decode(self, z: Tensor) -> Tensor:
+        vae, found = self.part("vae"), []
+        for part in (z / vae.config.scaling_factor).split(self.decode_slice):
+            with computing(self.device, self.dtype):
+                found.append(vae.decode(part.to(vae.dtype)).sample.float().clamp(-1, 1))
+        return torch.cat(found)
+
+    @torch.no_grad()
+    def encode_picture(self, pixels: Tensor) -> Tensor:
+        """CLIP's embedding, (1, 1, width), of the square in the middle of (1, 3, H, W)."""
+        encoder, look = self.part("image_encoder"), self.parts["feature_extractor"]
+        wide = pixels.shape[-1]
+        square = ImageOps.fit(pil(pixels), (wide, wide), Image.Resampling.BOX)
+        square = square.resize(
+            (look.crop_size["width"], look.crop_size["height"]), Image.Resampling.BILINEAR
+        )
+        seen = look(
+            images=square, do_center_crop=False, do_resize=False, return_tensors="pt"
+        ).pixel_values
+        with computing(self.device, self.dtype):
+            return encoder(seen.to(self.device, encoder.dtype)).image_embeds[:, None]
+
+    def condition(
+        self,
+        pixels: Tensor,
+        text: str,
+        *,
+        num_frames: int,
+        negative: str = "",
+        guidance_scale: float | Tensor = 1.0,
+        motion_scale: None = None,
+        posterior: str = "mode",
+        generator: torch.Generator | None = None,
+    ) -> Condition:
+        """The picture's latent, then each later frame's place in the clip in (0, 1]; of a warped
+        clip, its first frame: the layout has no place for the others."""
+        dtype = self.parts["unet"].dtype
+        embed, _ = self.text_rows(text, negative, guidance_scale)
+        first = self.encode(pixels[:1], posterior, generator)
+        places = torch.linspace(0, 1, num_frames, device=self.device)[1:].view(-1, 1, 1, 1)
+        given = torch.cat([first, places.expand(-1, *first.shape[1:])]).to(dtype)
+        seen = self.encode_picture(pixels[:1]).to(dtype)
+        if guided(guidance_scale):
+            seen = torch.cat([torch.zeros_like(seen), seen])
+        rows = {"text": embed.to(dtype), "seen": seen}
+        rows["given"] = given.expand(len(seen), *given.shape)
+        return Condition(rows, guidance_scale)
+
+    def network(self, z: Tensor, t: Tensor, *, text, seen, given) -> Tensor:
+        unet = self.part("unet")
+        return unet(
+            z.transpose(1, 2).to(unet.dtype),
+            t,
+            encoder_hidden_states=text,
+            fps=torch.full((len(z),), self.fps, device=z.device),
+            image_latents=given.transpose(1, 2),
+            image_embeddings=seen,
+        ).sample.transpose(1, 2)
+
+
+FAMILY = I2VGenXLModel

@@ -1,0 +1,120 @@
+"""LTX-Video: the first latent frame is the picture's and its tokens have timestep zero.
+
+One latent frame for eight frames, one cell for 32 pixels; the transformer reads tokens.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .common import Condition, Family, computing, guided, normalise, posterior_of
+from .wan import to_given
+
+PARTS = {
+    "transformer": "diffusers.LTXVideoTransformer3DModel",
+    "vae": "diffusers.AutoencoderKLLTXVideo",
+    "text_encoder": "transformers.T5EncoderModel",
+    "tokenizer": "transformers.AutoTokenizer",
+    "scheduler": "diffusers.FlowMatchEulerDiscreteScheduler",
+}
+
+
+@dataclass
+class LTXModel(Family):
+    """fps: frames per second that the clip is thought to have."""
+
+    fps: int = 25
+
+    SIZE = (704, 512)
+    FRAMES = 97
+    VIDEO = {"num_inference_steps": 50, "guidance_scale": 3.0, "motion_scale": None}
+    max_tokens = 128
+    per_frame = False
+
+    def layout(self) -> None:
+        vae, net = self.parts["vae"], self.parts["transformer"].config
+        if net.patch_size != 1 or net.patch_size_t != 1:
+            raise ValueError(f"{self.name} has patches of its own; LTX-Video takes cells as tokens")
+        self.cell, self.stride = vae.spatial_compression_ratio, vae.temporal_compression_ratio
+        self.multiple, self.channels = self.cell, net.in_channels
+
+    def scheduler(self, num_inference_steps: int, kind: str = "video", shape=None):
+        """shape: (F, C, h, w); more tokens shift the steps towards more noise."""
+        scheduler = copy.deepcopy(self.parts["scheduler"])
+        c = scheduler.config
+        w, h = (side // self.cell for side in self.size)
+        tokens = h * w * self.latent_frames(self.num_frames)
+        tokens = tokens if shape is None else shape[0] * shape[2] * shape[3]
+        small, large = c.get("base_image_seq_len", 256), c.get("max_image_seq_len", 4096)
+        low, high = c.get("base_shift", 0.5), c.get("max_shift", 1.15)
+        mu = low + (high - low) * (tokens - small) / (large - small)
+        sigmas = np.linspace(1.0, 1 / num_inference_steps, num_inference_steps)
+        scheduler.set_timesteps(sigmas=sigmas, mu=mu, device=self.device)
+        return scheduler
+
+    @torch.no_grad()
+    def encode(self, pixels: Tensor, posterior: str = "mode", generator=None) -> Tensor:
+        """pixels (N, 3, H, W), N one more than a multiple of eight, as (F, C, h, w)."""
+        vae = self.part("vae")
+        with computing(self.device, self.dtype):
+            code = vae.encode(pixels.transpose(0, 1)[None].to(self.device, vae.dtype))
+        z = posterior_of(code, posterior, generator)[0].transpose(0, 1).float()
+        return normalise(z, vae.latents_mean, vae.latents_std) * vae.config.scaling_factor
+
+    @torch.no_grad()
+    def decode(self, z: Tensor) -> Tensor:
+        vae = self.part("vae")
+        z = normalise(z / vae.config.scaling_factor, vae.latents_mean, vae.latents_std, back=True)
+        z = z.transpose(0, 1)[None].to(vae.dtype)
+        clean = z.new_zeros(1) if vae.config.timestep_conditioning else None
+        with computing(self.device, self.dtype):
+            out = vae.decode(z, clean, return_dict=False)[0]
+        return out[0].transpose(0, 1).float().clamp(-1, 1)
+
+    def condition(
+        self,
+        pixels: Tensor,
+        text: str,
+        *,
+        num_frames: int,
+        negative: str = "",
+        guidance_scale: float | Tensor = 1.0,
+        motion_scale: None = None,
+        posterior: str = "mode",
+        generator: torch.Generator | None = None,
+    ) -> Condition:
+        """One picture for the whole clip: of a warped clip, its first frame."""
+        embed, mask = self.text_rows(text, negative, guidance_scale)
+        given = self.encode(pixels[:1], posterior, generator)
+        given = given.expand(2 if guided(guidance_scale) else 1, *given.shape)
+        rows = {"text": embed.to(self.parts["transformer"].dtype), "mask": mask, "given": given}
+        return Condition(rows, guidance_scale)
+
+    def network(self, z: Tensor, t: Tensor, *, text, mask, given) -> Tensor:
+        net, vae = self.part("transformer"), self.parts["vae"]
+        n, frames, _, h, w = z.shape
+        tokens = torch.cat([given, z[:, 1:]], 1).permute(0, 1, 3, 4, 2).flatten(1, 3)
+        time = t * torch.ones(n, tokens.shape[1], device=z.device)
+        time[:, : h * w] = 0
+        pace = vae.temporal_compression_ratio / self.fps
+        out = net(
+            hidden_states=tokens.to(net.dtype),
+            encoder_hidden_states=text,
+            timestep=time,
+            encoder_attention_mask=mask.bool(),
+            num_frames=frames,
+            height=h,
+            width=w,
+            rope_interpolation_scale=(pace, self.cell, self.cell),
+            return_dict=False,
+        )[0]
+        out = out.unflatten(1, (frames, h, w)).permute(0, 1, 4, 2, 3)
+        return to_given(z, out, given, t, self.parts["scheduler"])
+
+
+FAMILY = LTXModel

@@ -1,0 +1,130 @@
+"""Stable Video Diffusion: a picture and no text; its latent is concatenated for each frame.
+
+The network sees cat(z_t [4], condition latents [4]) on channels, CLIP's embedding of the picture in
+place of a text, and three numbers: frames per second, how much moves, and the condition's noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .common import Condition, Family, computing, guided
+
+PARTS = {
+    "unet": "diffusers.UNetSpatioTemporalConditionModel",
+    "vae": "diffusers.AutoencoderKLTemporalDecoder",
+    "image_encoder": "transformers.CLIPVisionModelWithProjection",
+    "feature_extractor": "transformers.CLIPImageProcessor",
+    "scheduler": "diffusers.EulerDiscreteScheduler",
+}
+
+
+@dataclass
+class SVDModel(Family):
+    """`motion_scale` is its motion bucket, 0 (still) to 255. A number as `guidance_scale` rises
+    from 1 at the first frame to that number at the last, as the model was made to be used.
+
+    fps: that the clip is thought to have. noise_aug_strength: noise on the condition picture.
+    decode_slice: frames decoded together; more of them flicker less and take more memory.
+    """
+
+    fps: int = 7
+    noise_aug_strength: float = 0.02
+    decode_slice: int = 8
+
+    SIZE = (1024, 576)
+    FRAMES = 14
+    VIDEO = {"num_inference_steps": 25, "guidance_scale": 3.0, "motion_scale": 127}
+
+    def layout(self) -> None:
+        self.cell = 2 ** (len(self.parts["vae"].config.block_out_channels) - 1)
+        self.multiple = self.cell * 2 ** (len(self.parts["unet"].config.block_out_channels) - 1)
+        self.channels = self.parts["unet"].config.out_channels
+
+    def noise(self, num_frames: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+        w, h = (side // self.cell for side in size)
+        drawn = torch.randn(num_frames, self.channels, h, w, generator=generator)
+        return drawn.to(self.device)
+
+    @torch.no_grad()
+    def encode(self, pixels: Tensor, posterior: str = "mode", generator=None) -> Tensor:
+        vae = self.part("vae")
+        found = []
+        for part in pixels.split(self.decode_slice):
+            with computing(self.device, self.dtype):
+                dist = vae.encode(part.to(self.device, vae.dtype)).latent_dist
+            found.append((dist.mode() if posterior == "mode" else dist.sample(generator)).float())
+        return torch.cat(found) * vae.config.scaling_factor
+
+    @torch.no_grad()
+    def decode(self, z: Tensor) -> Tensor:
+        vae, found = self.part("vae"), []
+        for part in (z / self.parts["vae"].config.scaling_factor).split(self.decode_slice):
+            with computing(self.device, self.dtype):
+                out = vae.decode(part.to(vae.dtype), num_frames=len(part)).sample
+            found.append(out.float().clamp(-1, 1))
+        return torch.cat(found)
+
+    @torch.no_grad()
+    def encode_picture(self, pixels: Tensor) -> Tensor:
+        """CLIP's embedding, (1, 1, width), of (1, 3, H, W): blurred, made small, normalised."""
+        import cv2
+
+        encoder, look = self.part("image_encoder"), self.parts["feature_extractor"]
+        side = encoder.config.image_size
+        image = pixels[0].permute(1, 2, 0).float().cpu().numpy()
+        sigma = [max((length / side - 1) / 2, 1e-3) for length in image.shape[:2]]
+        ky, kx = (int(max(4 * s, 3)) // 2 * 2 + 1 for s in sigma)
+        image = cv2.GaussianBlur(image, (kx, ky), sigma[1], sigmaY=sigma[0])  # reflects the border
+        image = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+        image = torch.nn.functional.interpolate(
+            image, (side, side), mode="bicubic", align_corners=True
+        )
+        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (look.image_mean, look.image_std))
+        image = ((image + 1) / 2 - mean) / std
+        with computing(self.device, self.dtype):
+            found = encoder(image.to(self.device, encoder.dtype)).image_embeds
+        return found[:, None]
+
+    def condition(
+        self,
+        pixels: Tensor,
+        text: str,
+        *,
+        num_frames: int,
+        negative: str = "",
+        guidance_scale: float | Tensor = 1.0,
+        motion_scale: int | None = None,
+        posterior: str = "mode",
+        generator: torch.Generator | None = None,
+    ) -> Condition:
+        unet = self.parts["unet"]
+        moves = self.VIDEO["motion_scale"] if motion_scale is None else motion_scale
+        if not 0 <= moves <= 255:
+            raise ValueError(f"motion_scale must be 0 (still) to 255 for {self.name}, got {moves}")
+        embed = self.encode_picture(pixels[:1]).to(unet.dtype)
+        noise = torch.randn(1, *pixels.shape[1:], generator=generator)
+        latents = self.encode(pixels + self.noise_aug_strength * noise.to(pixels))
+        latents = (latents / self.parts["vae"].config.scaling_factor).to(unet.dtype)
+        latents = latents.expand(num_frames, -1, -1, -1)[None]
+        if not isinstance(guidance_scale, Tensor) and guidance_scale > 1:
+            guidance_scale = torch.linspace(1, guidance_scale, num_frames, device=self.device)
+            guidance_scale = guidance_scale.view(-1, 1, 1, 1)
+        if guided(guidance_scale):
+            embed, latents = (torch.cat([torch.zeros_like(v), v]) for v in (embed, latents))
+        numbers = torch.tensor([[self.fps - 1, moves, self.noise_aug_strength]], dtype=unet.dtype)
+        rows = {"embed": embed, "latents": latents}
+        rows["numbers"] = numbers.to(self.device).expand(len(embed), -1)
+        return Condition(rows, guidance_scale)
+
+    def network(self, z: Tensor, t: Tensor, *, embed, latents, numbers) -> Tensor:
+        unet = self.part("unet")
+        z = torch.cat([z.to(unet.dtype), latents], 2)
+        return unet(z, t, encoder_hidden_states=embed, added_time_ids=numbers).sample
+
+
+FAMILY = SVDModel

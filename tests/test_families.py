@@ -1,0 +1,124 @@
+"""Every family against its own stock diffusers pipeline, and a drag through each of them."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from families import FAMILIES, NAMES
+
+import ivkit as iv
+from ivkit.pipeline import Pipeline
+
+MOTION = "the boat moves right"
+
+
+@pytest.fixture(autouse=True)
+def _no_ftfy(monkeypatch):
+    """The stock Wan pipeline calls ftfy, which is not installed: plain text it leaves as it is."""
+    import diffusers.pipelines.wan.pipeline_wan_i2v as stock
+
+    monkeypatch.setattr(stock, "prompt_clean", lambda text: text)
+    assert sys.modules[stock.__name__] is stock
+
+
+def clip(name, picture, **options):
+    options = {"num_inference_steps": 3, "progress": False, "posterior": "sample", **options}
+    return Pipeline(FAMILIES[name].model()).video(picture, MOTION, **options)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("name", NAMES)
+def test_both_ends_of_lam_are_the_stock_pipeline(name, guidance):
+    """lam = 1 is the stock clip of the picture; lam = 0 the stock clip of the edited picture."""
+    family = FAMILIES[name]
+    one, other = family.picture(0), family.picture(1)
+    options = {"guidance_scale": guidance, "seed": 7}
+    run = clip(name, one, edited=other, lam=1.0, **options)
+    theirs = family.stock(run, one, MOTION, 3, guidance)
+    # A replaced first frame is led to the picture by a timestep that UniPC rounds.
+    replaced = name == "wan-ti2v"
+    torch.testing.assert_close(run.state.z[:1], theirs[:1], atol=5e-3 if replaced else 1e-4, rtol=0)
+    torch.testing.assert_close(run.state.z[1:], theirs[1:], atol=1e-4, rtol=1e-4)
+    edited = clip(name, other, edited=one, lam=0.0, **options)
+    torch.testing.assert_close(edited.state.z, run.state.z, atol=1e-4, rtol=1e-4)
+    assert (run.state.z - clip(name, other, **options).state.z).abs().max() > 0.02
+
+
+def drag_of(family):
+    w, h = family.size
+    mask = np.zeros((h, w), bool)
+    mask[h // 4 : h // 2, : w // 4] = True
+    return iv.Drag(path=[(w / 8, h / 3), (w / 8 + w / 2, h / 3)], mask=mask)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_drag_moves_what_it_should_and_lam_one_undoes_it(name):
+    family = FAMILIES[name]
+    plain = clip(name, family.picture())
+    moved = clip(name, family.picture(), drags=[drag_of(family)], lam=0.0)
+    assert (moved.state.z - plain.state.z)[1:].abs().max() > 0.02
+    assert moved.frames.shape == (family.num_frames, *family.size[::-1], 3)
+    undone = clip(name, family.picture(), drags=[drag_of(family)], lam=1.0)
+    torch.testing.assert_close(undone.state.z, plain.state.z, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_lam_inside_a_region_leaves_the_others_prediction_alone(name):
+    family = FAMILIES[name]
+    frames, _, h, w = clip(name, family.picture()).state.z.shape
+    lam = np.ones((h, w))
+    lam[: h // 2, : w // 2] = 0
+    run = clip(name, family.picture(), edited=family.picture(1), lam=lam, reading="shared")
+    step, outside = run.trace[0], torch.from_numpy(lam == 1)
+    assert torch.equal(step["out_hat"][..., outside], step["out"][..., outside])
+    assert torch.equal(step["out_hat"][..., ~outside], step["out_edit"][..., ~outside])
+    assert not torch.equal(step["out"][1:], step["out_edit"][1:])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_batched_and_one_by_one_agree(name):
+    family = FAMILIES[name]
+    options = {"edited": family.picture(1), "lam": 0.4}
+    batched = clip(name, family.picture(), batch=True, **options)
+    single = clip(name, family.picture(), batch=False, **options)
+    torch.testing.assert_close(batched.state.z, single.state.z, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_latent_frame_can_be_foreseen(name):
+    family = FAMILIES[name]
+    pipe = Pipeline(family.model())
+    for step in pipe.denoise(family.picture(), MOTION, num_inference_steps=2):
+        assert step.preview().size == family.size
+
+
+@pytest.mark.parametrize("name", ["wan-ti2v", "ltx"])
+def test_the_first_frame_is_the_picture_itself(name):
+    family = FAMILIES[name]
+    run = clip(name, family.picture(), edited=family.picture(1), lam=0.0, posterior="mode")
+    given = run.state.edit.condition.rows["given"][0]
+    torch.testing.assert_close(run.state.z[:1], given, atol=1e-2, rtol=1e-2)
+    with pytest.raises(ValueError, match="mechanism must be both or dual-clock for tiny"):
+        clip(name, family.picture(), mechanism="condition")
+
+
+@pytest.mark.parametrize(
+    "name, options, match",
+    [
+        ("svd", {"motion_scale": 400}, r"motion_scale must be 0 \(still\) to 255"),
+        ("svd", {"size": (30, 16)}, "size must be multiples of 4 pixels"),
+        ("wan-2.1", {"num_frames": 16}, "such as 13 or 17, got 16"),
+        ("cogvideox", {"num_frames": 8}, "such as 5 or 9, got 8"),
+        ("wan-2.1", {"size": (24, 16)}, "multiples of 16"),
+        ("ltx", {"guidance_scale": -1}, "guidance_scale must be"),
+    ],
+)
+def test_bad_input_is_one_sentence(name, options, match):
+    with pytest.raises(ValueError, match=match):
+        clip(name, FAMILIES[name].picture(), **options)
+
+
+def test_a_family_without_pictures_says_who_draws():
+    with pytest.raises(ValueError, match="makes clips alone"):
+        Pipeline(FAMILIES["svd"].model()).image("a boat")
