@@ -1,0 +1,199 @@
+"""PaintCanvas: strokes painted on a picture, kept as vectors in the picture's own pixels."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import ipywidgets as w
+import numpy as np
+from PIL import Image
+
+from ..instructions import Stroke, to_picture
+from ..paint import rasterise, region_mask
+from .board import LIVE, MASK, PAINT, Board, held, picture_from_bytes, uploaded
+from .session import Sketch
+
+TOOLS = (
+    ("Brush", "brush"),
+    ("Eraser", "eraser"),
+    ("Region", "mask"),
+    ("Pick", "pick"),
+)
+MASK_COLOUR, MASK_ALPHA = "#e5006d", 0.4
+
+
+class PaintCanvas(w.VBox):
+    """Paint on a picture with the mouse.
+
+    Tools: brush, eraser (of paint and of region), region (marks where a picture may change; drawn
+    translucent), and a picker that takes a colour from the picture. Everything can be undone, Clear
+    included, also by Ctrl+Z and Ctrl+Y over the canvas.
+
+    Args:
+      image: anything `ivkit.to_picture` takes; None is a white square of 256 pixels.
+      width: how wide it is shown, in screen pixels.
+      autosave: name under outputs/autosave/ that the drawing is kept in; None keeps nothing.
+
+    Attributes:
+      strokes: `Stroke`s in picture pixels, for `pipe.image(strokes=...)`.
+      mask: bool (H, W), the region that is marked.
+      picture: PIL RGB, without the paint.
+      painted: PIL RGB, with the paint.
+      errors: exceptions in callbacks, which were said below the canvas.
+    """
+
+    def __init__(self, image=None, *, width: int = 512, autosave: str | None = "paint"):
+        picture = Image.new("RGB", (256, 256), "white") if image is None else to_picture(image)
+        self._points: list = []
+        clear = lambda sketch: dataclasses.replace(sketch, strokes=())  # noqa: E731
+        self.board = Board(picture, width, self._draw, self._pen, clear, autosave)
+        self.errors = self.board.errors
+        self.tool = w.ToggleButtons(
+            options=TOOLS,
+            style={"button_width": "80px"},
+        )
+        self.colour = w.ColorPicker(
+            value="#ffc81e", description="Colour", layout=w.Layout(width="200px"), style=_NARROW
+        )
+        longest = max(picture.size)
+        slider = {"continuous_update": False, "style": _NARROW}
+        self.size = w.FloatSlider(
+            value=longest / 20, min=1, max=max(longest / 4, 2), step=0.5, description="Size",
+            readout_format=".0f", layout=w.Layout(width="230px"), **slider,
+        )  # fmt: skip
+        self.opacity = w.FloatSlider(
+            value=1, min=0.05, max=1, step=0.05, description="Opacity",
+            layout=w.Layout(width="240px"), **slider,
+        )  # fmt: skip
+        self.upload = w.FileUpload(
+            accept="image/*", multiple=False, description="Picture", layout=w.Layout(width="110px")
+        )
+        self.upload.observe(self.board.guard(self._uploaded), "value")
+        super().__init__([
+            self.board.offer,
+            self.tool,
+            w.HBox([self.colour, self.size, self.opacity], layout=w.Layout(flex_flow="row wrap")),
+            self.board.view,
+            w.HBox([self.board.bar, self.upload]),
+            self.board.line,
+        ])  # fmt: skip
+        self.board.redraw()
+
+    # ------------------------------------------------------------------------- what is drawn
+
+    @property
+    def strokes(self) -> tuple[Stroke, ...]:
+        return self.board.sketch.strokes
+
+    @strokes.setter
+    def strokes(self, strokes) -> None:
+        self.board.commit(dataclasses.replace(self.board.sketch, strokes=strokes))
+
+    @property
+    def picture(self) -> Image.Image:
+        return self.board.sketch.picture
+
+    @picture.setter
+    def picture(self, image) -> None:
+        """Another picture under the strokes; they stay where it has the same size.
+
+        Undo brings the old one back. Raises what `to_picture` does; the drawing then stays.
+        """
+        picture, old = to_picture(image), self.board.sketch
+        kept = old.strokes if picture.size == old.picture.size else ()
+        self.board.commit(dataclasses.replace(old, picture=picture, strokes=kept))
+        if len(kept) < len(old.strokes):
+            self.board.say("This picture has another size; Undo brings back the strokes.")
+
+    @property
+    def painted(self) -> Image.Image:
+        return rasterise(self.picture, self.strokes)[0]
+
+    @property
+    def mask(self) -> np.ndarray:
+        return region_mask(self.strokes, self.picture.size)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write picture and strokes as JSON."""
+        self.board.sketch.save(path)
+
+    def load(self, path: str | os.PathLike) -> None:
+        """Read what `save` wrote. ValueError where the file is damaged; the drawing then stays."""
+        self.board.commit(Sketch.load(path))
+
+    def undo(self) -> bool:
+        return self.board.undo()
+
+    def redo(self) -> bool:
+        return self.board.redo()
+
+    def clear(self) -> None:
+        self.board.clear()
+
+    # --------------------------------------------------------------------------------- events
+
+    def _uploaded(self, change) -> None:
+        for name, content in uploaded(change["new"]):
+            self.picture = picture_from_bytes(name, content)
+
+    def _pen(self, kind: str, point) -> None:
+        if self.tool.value == "pick":
+            if kind == "down":
+                self._pick(point)
+            return
+        if kind == "down":
+            self._points = []
+        if not self._points or point != self._points[-1]:
+            self._points.append(point)
+        if kind != "up":
+            self._live()
+            return
+        stroke, self._points = self._stroke(), []
+        self.board.view[LIVE].clear()
+        sketch = self.board.sketch
+        self.board.commit(dataclasses.replace(sketch, strokes=(*sketch.strokes, stroke)))
+
+    def _stroke(self) -> Stroke:
+        return Stroke(
+            self._points, self.colour.value, self.size.value, self.opacity.value, self.tool.value
+        )
+
+    def _pick(self, point) -> None:
+        x, y = (round(min(max(v, 0), n - 1)) for v, n in zip(point, self.picture.size, strict=True))
+        self.colour.value = "#{:02x}{:02x}{:02x}".format(*self.painted.getpixel((x, y)))
+        self.tool.value = "brush"
+
+    # -------------------------------------------------------------------------------- drawing
+
+    def _draw(self, old: Sketch | None, new: Sketch) -> None:
+        added = old is not None and new.strokes[: len(old.strokes)] == old.strokes
+        if not added:
+            self.board.view[PAINT].clear()
+            self.board.view[MASK].clear()
+        for stroke in new.strokes[len(old.strokes) if added else 0 :]:
+            draw_stroke(self.board, stroke)
+
+    def _live(self) -> None:
+        with held():
+            self.board.view[LIVE].clear()
+            width = self.size.value * self.board.scale
+            colour = {"mask": MASK_COLOUR, "eraser": "white"}.get(self.tool.value)
+            alpha = self.opacity.value if colour is None else MASK_ALPHA
+            self.board.path(LIVE, self._points, colour or self.colour.value, width, alpha)
+
+
+_NARROW = {"description_width": "54px"}
+
+
+def draw_stroke(board: Board, stroke: Stroke) -> None:
+    """One stroke as `rasterise` and `region_mask` understand it."""
+    width = stroke.width * board.scale
+    if stroke.tool == "eraser":
+        board.path(PAINT, stroke.points, "white", width, stroke.opacity, erase=True)
+    if stroke.tool in ("eraser", "mask"):  # erased first, so that translucent never adds up
+        board.path(MASK, stroke.points, "white", width, erase=True)
+    if stroke.tool == "mask":
+        board.path(MASK, stroke.points, MASK_COLOUR, width, MASK_ALPHA)
+    if stroke.tool == "brush":
+        board.path(PAINT, stroke.points, stroke.colour, width, stroke.opacity)

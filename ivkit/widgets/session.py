@@ -1,0 +1,208 @@
+"""What a person made, as plain data: a sketch, a take, a session; replay, autosave, provenance."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ..instructions import (
+    Instructions,
+    Stroke,
+    TrajectoryInstruction,
+    _instances,
+    _integer,
+    _Saved,
+    _set,
+    _text,
+    to_picture,
+)
+from ..paint import _checked
+from ..trajectory import check
+
+
+@dataclass(frozen=True, eq=False)
+class Sketch(_Saved):
+    """All that lies on a canvas: a picture, strokes on it, and where things are to go.
+
+    Raises ValueError where strokes or drags do not fit the picture.
+    """
+
+    picture: Image.Image
+    strokes: tuple[Stroke, ...] = ()
+    trajectory: TrajectoryInstruction = field(default_factory=TrajectoryInstruction)
+
+    def __post_init__(self) -> None:
+        picture = to_picture(self.picture)
+        if not isinstance(self.trajectory, TrajectoryInstruction):
+            raise TypeError(
+                f"trajectory must be a TrajectoryInstruction, got {type(self.trajectory).__name__}"
+            )
+        check(self.trajectory, picture.size[::-1])
+        strokes = _checked(_instances("strokes", self.strokes, Stroke), picture.size)
+        _set(self, picture=picture, strokes=strokes)
+
+
+@dataclass(frozen=True, eq=False)
+class Change(_Saved):
+    """Edits that take effect from `step` on, counted from 0: made while the clip was paused."""
+
+    step: int
+    edited: Image.Image | None
+    trajectory: TrajectoryInstruction
+    lam: Any
+    motion: str
+
+    def __post_init__(self) -> None:
+        edited = None if self.edited is None else to_picture(self.edited)
+        _set(self, step=_integer("step", self.step, 0), edited=edited)
+
+    def edits(self) -> dict[str, Any]:
+        """The arguments of `Step.change`."""
+        r = self.trajectory
+        return {"edited": self.edited, "drags": r.drags, "pins": r.pins, "camera": r.camera,
+                "lam": self.lam, "motion": self.motion}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Take(_Saved):
+    """One try: the instructions, x' as P_img made it, and what was changed on the way."""
+
+    name: str
+    model: str
+    instructions: Instructions
+    edited: Image.Image | None = None
+    changes: tuple[Change, ...] = ()
+
+    def __post_init__(self) -> None:
+        i = self.instructions
+        if not isinstance(i, Instructions) or not (i.image and i.image.picture and i.motion):
+            raise ValueError("a take needs instructions with a picture and a motion text")
+        edited = None if self.edited is None else to_picture(self.edited)
+        changes = _instances("changes", self.changes, Change)
+        _set(self, name=_text("name", self.name), edited=edited, changes=changes)
+
+    def start(self, pipe) -> Iterator:
+        """The steps of `pipe.denoise` for these instructions; `changes` are not yet applied."""
+        i = self.instructions
+        names = ("lam", "seed", "num_frames", "num_inference_steps", "guidance_scale")
+        options = {name: getattr(i, name) for name in names}
+        return pipe.denoise(
+            i.image.picture,
+            i.motion.text,
+            edited=self.edited,
+            drags=i.trajectory or (),
+            motion_scale=i.motion.motion_scale,
+            **options,
+        )
+
+    def replay(self, pipe, on_step: Callable | None = None):
+        """Make the clip again, changes on the way included: the same frames on the same device.
+
+        Returns the finished Run.
+        """
+        changes = {change.step: change for change in self.changes}
+        for step in self.start(pipe):
+            if on_step is not None:
+                on_step(step)
+            if step.index + 1 in changes:
+                step.change(**changes[step.index + 1].edits())
+        return pipe.last_run
+
+
+@dataclass(frozen=True, eq=False)
+class Session(_Saved):
+    """What a studio holds: the sketch, the panel's values as (name, value) pairs, the takes."""
+
+    sketch: Sketch
+    panel: tuple = ()
+    takes: tuple[Take, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.sketch, Sketch):
+            raise TypeError(f"sketch must be a Sketch, got {type(self.sketch).__name__}")
+        pairs = [list(pair) if isinstance(pair, (list, tuple)) else [] for pair in self.panel]
+        if any(len(pair) != 2 or not isinstance(pair[0], str) for pair in pairs):
+            raise ValueError("panel must hold (name, value) pairs")
+        _set(self, panel=tuple(map(tuple, pairs)), takes=_instances("takes", self.takes, Take))
+
+
+def provenance(take: Take) -> str:
+    """What an exported file says of itself: that it is generated, by what, and how (JSON)."""
+    from .. import __version__
+
+    i = take.instructions
+    facts = {
+        "generated": "This is a generated clip, not a recording.",
+        "by": f"ivkit {__version__}, model {take.model}",
+        "name": take.name,
+        "content": i.content and i.content.text,
+        "strokes": len(i.content.strokes) if i.content else 0,
+        "motion": i.motion.text,
+        "motion_scale": i.motion.motion_scale,
+        "drags": len(i.trajectory.drags) if i.trajectory else 0,
+        "lam": i.lam if isinstance(i.lam, float) else [float(i.lam.min()), float(i.lam.max())],
+        "seed": i.seed,
+        "num_frames": i.num_frames,
+        "num_inference_steps": i.num_inference_steps,
+        "guidance_scale": i.guidance_scale,
+        "changed_at_steps": [change.step for change in take.changes],
+    }
+    return json.dumps(facts)
+
+
+class Autosave:
+    """Writes what a person makes a moment after each change, and keeps what was there before.
+
+    name: of the file, outputs/autosave/NAME.json under the working folder. What an earlier kernel
+    left there moves to NAME.previous.json with the first write, so starting anew loses nothing.
+    """
+
+    DELAY = 0.3  # seconds; a change in between waits with it
+
+    def __init__(self, name: str, folder: str | Path = "outputs/autosave"):
+        self.path = Path(folder).resolve() / f"{name}.json"
+        self.previous = self.path.with_name(f"{name}.previous.json")
+        self.failed: Exception | None = None
+        self._latest: _Saved | None = None
+        self._timer: threading.Timer | None = None
+        self._lock = threading.Lock()
+        self._begun = False
+        atexit.register(self.flush)
+
+    def found(self, kind: type[_Saved]):
+        """What an earlier kernel left, or None. A damaged file counts as none, and stays."""
+        try:
+            return kind.load(self.path)
+        except ValueError:
+            return None
+
+    def put(self, saved: _Saved) -> None:
+        with self._lock:
+            self._latest = saved
+            if self._timer is None:
+                self._timer = threading.Timer(self.DELAY, self.flush)
+                self._timer.daemon = True
+                self._timer.start()
+
+    def flush(self) -> None:
+        """Write now what waits to be written."""
+        with self._lock:
+            saved, self._latest, self._timer = self._latest, None, None
+            if saved is None:
+                return
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                if not self._begun and self.path.exists():
+                    self.path.replace(self.previous)
+                self._begun = True
+                saved.save(self.path)
+                self.failed = None
+            except OSError as error:  # a full disk must not stop the drawing; the board says it
+                self.failed = error
