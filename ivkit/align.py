@@ -69,6 +69,18 @@ def load_align(folder: str | Path) -> ResidualAlign | None:
     return module.eval().requires_grad_(False)
 
 
+def blended_target(x: Tensor, x_edit: Tensor, lam: Tensor) -> Tensor:
+    """What a clip made with `lam` is aligned with: lam x + (1 - lam) x', as Eq. 4 blends.
+
+    So that lam = 1 still means no edit. x (1, 3, H, W), x_edit (1 or F, 3, H, W), lam
+    (steps, 1 or F, 1, h or 1, w or 1): its mean over the steps counts.
+    """
+    weight = lam.mean(0)
+    if weight.shape[-2:] != (1, 1):
+        weight = nn.functional.interpolate(weight, size=x.shape[-2:], mode="bilinear")
+    return weight * x + (1 - weight) * x_edit
+
+
 @torch.no_grad()
 def align_frames(module: nn.Module, v: Tensor, x: Tensor, slice_: int = 4) -> Tensor:
     """Eq. 5 over a clip, a few frames at a time: v (F, 3, H, W), x (1 or F, 3, H, W) in [-1, 1]."""

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool3d
 
 from . import models
-from .align import align_frames, load_align
+from .align import align_frames, blended_target, load_align
 from .blend import lam_schedule
 from .image import ImageStep, denoise_image, first_step
 from .instructions import (
@@ -178,7 +178,9 @@ class Run:
             if not self.finished and len(self.trace):
                 z = self.trace[-1]["x0"].to(z.device)
             still = self.picture if self.edited is None else self.edited
-            frames = self._decode(z, still if self.warped is None else self.warped.frames)
+            edited = to_pixels(still if self.warped is None else self.warped.frames)
+            target = blended_target(to_pixels(self.picture), edited, self.state.lam)
+            frames = self._decode(z, target)
             if not self.finished:
                 return frames
             self._decoded["frames"] = frames
@@ -188,13 +190,15 @@ class Run:
     def unedited(self) -> np.ndarray:
         """The clip without the edits, uint8 (F, H, W, 3): computed if it has to be, then kept."""
         if "unedited" not in self._decoded:
-            self._decoded["unedited"] = self._decode(self.state.reference.end, self.picture)
+            self._decoded["unedited"] = self._decode(
+                self.state.reference.end, to_pixels(self.picture)
+            )
         return self._decoded["unedited"]
 
-    def _decode(self, z: Tensor, target) -> np.ndarray:
+    def _decode(self, z: Tensor, target: Tensor) -> np.ndarray:
         pixels = self.pipeline.model.decode(z)
         if self.settings.align and self.pipeline.align is not None:
-            pixels = align_frames(self.pipeline.align, pixels.cpu(), to_pixels(target))
+            pixels = align_frames(self.pipeline.align, pixels.cpu(), target)
         return to_frames(pixels)
 
 
@@ -339,7 +343,10 @@ class Pipeline:
             raise ValueError("strokes and mask need a picture: say which one they are on")
 
         def finish(z: Tensor) -> Image.Image:
-            drawn = to_pictures(model.decode(z))[0]
+            pixels = model.decode(z)
+            if hasattr(model, "hide_unsafe"):
+                pixels = model.hide_unsafe(pixels)
+            drawn = to_pictures(pixels)[0]
             return drawn if region is None else composite(original, drawn, region)
 
         def work() -> Iterator[ImageStep]:
@@ -454,6 +461,8 @@ class Pipeline:
         lam=0.3,
         **options,
     ) -> Run:
+        if "video" not in self.model.defaults:
+            raise ValueError(f"{self.name} makes pictures alone: load 'pia', 'svd' or another")
         model, settings = self.model, Settings(**options).resolve(self.model)
         model.check_text(motion, "motion")
         marked = bool(TrajectoryInstruction.of(drags)) or camera is not None

@@ -1,0 +1,107 @@
+"""Measures of clips: uint8 (F, H, W, 3) frames in, plain numbers out.
+
+Each says what it takes for granted; `ivkit.bench` and the chapter on measuring use them all.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def _frames(name: str, frames) -> np.ndarray:
+    a = np.asarray(frames)
+    if a.dtype != np.uint8 or a.ndim not in (3, 4) or a.shape[-1] != 3 or a.size == 0:
+        raise ValueError(
+            f"{name} must be uint8 pictures (H, W, 3) or (F, H, W, 3), got {a.dtype} {a.shape}"
+        )
+    return a.astype(np.float32)
+
+
+def _pair(a, b) -> tuple[np.ndarray, np.ndarray]:
+    a, b = _frames("the first", a), _frames("the second", b)
+    if a.shape[-3:] != b.shape[-3:]:
+        raise ValueError(f"the two differ in size: {a.shape} and {b.shape}")
+    return a, b
+
+
+def psnr(a, b, mask=None) -> float:
+    """Peak signal-to-noise ratio in dB, over all frames; `mask` (H, W) keeps where it is true."""
+    a, b = _pair(a, b)
+    error = ((a - b) ** 2).mean(-1)
+    if mask is not None:
+        keep = np.asarray(mask, bool)
+        if not keep.any():
+            raise ValueError("mask is empty: there is nothing to compare")
+        error = error[..., keep]
+    return float(10 * np.log10(255**2 / max(float(error.mean()), 1e-10)))
+
+
+def presence(frames, unedited, mask) -> np.ndarray:
+    """How much of an edit is there: mean colour distance to the unedited clip inside `mask`.
+
+    Returns (F,) in grey levels (0 to 255 * sqrt(3)); 0 where nothing was edited.
+    """
+    a, b = _pair(frames, unedited)
+    keep = np.asarray(mask, bool)
+    if not keep.any():
+        raise ValueError("mask is empty: there is no edited region to look at")
+    return np.linalg.norm(a - b, axis=-1)[..., keep].mean(-1)
+
+
+def centre(frame, background, threshold: float = 40.0) -> tuple[np.ndarray | None, int]:
+    """Where the largest thing stands that is not background: its (x, y) in pixels, and its area.
+
+    frame, background: (H, W, 3); the background is the true one, without the thing. A pixel belongs
+    to the thing where their colours are further apart than `threshold` grey levels on average.
+    Returns (None, 0) where nothing differs.
+    """
+    import cv2
+
+    a, b = _pair(frame, background)
+    differs = (np.abs(a - b).mean(-1) > threshold).astype(np.uint8)
+    differs = cv2.morphologyEx(differs, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    count, _, stats, centres = cv2.connectedComponentsWithStats(differs)
+    if count < 2:
+        return None, 0
+    largest = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+    return centres[largest], int(stats[largest, cv2.CC_STAT_AREA])
+
+
+def drag_distance(frames, background, start, target) -> float:
+    """How far from its target a dragged thing ends, as a share of the width (MC-Bench's CTD).
+
+    start, target: (x, y) of the handle. The thing's own centre is followed, so the distance is that
+    between the centre's way and the handle's; 1 where the thing is gone.
+    """
+    frames = np.asarray(frames)
+    first, _ = centre(frames[0], background)
+    last, _ = centre(frames[-1], background)
+    if first is None or last is None:
+        return 1.0
+    off = (last - first) - (np.asarray(target, float) - np.asarray(start, float))
+    return float(np.linalg.norm(off) / frames.shape[2])
+
+
+def motion_amount(frames) -> float:
+    """Mean absolute change from frame to frame, in grey levels; 0 for a clip that stands still."""
+    a = _frames("frames", frames)
+    return float(np.abs(np.diff(a, axis=0)).mean())
+
+
+def flicker(frames) -> float:
+    """Warp error: mean absolute difference of each frame to the next one, warped back by its flow.
+
+    In grey levels, by Farneback's optical flow; what moves smoothly does not count, what trembles,
+    appears or fades does.
+    """
+    import cv2
+
+    frames = _frames("frames", frames)
+    h, w = frames.shape[1:3]
+    grid = np.stack(np.meshgrid(np.arange(w), np.arange(h)), -1).astype(np.float32)
+    grey = [cv2.cvtColor(f.astype(np.uint8), cv2.COLOR_RGB2GRAY) for f in frames]
+    errors = []
+    for a, b, now, after in zip(frames, frames[1:], grey, grey[1:], strict=False):
+        flow = cv2.calcOpticalFlowFarneback(now, after, None, 0.5, 3, 15, 3, 5, 1.2, 0)
+        errors.append(np.abs(a - cv2.remap(b, grid + flow, None, cv2.INTER_LINEAR)).mean())
+    return float(np.mean(errors))

@@ -1,0 +1,67 @@
+"""The measures, on clips whose answer is known."""
+
+import numpy as np
+import pytest
+
+from ivkit import metrics
+
+
+def clip(xs, ys, size=64, side=12):
+    frames = np.full((len(xs), size, size, 3), 60, np.uint8)
+    frames[..., 2] = np.linspace(40, 120, size, dtype=np.uint8)[:, None]
+    for f, x, y in zip(frames, xs, ys, strict=True):
+        f[y : y + side, x : x + side] = (220, 40, 30)
+    return frames
+
+
+@pytest.fixture
+def background():
+    return clip([0], [0], side=0)[0]
+
+
+def test_psnr_knows_equal_and_known_error(background):
+    assert metrics.psnr(background, background) > 100
+    other = background.astype(int) + 5
+    assert metrics.psnr(background, other.astype(np.uint8)) == pytest.approx(34.15, abs=0.01)
+    mask = np.zeros((64, 64), bool)
+    mask[:8] = True
+    worse = background.copy()
+    worse[20:] += 50
+    assert metrics.psnr(background, worse, mask) > 100 > metrics.psnr(background, worse)
+
+
+def test_centre_and_drag_distance(background):
+    frames = clip([4, 20, 36], [10, 14, 18])
+    where, area = metrics.centre(frames[0], background)
+    assert area == 144 and np.allclose(where, (9.5, 15.5))
+    start, target = (9.5, 15.5), (41.5, 23.5)
+    assert metrics.drag_distance(frames, background, start, target) == pytest.approx(0, abs=1e-6)
+    assert metrics.drag_distance(frames, background, start, start) == pytest.approx(
+        np.hypot(32, 8) / 64, abs=1e-6
+    )
+    assert metrics.drag_distance(frames * 0 + background, background, start, target) == 1.0
+
+
+def test_presence_counts_inside_the_mask_alone(background):
+    still = np.stack([background] * 3)
+    edited = clip([4, 4, 50], [10, 10, 50])
+    mask = np.zeros((64, 64), bool)
+    mask[10:22, 4:16] = True
+    there = metrics.presence(edited, still, mask)
+    assert there[0] > 100 and there[0] == there[1] and there[2] == 0
+
+
+def test_smooth_motion_flickers_less_than_noise():
+    smooth = clip(range(4, 36, 4), [20] * 8)
+    rng = np.random.default_rng(0)
+    noisy = (smooth + rng.integers(0, 60, smooth.shape)).clip(0, 255).astype(np.uint8)
+    assert metrics.flicker(noisy) > 3 * metrics.flicker(smooth)
+    assert metrics.motion_amount(smooth[:1].repeat(4, 0)) == 0 < metrics.motion_amount(smooth)
+
+
+@pytest.mark.parametrize("bad", [np.zeros((4, 4, 3)), np.zeros((0, 4, 4, 3), np.uint8), "clip"])
+def test_bad_input_is_named(bad, background):
+    with pytest.raises(ValueError, match="must be uint8 pictures"):
+        metrics.psnr(bad, background)
+    with pytest.raises(ValueError, match="mask is empty"):
+        metrics.psnr(background, background, np.zeros((64, 64), bool))
