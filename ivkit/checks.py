@@ -54,6 +54,77 @@ def fading_lam(lam, num_frames: int) -> bool:
     return _say()
 
 
+def equal_strength(t, alpha_bar) -> bool:
+    """See noise, exercise 1: the time at which sqrt(alpha_bar) and sqrt(1 - alpha_bar) meet."""
+    alpha_bar = np.asarray(alpha_bar, float)
+    if t is None:
+        return _say("my_t is None: give a whole number from 0 to 999")
+    if int(t) != t or not 0 <= t < len(alpha_bar):
+        return _say(f"my_t is {t}: a time is a whole number from 0 to {len(alpha_bar) - 1}")
+    picture, noise = alpha_bar[int(t)] ** 0.5, (1 - alpha_bar[int(t)]) ** 0.5
+    if int(t) != np.abs(alpha_bar - 0.5).argmin():
+        more = "picture, so go deeper" if picture > noise else "noise, so go higher"
+        return _say(f"at t = {t} there is {picture:.3f} of picture and {noise:.3f} of noise: "
+                    f"more {more}; some other t comes nearest")  # fmt: skip
+    return _say()
+
+
+def step_down(answer) -> bool:
+    """See noise, exercise 2: a function (z, eps, a, a_next) -> the latent at alpha_bar = a_next."""
+    rng = np.random.default_rng(0)
+    z0, eps = _tensors(rng.standard_normal((2, 1, 4, 8, 8)))
+    a, a_next = _tensors([0.7, 0.2])
+    z, deeper = (b.sqrt() * z0 + (1 - b).sqrt() * eps for b in (a, a_next))
+    found, trouble = _call(answer, z, eps, a, a_next)
+    if trouble:
+        return _say(trouble)
+    if found.shape != deeper.shape:
+        return _say(f"the latent has the shape {deeper.shape}, your answer has {found.shape}")
+    if np.allclose(found, a_next.sqrt() * z + (1 - a_next).sqrt() * eps):
+        return _say("Eq. 2 wants the clean x0 where you put z: get x0 out of z first")
+    if np.allclose(found, z0):
+        return _say("that is x0, half of the way: now noise it to a_next")
+    if not np.allclose(found, deeper, atol=1e-6):
+        return _say("the shape is right, the numbers are not: "
+                    "x0 = (z - sqrt(1 - a) eps) / sqrt(a), then Eq. 2 at a_next")  # fmt: skip
+    return _say()
+
+
+def schedule_without_leak(alpha_bar) -> bool:
+    """See noise, exercise 3: 1000 falling numbers from above 0.99 to 0."""
+    if alpha_bar is None:
+        return _say("my_alpha_bar is None: give 1000 numbers")
+    alpha_bar = np.asarray(alpha_bar, float)
+    if alpha_bar.shape != (1000,):
+        return _say(f"the shape must be (1000,), one number for each time, not {alpha_bar.shape}")
+    if not (np.isfinite(alpha_bar).all() and 0 <= alpha_bar.min() and alpha_bar.max() <= 1):
+        return _say("alpha_bar is a share: every number must lie within [0, 1]")
+    if (np.diff(alpha_bar) >= 0).any():
+        return _say(f"it must always fall, and does not at t = {np.diff(alpha_bar).argmax()}")
+    if alpha_bar[0] <= 0.99:
+        return _say(f"at t = 0 it is {alpha_bar[0]:.3f}: above 0.99 there is almost no noise yet")
+    if alpha_bar[-1] > 1e-12:
+        return _say(f"at t = 999 √ᾱ is {alpha_bar[-1] ** 0.5:.4f}: so much of the picture leaks")
+    return _say()
+
+
+def _tensors(values):
+    import torch
+
+    return torch.tensor(np.asarray(values), dtype=torch.float64)
+
+
+def _call(answer, *arguments):
+    """(what the reader's function returns as an array, "") or (None, what is wrong with it)."""
+    try:
+        found = answer(*arguments)
+    except Exception as error:  # whatever the reader's function raises is the answer's fault
+        return None, f"your function raised {type(error).__name__}: {error}"
+    if found is None:
+        return None, "your function returns nothing yet"
+    return np.asarray(found), ""
+
+
 def _say(missing: str = "") -> bool:
     print(f"✗ not yet: {missing}" if missing else "✓ right")
     return not missing

@@ -1,0 +1,162 @@
+"""Every exercise of the chapters: its stub is told what is missing, its solution is right."""
+
+import builtins
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+import tiny
+import torch
+
+import ivkit
+from ivkit import checks
+
+ROOT = Path(__file__).parents[1] / "notebooks"
+CHAPTERS = sorted(
+    path for path in ROOT.glob("*.ipynb") if (ROOT / "solutions" / path.name).exists()
+)
+
+
+def cells(path, tag=None):
+    """Sources of a notebook's code cells, or of those with a tag."""
+    found = [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+    return [c.source for c in found if tag is None or tag in c.metadata.get("tags", [])]
+
+
+def run(source, names) -> str:
+    """Execute a cell and return what it printed; magics are Colab's alone and are left out."""
+    lines = [re.sub(r"^(\s+)[!%].*", r"\1pass", line) for line in source.splitlines()]
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec("\n".join(lines), names)
+    return printed.getvalue()
+
+
+@pytest.fixture
+def names(monkeypatch):
+    """An empty notebook in which `iv.load` gives the tiny model."""
+    monkeypatch.setattr(ivkit, "load", lambda *args, **options: tiny.pipeline("storybook"))
+    return {"__builtins__": builtins}
+
+
+def prepared(path, names):
+    """`names` with all that stands before the first solution: imports, the model, the data."""
+    for source in cells(ROOT / "solutions" / path.name):
+        if source in cells(ROOT / "solutions" / path.name, "solution"):
+            break
+        run(source, names)
+    return names
+
+
+def called(source) -> str:
+    return re.search(r"checks\.(\w+)\(", source)[1]
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_each_exercise_has_a_solution_and_a_hint(path):
+    exercises = cells(path, "exercise")
+    solutions = cells(ROOT / "solutions" / path.name, "solution")
+    assert len(exercises) in (2, 3)
+    assert [called(source) for source in exercises] == [called(source) for source in solutions]
+    text = "\n".join(c.source for c in nbformat.read(path, 4).cells if c.cell_type == "markdown")
+    asked = text[text.index("## Exercises") :]
+    assert asked.count("<details><summary>Hint") == len(exercises)
+    assert len(re.findall(r"\*\(\d+ minutes, (?:easy|medium|hard)\)\*", asked)) == len(exercises)
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_stubs_are_told_what_is_missing(path, names):
+    names = prepared(path, names)
+    for source in cells(path, "exercise"):
+        said = run(source, names)
+        assert said.startswith("✗ not yet: ") and len(said) > 25, source
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_solutions_are_right(path, names):
+    names = prepared(path, names)
+    for source in cells(ROOT / "solutions" / path.name, "solution"):
+        assert run(source, names) == "✓ right\n", source
+
+
+ALPHA_BAR = np.cos(np.linspace(0, np.pi / 2, 1000)) ** 2
+
+
+def refused(capsys, check, answer, words):
+    assert check(answer) is False
+    assert words in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "t, words", [(-1, "0 to 999"), (2.5, "0 to 999"), (100, "deeper"), (900, "higher")]
+)
+def test_equal_strength_says_which_way_to_go(t, words, capsys):
+    refused(capsys, lambda t: checks.equal_strength(t, ALPHA_BAR), t, words)
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (lambda z, eps, a, a_next: a_next.sqrt() * z + (1 - a_next).sqrt() * eps, "clean x0"),
+        (lambda z, eps, a, a_next: (z - (1 - a).sqrt() * eps) / a.sqrt(), "half of the way"),
+        (lambda z, eps, a, a_next: z, "numbers are not"),
+        (lambda z, eps, a, a_next: z[0], "shape"),
+        (lambda z, eps: z, "TypeError"),
+    ],
+)
+def test_step_down_says_what_is_wrong(answer, words, capsys):
+    refused(capsys, checks.step_down, answer, words)
+
+
+@pytest.mark.parametrize(
+    "alpha_bar, words",
+    [
+        (np.ones(10), "(1000,)"),
+        (np.linspace(2, 0, 1000), "within [0, 1]"),
+        (np.ones(1000), "always fall"),
+        (np.linspace(0.9, 0, 1000), "above 0.99"),
+        (np.linspace(1, 0.01, 1000), "leaks"),
+    ],
+)
+def test_schedule_says_what_is_wrong(alpha_bar, words, capsys):
+    refused(capsys, checks.schedule_without_leak, alpha_bar, words)
+
+
+# ---- definitions that the chapters write out, against the libraries ------------------------------
+
+
+def defined(stem, **names) -> dict:
+    """What a chapter's cells with the tag `definition` define."""
+    names |= {"torch": torch, "np": np, "__builtins__": builtins}
+    for source in cells(ROOT / f"{stem}.ipynb", "definition"):
+        run(source, names)
+    return names
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_a_ddim_step_written_out_is_the_librarys(kind):
+    from diffusers import DDIMScheduler
+
+    chapter = defined("01_see_noise")
+    scheduler = DDIMScheduler(prediction_type=kind, clip_sample=False)
+    scheduler.set_timesteps(10)
+    z, out = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    for t in (900, 300):
+        a, a_next = scheduler.alphas_cumprod[[t, t - 100]]
+        eps, x0 = chapter["views"](out, z, a, kind)
+        mine = chapter["ddim_step"](x0, eps, a_next)
+        theirs = scheduler.step(out, t, z).prev_sample
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_zero_terminal_keeps_the_beginning_and_ends_at_zero():
+    from diffusers import DDIMScheduler
+
+    chapter = defined("01_see_noise")
+    before = DDIMScheduler(beta_schedule="scaled_linear").alphas_cumprod
+    after = chapter["zero_terminal"](before)
+    assert after[-1] == 0 and torch.isclose(after[0], before[0]) and (after.diff() < 0).all()
