@@ -56,16 +56,30 @@ def show_pictures(pictures, **options) -> None:
     _mediapy().show_images(images, titles, **options)
 
 
-def save_video(path, frames, fps: float = FPS) -> Path:
-    """Write uint8 (F, H, W, 3) to `path`, an .mp4 (H.264) or a .gif; returns the path."""
+def save_video(path, frames, fps: float = FPS, comment: str | None = None) -> Path:
+    """Write uint8 (F, H, W, 3) to `path`, an .mp4 (H.264) or a .gif; returns the path.
+
+    comment: text for the file's metadata, such as how the clip was made.
+    """
     path = Path(path)
     if path.suffix not in (".mp4", ".gif"):
         raise ValueError(f"path must end in .mp4 or .gif, not {path.name!r}")
     frames, fps = _video(frames), _positive("fps", fps)
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".gif" and comment:  # ffmpeg writes no comment into a gif
+        first, *more = [Image.fromarray(frame) for frame in frames]
+        times = {"duration": 1000 / fps, "loop": 0}
+        first.save(path, save_all=True, append_images=more, comment=comment.encode(), **times)
+        return path
     codec = "gif" if path.suffix == ".gif" else "h264"
-    _mediapy().write_video(path, frames, fps=fps, codec=codec)
+    told = ["-metadata", f"comment={comment}"] if comment else []
+    _mediapy().write_video(path, frames, fps=fps, codec=codec, ffmpeg_args=told)
     return path
+
+
+def encode_video(frames, fps: float = FPS) -> bytes:
+    """uint8 (F, H, W, 3) as the bytes of an .mp4 (H.264), for a page to play."""
+    return _mediapy().compress_video(_video(frames), fps=_positive("fps", fps), codec="h264")
 
 
 def contact_sheet(frames, columns: int = 8, every: int = 1, height: int | None = None):

@@ -6,6 +6,7 @@ from the state, which is one immutable `Sketch`; undo and redo move through a li
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import html
 import threading
@@ -56,6 +57,10 @@ class History:
             return
         self._states[self._at + 1 :] = [state]
         self._at, self._key = self._at + 1, key
+
+    def map(self, change) -> None:
+        """Each state changed in the same way."""
+        self._states = [change(state) for state in self._states]
 
     def move(self, by: int) -> bool:
         """Undo (-1) or redo (+1); False where there is nothing more."""
@@ -123,6 +128,14 @@ class Board:
             old = self.sketch
             self.history.push(sketch, key)
             self._changed(old)
+
+    def rebase(self, picture: Image.Image) -> None:
+        """Another picture of the same size under all of the history: no step of its own."""
+        with _LOCK:
+            self.history.map(lambda sketch: dataclasses.replace(sketch, picture=picture))
+            self.redraw()
+            for listener in self.listeners:
+                listener()
 
     def undo(self) -> bool:
         return self._step(-1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
 
 import ipywidgets as w
 import numpy as np
@@ -34,6 +35,7 @@ class PaintCanvas(w.VBox):
       image: anything `ivkit.to_picture` takes; None is a white square of 256 pixels.
       width: how wide it is shown, in screen pixels.
       autosave: name under outputs/autosave/ that the drawing is kept in; None keeps nothing.
+      size: (W, H) that every picture is cropped and resized to; None takes each as it is.
 
     Attributes:
       strokes: `Stroke`s in picture pixels, for `pipe.image(strokes=...)`.
@@ -43,8 +45,10 @@ class PaintCanvas(w.VBox):
       errors: exceptions in callbacks, which were said below the canvas.
     """
 
-    def __init__(self, image=None, *, width: int = 512, autosave: str | None = "paint"):
-        picture = Image.new("RGB", (256, 256), "white") if image is None else to_picture(image)
+    def __init__(self, image=None, *, width: int = 512, autosave: str | None = "paint", size=None):
+        self.size_wanted = size
+        picture = Image.new("RGB", size or (256, 256), "white")
+        picture = picture if image is None else to_picture(image, size)
         self._points: list = []
         clear = lambda sketch: dataclasses.replace(sketch, strokes=())  # noqa: E731
         self.board = Board(picture, width, self._draw, self._pen, clear, autosave)
@@ -60,22 +64,23 @@ class PaintCanvas(w.VBox):
         slider = {"continuous_update": False, "style": _NARROW}
         self.size = w.FloatSlider(
             value=longest / 20, min=1, max=max(longest / 4, 2), step=0.5, description="Size",
-            readout_format=".0f", layout=w.Layout(width="230px"), **slider,
+            readout_format=".0f", layout=w.Layout(width="300px"), **slider,
         )  # fmt: skip
         self.opacity = w.FloatSlider(
             value=1, min=0.05, max=1, step=0.05, description="Opacity",
-            layout=w.Layout(width="240px"), **slider,
+            layout=w.Layout(width="300px"), **slider,
         )  # fmt: skip
         self.upload = w.FileUpload(
             accept="image/*", multiple=False, description="Picture", layout=w.Layout(width="110px")
         )
         self.upload.observe(self.board.guard(self._uploaded), "value")
+        side = w.Layout(flex="0 0 auto", margin="0 0 0 12px")
         super().__init__([
             self.board.offer,
             self.tool,
-            w.HBox([self.colour, self.size, self.opacity], layout=w.Layout(flex_flow="row wrap")),
-            self.board.view,
-            w.HBox([self.board.bar, self.upload]),
+            w.HBox([self.board.view,
+                    w.VBox([self.colour, self.size, self.opacity, self.upload], layout=side)]),
+            self.board.bar,
             self.board.line,
         ])  # fmt: skip
         self.board.redraw()
@@ -100,9 +105,14 @@ class PaintCanvas(w.VBox):
 
         Undo brings the old one back. Raises what `to_picture` does; the drawing then stays.
         """
-        picture, old = to_picture(image), self.board.sketch
+        old = self.board.sketch
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            picture = to_picture(image, self.size_wanted)
         kept = old.strokes if picture.size == old.picture.size else ()
         self.board.commit(dataclasses.replace(old, picture=picture, strokes=kept))
+        if told:
+            self.board.say(str(told[0].message).capitalize() + ".")
         if len(kept) < len(old.strokes):
             self.board.say("This picture has another size; Undo brings back the strokes.")
 
@@ -183,7 +193,7 @@ class PaintCanvas(w.VBox):
             self.board.path(LIVE, self._points, colour or self.colour.value, width, alpha)
 
 
-_NARROW = {"description_width": "54px"}
+_NARROW = {"description_width": "64px"}
 
 
 def draw_stroke(board: Board, stroke: Stroke) -> None:

@@ -1,4 +1,4 @@
-"""DragCanvas: pull things along paths, pin points, move the camera; see it move, without a model."""
+"""DragCanvas: pull things along paths, pin points, move the camera, and see it without a model."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ class DragCanvas(w.VBox):
     def _shape(self, change) -> None:
         if not self._quiet:
             name = next(
-                n for n in ("rotate", "scale", "easing") if getattr(self, n) is change.owner
+                n for n in ("rotate", "scale", "easing") if getattr(self, n) is change["owner"]
             )
             drag = dataclasses.replace(self._drag(), **{name: change["new"]})
             self._replace(self.selected, drag, key=(name, self.selected))

@@ -79,6 +79,7 @@ class Take(_Saved):
     instructions: Instructions
     edited: Image.Image | None = None
     changes: tuple[Change, ...] = ()
+    stopped: int | None = None  # after so many steps; None is a clip made to its end
 
     def __post_init__(self) -> None:
         i = self.instructions
@@ -86,6 +87,8 @@ class Take(_Saved):
             raise ValueError("a take needs instructions with a picture and a motion text")
         edited = None if self.edited is None else to_picture(self.edited)
         changes = _instances("changes", self.changes, Change)
+        if self.stopped is not None:
+            _integer("stopped", self.stopped, 1)
         _set(self, name=_text("name", self.name), edited=edited, changes=changes)
 
     def start(self, pipe) -> Iterator:
@@ -105,12 +108,14 @@ class Take(_Saved):
     def replay(self, pipe, on_step: Callable | None = None):
         """Make the clip again, changes on the way included: the same frames on the same device.
 
-        Returns the finished Run.
+        Returns the Run; its frames are those that were on show.
         """
         changes = {change.step: change for change in self.changes}
         for step in self.start(pipe):
             if on_step is not None:
                 on_step(step)
+            if step.index + 1 == self.stopped:
+                break
             if step.index + 1 in changes:
                 step.change(**changes[step.index + 1].edits())
         return pipe.last_run
