@@ -10,22 +10,58 @@ from .table import TABLE
 
 
 def load(name: str = "storybook", device=None, dtype=None, **options):
-    """A model by its name in the table of checkpoints, or from a folder in diffusers' layout.
+    """A model by its name in the table, by hub id, or from a folder in diffusers' layout.
 
     device: "cpu", "cuda", "mps" or a torch.device; None takes the best there is.
     dtype: torch.float32, torch.bfloat16 or torch.float16; None takes what the device is fast in.
-    options: passed on to the family, such as `allow_pickle=True`.
+    options: passed on to the family, such as `allow_pickle=True`, or `base=` (another checkpoint in
+        the place of the table's: an id, a folder, a safetensors file), `lora=`, `taesd=True`: see
+        `pia.from_base`; for further families the fields of their class, such as `fps`.
     Raises ValueError for an unknown name, FileNotFoundError where weights are missing.
     """
     if not isinstance(name, (str, Path)):
         raise TypeError(f"name must be a text or a path, got {type(name).__name__}")
-    row = TABLE.get(str(name))
-    if row is None and not Path(name).is_dir():
+    row, folder = TABLE.get(str(name)), None
+    if row is None and not Path(name).exists() and str(name).count("/") != 1:
         known = ", ".join(TABLE)
         raise ValueError(f"model {str(name)!r} is not known; known are {known}, or a folder")
     device, dtype = pick(device, dtype)
-    family = import_module(f".{row.family if row else 'pia'}", __package__)
-    return family.load(row, None if row else Path(name), device=device, dtype=dtype, **options)
+    if row is not None:
+        family = row.family
+        if row.notice:
+            print(f"{row.name}: {row.licence}; {row.notice}")
+    else:
+        folder, family = _place(str(name))
+        if folder.is_file():
+            folder, options = None, {"base": folder, **options}
+    module = import_module(f".{family}", __package__)
+    options = {"device": device, "dtype": dtype, **options}
+    if hasattr(module, "FAMILY"):
+        from .hub import load_family
+
+        return load_family(module, row, folder, **options)
+    return module.load(row, folder, **options)
+
+
+def _place(name: str) -> tuple[Path, str]:
+    """The folder of a hub id, a folder or a file, and the family that reads its layout."""
+    from .hub import fetch, pipeline_of
+
+    place = Path(name) if Path(name).exists() else fetch(name, ())
+    found = None if place.is_file() else pipeline_of(place)
+    families = {pipeline: row.family for row in TABLE.values() for pipeline in row.pipelines}
+    if found is None:
+        return place, "pia"
+    if found not in families:
+        known = ", ".join(sorted(families))
+        raise ValueError(f"{name} holds a {found}; the layouts that are read are {known}")
+    family = families[found]
+    if not Path(name).exists():
+        module = import_module(f".{family}", __package__)
+        from .sd import BASE
+
+        place = fetch(name, tuple(getattr(module, "PARTS", BASE)))
+    return place, "pia" if found.startswith("StableDiffusion") else family
 
 
 def pick(device=None, dtype=None):

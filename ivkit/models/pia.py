@@ -7,11 +7,11 @@ the very same spatial modules, so memory is not doubled and a LoRA made for pict
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import difflib
 import json
 import re
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,10 @@ import torch
 from torch import Tensor
 
 from .common import computing, guide, guided, posterior_of
-from .files import check_folder, check_safetensors
+from .files import check_safetensors
+from .hub import fetch, pipeline_of, read
 from .protocol import Prediction
+from .sd import BASE, add_lora, base_parts, safety_of, to_few_step
 
 # PIA's affinity of each frame to the condition picture, by motion scale; the last value holds on.
 AFFINITY = (
@@ -62,6 +64,9 @@ def motion_unet(unet, adapter):
     for part in ("time_embedding", "conv_norm_out", "conv_out"):
         setattr(model, part, getattr(unet, part))
     own, extra = unet.conv_in, adapter.conv_in
+    if extra is None:  # AnimateDiff: no condition picture
+        model.conv_in = own
+        return torch.nn.Module.to(model, unet.dtype).eval()
     with torch.no_grad():
         model.conv_in.weight.copy_(torch.cat([own.weight, extra.weight[:, own.in_channels :]], 1))
         model.conv_in.bias.copy_(own.bias)
@@ -96,7 +101,8 @@ class PIAModel:
     words: frozenset[str] | None = None  # all that the text encoder knows; None where it is open
     device: torch.device = torch.device("cpu")
     dtype: torch.dtype = torch.float32
-    per_frame: bool = True
+    taesd: Any = None  # a tiny autoencoder for previews
+    safety: tuple | None = None  # the checkpoint's safety checker and its processor
     round_trip_db: float | None = None  # a picture below this is foreign to the autoencoder
     decode_slice: int = 2
     folder: Path | None = None
@@ -104,6 +110,8 @@ class PIAModel:
 
     def __repr__(self) -> str:
         return f"PIAModel({self.name!r}, {self.size}, {self.device}, {self.dtype})"
+
+    per_frame = True
 
     def __post_init__(self):
         levels = len(self.vae.config.block_out_channels) - 1
@@ -113,8 +121,9 @@ class PIAModel:
         side = self.unet.config.sample_size * self.cell
         self.size = (side, side)
         inside = torch.float32 if self.device.type == "cpu" else self.dtype
-        for part in (self.unet, self.video_unet, self.vae):
-            torch.nn.Module.to(part, self.device, inside).eval().requires_grad_(False)
+        for part in (self.unet, self.video_unet, self.vae, self.taesd):
+            if part is not None:
+                torch.nn.Module.to(part, self.device, inside).eval().requires_grad_(False)
         self.text_encoder.to(self.device).eval().requires_grad_(False)
         self.vae.to(memory_format=torch.channels_last)
 
@@ -198,7 +207,29 @@ class PIAModel:
         return torch.cat(found)
 
     def preview(self, z: Tensor, frame: int) -> Tensor:
-        return self.decode(z[frame][None])[0]
+        if self.taesd is None:
+            return self.decode(z[frame][None])[0]
+        with torch.no_grad(), computing(self.device, self.dtype):
+            found = self.taesd.decode(z[frame][None].to(self.taesd.dtype)).sample
+        return found[0].float().clamp(-1, 1)
+
+    @torch.no_grad()
+    def hide_unsafe(self, pixels: Tensor) -> Tensor:
+        """Black in place of pictures (N, 3, H, W) that the checkpoint's safety checker flags."""
+        if self.safety is None:
+            return pixels
+        checker, look = self.safety
+        seen = look(images=list((pixels.cpu() + 1) / 2), do_rescale=False, return_tensors="pt")
+        blank = [torch.zeros(1, 1, 3).numpy() for _ in pixels]  # it blackens these; ours are torch
+        _, flagged = checker(images=blank, clip_input=seen.pixel_values)
+        if any(flagged):
+            warnings.warn(
+                f"{self.name}'s safety checker hid a picture: take another seed or text, or load "
+                "it with safety_checker=False",
+                stacklevel=6,
+            )
+        keep = torch.tensor([0.0 if bad else 1.0 for bad in flagged], device=pixels.device)
+        return torch.where(keep.view(-1, 1, 1, 1) > 0, pixels, -torch.ones_like(pixels))
 
     def image_condition(self, text: str, negative: str, guidance_scale: float) -> Condition:
         return Condition(
@@ -226,15 +257,18 @@ class PIAModel:
         posterior: str = "mode",
         generator: torch.Generator | None = None,
     ) -> Condition:
-        longest = self.video_unet.config.motion_max_seq_length
-        if num_frames > longest:
-            raise ValueError(f"num_frames is {num_frames}; {self.name} knows {longest} at most")
+        self.check_frames(num_frames)
         latents = self.encode(pixels, posterior, generator)
         latents = latents.expand(num_frames, -1, -1, -1)
         mask = self._affinity(motion_scale, num_frames).to(self.device)
         mask = mask.view(-1, 1, 1, 1).expand(-1, 1, *latents.shape[-2:])
         text_rows = self._text_rows(text, negative, guidance_scale)
         return Condition(text_rows, latents, mask, guidance_scale)
+
+    def check_frames(self, num_frames: int) -> None:
+        longest = self.video_unet.config.motion_max_seq_length
+        if num_frames > longest:
+            raise ValueError(f"num_frames is {num_frames}; {self.name} knows {longest} at most")
 
     def _affinity(self, motion_scale: int | None, num_frames: int) -> Tensor:
         if motion_scale is None:
@@ -251,7 +285,9 @@ class PIAModel:
     def predict(self, z: Tensor, t: Tensor, conditions: list[Condition]) -> list[Prediction]:
         counts = [len(c.text) for c in conditions]
         rows = [
-            torch.cat([zb, c.affinity, c.latents], 1).transpose(0, 1).expand(n, -1, -1, -1, -1)
+            torch.cat([v for v in (zb, c.affinity, c.latents) if v is not None], 1)
+            .transpose(0, 1)
+            .expand(n, -1, -1, -1, -1)
             for zb, c, n in zip(z, conditions, counts, strict=True)
         ]  # each (n, 2C + 1, F, h, w)
         text = torch.cat([c.text for c in conditions]).repeat_interleave(z.shape[1], 0)
@@ -265,22 +301,28 @@ class PIAModel:
 
 # ------------------------------------------------------------------------------------- loading
 
-PARTS = ("unet", "vae", "text_encoder", "motion_adapter")
 MEND = "install ivkit anew (pip install --force-reinstall), or fetch that file from its source"
 
 
-def load(row, folder=None, *, device, dtype, allow_pickle: bool = False) -> PIAModel:
-    """Load from a folder in diffusers' layout, or the hub ids of `row` (see models/table.py)."""
+def load(row, folder=None, *, device, dtype, allow_pickle: bool = False, **options) -> PIAModel:
+    """Load from a folder in diffusers' layout, or the hub ids of `row` (see models/table.py).
+
+    options: those of `from_base`, for a Stable Diffusion checkpoint.
+    """
     from . import storybook_folder
 
-    if folder is None and row.ids:
-        return _from_hub(row, device=device, dtype=dtype)
+    if options.get("base") or (folder is None and row.ids):
+        return from_base(row, device=device, dtype=dtype, allow_pickle=allow_pickle, **options)
     folder = folder or storybook_folder()
-    check_folder(folder, PARTS, MEND, allow_pickle)
+    if not (folder / "motion_adapter").is_dir() and pipeline_of(folder):  # pictures alone
+        options = {"base": folder, "allow_pickle": allow_pickle, **options}
+        return from_base(None, device=device, dtype=dtype, **options)
+    if options:
+        raise TypeError(f"{next(iter(options))!r} is no option of {folder.name}")
     facts_file = folder / "storybook.json"
     facts = json.loads(facts_file.read_text()) if facts_file.is_file() else {}
-    where = {part: (folder / part, {}) for part in (*PARTS, "tokenizer", "scheduler")}
-    parts = _read(where, use_safetensors=None if allow_pickle else True)
+    classes = {**BASE, "motion_adapter": "diffusers.MotionAdapter"}
+    parts = read(folder, classes, mend=MEND, allow_pickle=allow_pickle)
     words = facts.get("words")
     if facts and words is None:  # every whole word that has an embedding
         known = parts["text_encoder"].config.vocab_size
@@ -302,7 +344,9 @@ def load(row, folder=None, *, device, dtype, allow_pickle: bool = False) -> PIAM
     return model
 
 
-def build(name: str, parts: dict[str, Any], facts: dict, *, device, dtype) -> PIAModel:
+def build(
+    name: str, parts: dict[str, Any], facts: dict, *, device, dtype, cls=PIAModel
+) -> PIAModel:
     """A model from diffusers' parts: unet, vae, text_encoder, tokenizer, motion_adapter, scheduler.
 
     facts: what storybook.json holds; each may be missing: "image" and "video" (the defaults of
@@ -317,91 +361,79 @@ def build(name: str, parts: dict[str, Any], facts: dict, *, device, dtype) -> PI
             video_scheduler = DDIMScheduler(beta_schedule="linear", clip_sample=False)
         else:
             video_scheduler = image_scheduler
-    adapter = parts["motion_adapter"]
+    adapter = parts.get("motion_adapter")
     channels = parts["unet"].config.in_channels
-    if adapter.config.conv_in_channels != 2 * channels + 1:
+    if cls.per_frame and adapter and adapter.config.conv_in_channels != 2 * channels + 1:
         raise ValueError(
             f"the motion adapter takes {adapter.config.conv_in_channels} channels in, PIA's layout "
             f"needs {2 * channels + 1}: this is no adapter with a condition picture"
         )
     image = {"num_inference_steps": 25, "guidance_scale": 7.5, **facts.get("image", {})}
     video = {"num_inference_steps": 25, "guidance_scale": 7.5, "motion_scale": 0}
-    return PIAModel(
+    video |= facts.get("video", {})
+    return cls(
         name=name,
         unet=parts["unet"],
-        video_unet=motion_unet(parts["unet"], adapter),
+        video_unet=motion_unet(parts["unet"], adapter) if adapter else None,
         vae=parts["vae"],
         text_encoder=parts["text_encoder"],
         tokenizer=parts["tokenizer"],
         schedulers={"image": image_scheduler, "video": video_scheduler},
-        defaults={"image": image, "video": {**video, **facts.get("video", {})}},
+        defaults={"image": image, "video": video} if adapter else {"image": image},
         num_frames=facts.get("num_frames", 16),
         affinity=tuple(map(tuple, facts.get("affinity", AFFINITY))),
         words=facts.get("words"),
+        taesd=parts.get("taesd"),
+        safety=parts.get("safety"),
         round_trip_db=facts.get("round_trip_db"),
         device=device,
         dtype=dtype,
     )
 
 
-def _read(where: dict[str, tuple], **options) -> dict[str, Any]:
-    """Each part from (folder or hub id, further arguments)."""
-    import diffusers
-    from diffusers import AutoencoderKL, AutoencoderTiny, MotionAdapter, UNet2DConditionModel
-    from transformers import CLIPTextModel, CLIPTokenizer
+def from_base(
+    row,
+    *,
+    device,
+    dtype,
+    cls=PIAModel,
+    base=None,
+    config=None,
+    motion_adapter=None,
+    lora=None,
+    lora_scale: float = 1.0,
+    taesd: bool | str = False,
+    safety_checker: bool = True,
+    allow_pickle: bool = False,
+) -> PIAModel:
+    """A Stable Diffusion checkpoint, with a motion adapter where the row or the call names one.
 
-    quiet = {"torch_dtype": torch.float32, **options}
-    parts = {}
-    with _quietly():
-        for name, (source, more) in where.items():
-            if name == "unet":
-                parts[name] = UNet2DConditionModel.from_pretrained(source, **quiet, **more)
-            elif name == "vae":
-                kind = AutoencoderKL.load_config(source, **more)["_class_name"]
-                known = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
-                parts[name] = known[kind].from_pretrained(source, **quiet, **more)
-            elif name == "motion_adapter":
-                parts[name] = MotionAdapter.from_pretrained(source, **quiet, **more)
-            elif name == "text_encoder":
-                parts[name] = CLIPTextModel.from_pretrained(source, dtype=torch.float32, **more)
-            elif name == "tokenizer":
-                parts[name] = CLIPTokenizer.from_pretrained(source, **more)
-            elif name == "scheduler":
-                kind = diffusers.DDIMScheduler.load_config(source, **more)["_class_name"]
-                parts[name] = getattr(diffusers, kind).from_pretrained(source, **more)
-    return parts
+    base: a hub id, a folder or a single safetensors file in place of the row's own checkpoint.
+    config: for a single file, the folder or id whose configs it goes with, if not SD 1.5's.
+    motion_adapter: an id or a folder in place of the row's own.
+    lora, lora_scale: a LoRA that is merged in, for pictures and clips alike.
+    taesd: previews through the tiny autoencoder (True: the table's; or an id or folder).
+    safety_checker: use the checkpoint's own on pictures, where it brings one.
+    """
+    from diffusers import AutoencoderTiny, MotionAdapter
 
-
-def _from_hub(row, *, device, dtype) -> PIAModel:
-    base = row.ids["base"]
-    where = {p: (base, {"subfolder": p}) for p in ("unet", "vae", "text_encoder", "tokenizer")}
-    where["scheduler"] = (base, {"subfolder": "scheduler"})
-    where["motion_adapter"] = (row.ids["motion_adapter"], {})
-    try:
-        parts = _read(where, use_safetensors=True)
-    except OSError as error:
-        raise FileNotFoundError(
-            f"{row.name} needs {base} and {row.ids['motion_adapter']} ({row.download_gb:g} GB) and "
-            f"cannot get them ({str(error).splitlines()[0]}); instead of the first you may try "
-            f"{row.fallback.get('base')}, and ivkit.load('storybook') needs no download"
-        ) from None
-    return build(row.name, parts, {}, device=device, dtype=dtype)
-
-
-@contextlib.contextmanager
-def _quietly():
-    """No progress bars for parts that load in a moment, no remarks on diffusers' own configs."""
-    from diffusers.utils import logging as theirs
-    from transformers.utils import logging as others
-
-    level = theirs.get_verbosity()
-    theirs.set_verbosity_error()
-    shown = [lib for lib in (theirs, others) if lib.is_progress_bar_enabled()]
-    for lib in shown:
-        lib.disable_progress_bar()
-    try:
-        yield
-    finally:
-        theirs.set_verbosity(level)
-        for lib in shown:
-            lib.enable_progress_bar()
+    ids = row.ids if row is not None else {}
+    source = base or ids["base"]
+    motion_adapter = motion_adapter or ids.get("motion_adapter")
+    parts = base_parts(source, row, config, allow_pickle)
+    inside = {"torch_dtype": torch.float32, "use_safetensors": True}
+    if motion_adapter:
+        place = fetch(str(motion_adapter), ("",), row, "motion_adapter")
+        parts["motion_adapter"] = MotionAdapter.from_pretrained(place, **inside)
+    if taesd:
+        place = fetch(ids.get("taesd", "") if taesd is True else str(taesd), ("",), row, "taesd")
+        parts["taesd"] = AutoencoderTiny.from_pretrained(place, **inside)
+    if safety_checker and not Path(source).is_file():
+        parts["safety"] = safety_of(source, row)
+    if lora is not None:
+        add_lora(parts, lora, lora_scale)
+    facts = dict(row.settings) if row is not None else {}
+    if "few_step" in ids:
+        facts |= to_few_step(parts, ids["few_step"])
+    name = Path(source).stem if base else row.name
+    return build(name, parts, facts, device=device, dtype=dtype, cls=cls)

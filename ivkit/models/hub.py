@@ -1,0 +1,163 @@
+"""Checkpoints from the hub or from a folder in diffusers' layout, part by part.
+
+Downloads are safetensors alone, show their progress, go on where they were cut off, and lie in the
+hub's own cache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .files import check_folder
+
+NEEDS_NONE = "ivkit.load('storybook') needs no download"
+TEXTS = ("*.json", "*.txt", "*.model")
+
+
+def fetch(source: str, parts: tuple[str, ...], row=None, part: str = "base") -> Path:
+    """The folder of a hub id (or of a folder) with the parts that are named, fetched if need be.
+
+    parts: sub-folders, or "" for a checkpoint that has none. row: of the table, for what the error
+    tells; part: which of the row's ids this is.
+    Raises FileNotFoundError, in one sentence, where it cannot be had.
+    """
+    if Path(source).is_dir():
+        return Path(source)
+    from huggingface_hub import errors as hub
+    from huggingface_hub import snapshot_download
+
+    variant = row.variant if row is not None and source == row.ids.get("base") else None
+    weights = f"*.{variant}*.safetensors" if variant else "*.safetensors"
+    patterns = [f"{p}/{kind}" if p else kind for p in parts for kind in (*TEXTS, weights)]
+    others = [] if variant else ["*.fp16*.safetensors", "*.non_ema*.safetensors"]
+    options = {"allow_patterns": ["model_index.json", *patterns], "ignore_patterns": others}
+    size = f" ({row.download_gb:g} GB in all)" if row is not None else ""
+    all_ids = [v for k, v in row.ids.items() if k != "taesd"] if row is not None else []
+    ids = " and ".join(dict.fromkeys([source, *all_ids]))
+    said = f"{row.name if row is not None else 'this model'} needs {ids}{size}"
+    other = row.fallback.get(part) if row is not None else None
+    instead = f"try {part}={other!r} instead, or " if other else ""
+    try:
+        return Path(snapshot_download(source, **options))
+    except hub.GatedRepoError:
+        raise FileNotFoundError(
+            f"{said}, whose licence must be accepted on its page first, then log in with `hf auth "
+            f"login`; {NEEDS_NONE}"
+        ) from None
+    except (hub.RepositoryNotFoundError, hub.RevisionNotFoundError):
+        raise FileNotFoundError(
+            f"{said}, which is not on the hub any more; {instead}look for another id: {NEEDS_NONE}"
+        ) from None
+    except hub.HFValidationError:
+        raise ValueError(
+            f"{source!r} is neither a folder nor an id of the hub such as 'owner/name'"
+        ) from None
+    except (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, hub.IncompleteSnapshotError,
+            hub.HfHubHTTPError, OSError) as error:  # fmt: skip
+        why = str(error).splitlines()[0]
+        raise FileNotFoundError(
+            f"{said} and cannot get it now ({why}); {instead}{NEEDS_NONE}"
+        ) from None
+
+
+def read(folder: Path, classes: dict[str, str], dtype=torch.float32, *, mend: str,
+         allow_pickle: bool = False, variant: str | None = None) -> dict[str, Any]:  # fmt: skip
+    """Each part of `folder` in the class that `classes` names ("library.Class").
+
+    A trailing "?" marks a part that may be missing (then None); a scheduler and an autoencoder come
+    in the class that their own config names.
+    """
+    import diffusers
+
+    names = {name: path.rstrip("?") for name, path in classes.items()}
+    there = [n for n in names if not classes[n].endswith("?") or (folder / n).is_dir()]
+    networks = tuple(n for n in there if not _has_no_weights(names[n]))
+    check_folder(folder, networks, mend, allow_pickle)
+    parts: dict[str, Any] = dict.fromkeys(names)
+    with quietly():
+        for name in there:
+            library, cls = names[name].split(".")
+            options = {}
+            if name in ("scheduler", "vae"):
+                config = json.loads((folder / name / f"{_stem(name)}config.json").read_text())
+                cls = config.get("_class_name", cls)
+            if name in networks:
+                options = {("torch_dtype" if library == "diffusers" else "dtype"): dtype}
+                options["use_safetensors"] = None if allow_pickle else True
+                options["variant"] = variant
+            home = diffusers if library == "diffusers" else import_module(library)
+            if not hasattr(home, cls):
+                raise ValueError(f"{folder / name} holds a {cls}, which {library} does not know")
+            parts[name] = getattr(home, cls).from_pretrained(folder / name, **options)
+    return parts
+
+
+def _stem(name: str) -> str:
+    return "scheduler_" if name == "scheduler" else ""
+
+
+def _has_no_weights(path: str) -> bool:
+    return path.endswith(("Scheduler", "Tokenizer", "ImageProcessor"))
+
+
+def load_family(module, row, folder, *, device, dtype, base=None, allow_pickle=False, **options):
+    """A model of a family whose module has PARTS and FAMILY; `options` are the class's fields.
+
+    base: another id or folder in place of the table's.
+    """
+    source = base or folder or row.ids["base"]
+    folder = fetch(str(source), tuple(module.PARTS), row)
+    check_layout(folder, row)
+    inside = torch.float32 if device.type == "cpu" else dtype
+    variant = row.variant if row is not None and base is None else None
+    mend = "fetch that file anew from where it came"
+    parts = read(
+        folder, module.PARTS, inside, mend=mend, allow_pickle=allow_pickle, variant=variant
+    )
+    given = {**(row.settings if row is not None else {}), **options}
+    known = set(module.FAMILY.__dataclass_fields__) - {"parts", "name", "_texts"}
+    for name in given:
+        if name not in known:
+            raise TypeError(f"{name!r} is no option of this model; {', '.join(sorted(known))} are")
+    name = row.name if row is not None else folder.name
+    return module.FAMILY(name=name, parts=parts, device=device, dtype=dtype, **given)
+
+
+def pipeline_of(folder: Path) -> str | None:
+    """The class that a folder's model_index.json names; None where there is no such file."""
+    index = Path(folder) / "model_index.json"
+    return json.loads(index.read_text()).get("_class_name") if index.is_file() else None
+
+
+def check_layout(folder: Path, row) -> None:
+    """ValueError where the folder holds another layout than the row of the table asks for."""
+    found = pipeline_of(folder)
+    if row is not None and found is not None and row.pipelines and found not in row.pipelines:
+        raise ValueError(
+            f"{folder} holds a {found}; {row.name} needs the layout of {row.pipelines[0]}"
+        )
+
+
+@contextlib.contextmanager
+def quietly():
+    """No progress bars for parts that load in a moment, no remarks on diffusers' own configs."""
+    from diffusers.utils import logging as theirs
+    from transformers.utils import logging as others
+
+    level = theirs.get_verbosity()
+    theirs.set_verbosity_error()
+    shown = [lib for lib in (theirs, others) if lib.is_progress_bar_enabled()]
+    for lib in shown:
+        lib.disable_progress_bar()
+    try:
+        yield
+    finally:
+        theirs.set_verbosity(level)
+        for lib in shown:
+            lib.enable_progress_bar()

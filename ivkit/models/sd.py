@@ -1,0 +1,120 @@
+"""The Stable Diffusion parts of a model: by id, from a folder or one file; LoRAs on top."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .files import PICKLES, check_safetensors
+from .hub import check_layout, fetch, quietly, read
+
+BASE = {
+    "unet": "diffusers.UNet2DConditionModel",
+    "vae": "diffusers.AutoencoderKL",
+    "text_encoder": "transformers.CLIPTextModel",
+    "tokenizer": "transformers.CLIPTokenizer",
+    "scheduler": "diffusers.DDIMScheduler",
+}
+MEND = "fetch that file anew from where it came"
+
+
+def base_parts(source, row=None, config=None, allow_pickle: bool = False) -> dict[str, Any]:
+    """unet, vae, text_encoder, tokenizer, scheduler of a checkpoint.
+
+    source: a hub id, a folder in diffusers' layout, or one safetensors file (DreamBooth and merged
+    checkpoints come so). config: for one file, the folder or id whose configs it goes with; None
+    lets diffusers tell it from the weights.
+    """
+    if Path(source).suffix in (".safetensors", *PICKLES):
+        return _one_file(Path(source), config, allow_pickle)
+    folder = fetch(str(source), tuple(BASE), row)
+    check_layout(folder, row)
+    own = row is not None and str(source) == row.ids.get("base")
+    return read(
+        folder, BASE, mend=MEND, allow_pickle=allow_pickle, variant=row.variant if own else None
+    )
+
+
+def _one_file(file: Path, config, allow_pickle: bool) -> dict[str, Any]:
+    from diffusers import StableDiffusionPipeline
+    from diffusers.loaders.single_file_utils import SingleFileComponentError
+
+    _check_file(file, allow_pickle)
+    options = {"config": str(config)} if config else {}
+    options |= {"safety_checker": None, "torch_dtype": torch.float32}
+    try:
+        with quietly():
+            pipe = StableDiffusionPipeline.from_single_file(str(file), **options)
+    except (SingleFileComponentError, ValueError, KeyError, AttributeError, RuntimeError) as error:
+        why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(
+            f"{file} is no Stable Diffusion checkpoint of the wanted layout ({why})"
+        ) from None
+    return {name: getattr(pipe, name) for name in BASE}
+
+
+def _check_file(file: Path, allow_pickle: bool = False) -> None:
+    if file.suffix in PICKLES and not allow_pickle:
+        raise ValueError(
+            f"{file} is a pickle, which can run any code when it is read; take safetensors, or say "
+            "allow_pickle=True if you trust where it comes from"
+        )
+    if file.suffix == ".safetensors":
+        check_safetensors(file, MEND)
+
+
+def add_lora(parts: dict[str, Any], lora, scale: float = 1.0) -> None:
+    """Merge a LoRA into unet and text_encoder, in place; both networks of a model then have it.
+
+    lora: a safetensors file (diffusers', PEFT's or kohya's names), a folder or a hub id.
+    Raises ValueError where it is made for another network.
+    """
+    from diffusers import StableDiffusionPipeline
+
+    if Path(lora).suffix in (".safetensors", *PICKLES):
+        _check_file(Path(lora))
+    kept = {name: parts[name] for name in BASE}
+    pipe = StableDiffusionPipeline(
+        **kept, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+    )
+    before = [p.detach().clone() for p in parts["unet"].parameters()]
+    try:
+        with quietly():
+            source = Path(lora)
+            where = {"weight_name": source.name} if source.is_file() else {}
+            pipe.load_lora_weights(str(source.parent if where else lora), **where)
+            pipe.fuse_lora(lora_scale=scale)
+            pipe.unload_lora_weights()
+    except (RuntimeError, ValueError, KeyError) as error:
+        pipe.unload_lora_weights()
+        why = " ".join(str(error).split())[:160]
+        raise ValueError(f"the LoRA {lora} does not fit this checkpoint ({why})") from None
+    after = parts["unet"].parameters()
+    if scale and all(torch.equal(a, b) for a, b in zip(before, after, strict=True)):
+        raise ValueError(f"the LoRA {lora} changes nothing in this checkpoint's UNet")
+
+
+def to_few_step(parts: dict[str, Any], lora) -> dict[str, Any]:
+    """Merge LCM-LoRA and take its scheduler; the facts that go with it."""
+    from diffusers import LCMScheduler
+
+    add_lora(parts, lora)
+    parts["scheduler"] = LCMScheduler.from_config(parts["scheduler"].config)
+    parts["video_scheduler"] = LCMScheduler(beta_schedule="linear", clip_sample=False)
+    return {kind: {"num_inference_steps": 4, "guidance_scale": 1.0} for kind in ("image", "video")}
+
+
+def safety_of(source, row) -> tuple | None:
+    """The checkpoint's own safety checker and its processor; None where it brings none."""
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+    from transformers import CLIPImageProcessor
+
+    folder = fetch(str(source), ("safety_checker", "feature_extractor"), row)
+    if not (folder / "safety_checker").is_dir():
+        return None
+    with quietly():
+        checker = StableDiffusionSafetyChecker.from_pretrained(folder / "safety_checker")
+        look = CLIPImageProcessor.from_pretrained(folder / "feature_extractor")
+    return checker.eval(), look
