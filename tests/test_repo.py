@@ -72,7 +72,7 @@ def test_the_tested_set_fits_what_pyproject_allows():
     pins = {name.lower().replace("_", "-"): version for name, version in pins.items()}
     extras = PROJECT["project"]["optional-dependencies"].values()
     for requirement in DEPENDENCIES + [Requirement(r) for extra in extras for r in extra]:
-        version = pins[requirement.name.lower()]
+        version = pins[requirement.name.lower().replace("_", "-")]
         assert requirement.specifier.contains(version), f"{requirement} is pinned to {version}"
     assert not [name for name, version in pins.items() if "+" in version or "@" in version]
 
