@@ -268,12 +268,13 @@ def _pixels(decoded) -> np.ndarray:
     return (_array(decoded)[0].transpose(1, 2, 0) / 2 + 0.5).clip(0, 1)
 
 
-def _principal_colours(rows: dict) -> dict:
-    """{name: [(C, h, w)]} -> {name: [(h, w, 3) in [0, 1]]}, on principal axes common to all."""
-    known = [_array(z) for row in rows.values() for z in row if not isinstance(z, str)]
-    if not known:
-        return rows
-    pixels = np.concatenate([z.reshape(len(z), -1).T for z in known])
+def principal_colours(latents):
+    """A function (C, h, w) -> (h, w, 3) in [0, 1]: the three main directions of `latents` as red,
+    green and blue. latents: (C, h, w) or (F, C, h, w) each; what is not finite is left out."""
+    rows = [_array(z) for z in latents]
+    pixels = np.concatenate([np.moveaxis(z, -3, -1).reshape(-1, z.shape[-3]) for z in rows])
+    pixels = pixels[np.isfinite(pixels).all(1)]
+    pixels = pixels[:: max(1, len(pixels) // 100_000)]  # enough to tell the directions
     centre = pixels.mean(0)
     axes = np.linalg.svd(pixels - centre, full_matrices=False)[2][:3]
     low, high = np.percentile((pixels - centre) @ axes.T, [2, 98], axis=0)
@@ -283,6 +284,15 @@ def _principal_colours(rows: dict) -> dict:
         colours = ((colours - low) / np.maximum(high - low, 1e-9)).clip(0, 1)
         return colours.reshape(*z.shape[1:], -1)
 
+    return paint
+
+
+def _principal_colours(rows: dict) -> dict:
+    """{name: [(C, h, w)]} -> {name: [(h, w, 3) in [0, 1]]}, on principal axes common to all."""
+    known = [z for row in rows.values() for z in row if not isinstance(z, str)]
+    if not known:
+        return rows
+    paint = principal_colours(known)
     return {
         name: [z if isinstance(z, str) else paint(z) for z in row] for name, row in rows.items()
     }
@@ -307,10 +317,13 @@ def _drawn(figure):
 
 
 def _write(sheet, at, text, size):
-    from matplotlib.font_manager import (
-        findfont,
-    )  # its DejaVu Sans has Greek; PIL's own font has not
-    from PIL import ImageDraw, ImageFont
+    from PIL import ImageDraw
 
-    font = ImageFont.truetype(findfont("DejaVu Sans"), size - 6)
-    ImageDraw.Draw(sheet).text(at, str(text), fill="black", font=font)
+    ImageDraw.Draw(sheet).text(at, str(text), fill="black", font=_font(size - 6))
+
+
+def _font(size: int):
+    from matplotlib.font_manager import findfont  # its DejaVu Sans has Greek; PIL's own has not
+    from PIL import ImageFont
+
+    return ImageFont.truetype(findfont("DejaVu Sans"), size)

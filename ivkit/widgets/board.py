@@ -304,7 +304,8 @@ def button(text: str, icon: str, work: Callable[[], None], width: str = "88px", 
 
 def message(text: str, error: bool = False) -> str:
     colour = "#b3261e" if error else "#3c6e47"
-    return f'<span style="color:{colour}">{html.escape(text)}</span>' if text else ""
+    style = f"color:{colour};line-height:1.35"
+    return f'<div style="{style}">{html.escape(text)}</div>' if text else ""
 
 
 def explain(error: BaseException) -> str:

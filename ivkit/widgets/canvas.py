@@ -56,6 +56,7 @@ class PaintCanvas(w.VBox):
         self.tool = w.ToggleButtons(
             options=TOOLS,
             style={"button_width": "80px"},
+            layout=w.Layout(margin="0 0 4px 0"),
         )
         self.colour = w.ColorPicker(
             value="#ffc81e", description="Colour", layout=w.Layout(width="200px"), style=_NARROW

@@ -51,7 +51,7 @@ class DragCanvas(w.VBox):
     """
 
     def __init__(
-        self, image=None, *, width: int = 440, num_frames: int = 16, autosave: str | None = "drag"
+        self, image=None, *, width: int = 340, num_frames: int = 16, autosave: str | None = "drag"
     ):
         picture = Image.new("RGB", (256, 256), "white") if image is None else to_picture(image)
         self._points: list = []
@@ -68,6 +68,7 @@ class DragCanvas(w.VBox):
         self.tool = w.ToggleButtons(
             options=TOOLS,
             style={"button_width": "80px"},
+            layout=w.Layout(margin="0 0 4px 0"),
         )
         self.size = _slider("Brush", max(picture.size) / 16, 1, max(max(picture.size) / 4, 2), 0.5)
         self.choice = w.Dropdown(options=[(NO_DRAG, None)], description="Drag", **_ROW)
@@ -102,10 +103,10 @@ class DragCanvas(w.VBox):
         super().__init__([
             self.board.offer,
             self.tool,
-            w.HBox([self.board.view, self.settings]),
+            w.HBox([self.board.view, self.settings, self.preview_box],
+                   layout=w.Layout(flex_flow="row wrap")),
             w.HBox([self.board.bar, self.size]),
             self.board.line,
-            self.preview_box,
         ])  # fmt: skip
         self.board.listeners.append(guard(self._refresh))
         self.board.redraw()
@@ -330,9 +331,16 @@ class DragCanvas(w.VBox):
                     end = tip[1] + 14 * np.array([np.cos(angle + side), np.sin(angle + side)])
                     barb = np.stack([tip[1], end]) / self.board.scale - 0.5
                     self.board.path(layer, barb, stroke, width)
+        crowded = len(path) > 2 and self._length(path) / len(path) < 12
         for i, point in enumerate(path):
+            if crowded and i not in (0, len(path) - 1, chosen):
+                continue
             self._dot(layer, point, 6 if i in (0, len(path) - 1) else 5, "white")
             self._dot(layer, point, 2 if i == chosen else 4, colour)
+
+    def _length(self, path) -> float:
+        """Of a path, in screen pixels."""
+        return float(np.abs(np.diff(self.board.to_screen(path) @ [1, 1j])).sum())
 
     def _dot(self, layer: int, point, radius: float, colour: str) -> None:
         self.board.path(layer, [point], colour, 2 * radius)

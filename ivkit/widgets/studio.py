@@ -1,4 +1,4 @@
-"""Studio: type, paint, drag, generate, pause, paint again, go on; compare and keep what came out."""
+"""Studio: type, paint, drag, generate, pause, paint again, go on; compare and keep the clips."""
 
 from __future__ import annotations
 
@@ -111,31 +111,35 @@ class Studio(w.VBox):
     def _build_panel(self, frames: int) -> None:
         own, video = self.pipe.model.defaults["image"], self.pipe.model.defaults["video"]
         scales = max(len(getattr(self.pipe.model, "affinity", ())) - 1, 1)
-        text = {"layout": w.Layout(width="330px"), "style": _LABEL, "continuous_update": False}
-        slide = {**text, "readout_format": ".2f"}
+        slide = {"min": 0, "max": 1, "step": 0.05, "readout_format": ".2f"}
         self.panel: dict[str, Any] = {
-            "prompt": w.Text("a boat on the blue sea at day", description="Picture", **text),
-            "seed": w.BoundedIntText(3, 0, 2**31 - 1, description="Seed",
-                                     layout=w.Layout(width="170px"), style=_LABEL),
-            "content": w.Text("", description="Painted", placeholder="what it shows with the paint",
-                              **text),
-            "strength": w.FloatSlider(0.7, min=0, max=1, step=0.05, description="Strength",
-                                      **slide),
-            "motion": w.Text("the boat moves right", description="Motion", **text),
-            "motion_scale": w.IntSlider(video.get("motion_scale", 0), min=0, max=scales,
-                                        description="How much", **text),
-            "lam_mode": w.Dropdown(options=[CONSTANT, RAMP, REGION], description="λ is",
-                                   layout=w.Layout(width="330px"), style=_LABEL),
-            "lam": w.FloatSlider(0.3, min=0, max=1, step=0.05, description="λ", **slide),
-            "lam_end": w.FloatSlider(1.0, min=0, max=1, step=0.05, description="λ, last", **slide),
-            "steps": w.IntSlider(video["num_inference_steps"], min=1,
-                                 max=max(50, video["num_inference_steps"]), description="Steps",
-                                 **text),
-            "frames": w.IntSlider(frames, min=2, max=max(frames, 2), description="Frames", **text),
+            "prompt": _row(w.Text, "Picture", value="a boat on the blue sea at day"),
+            "seed": w.BoundedIntText(
+                3, min=0, max=2**31 - 1, description="Seed", style=_LABEL,
+                layout=w.Layout(width="170px"),
+            ),
+            "content": _row(w.Text, "Painted", placeholder="what it shows with the paint"),
+            "strength": _row(w.FloatSlider, "Strength", value=0.7, **slide),
+            "motion": _row(w.Text, "Motion", value="the boat moves right"),
+            "motion_scale": _row(
+                w.IntSlider, "How much", value=video.get("motion_scale", 0), min=0, max=scales
+            ),
+            "lam_mode": w.Dropdown(
+                options=[CONSTANT, RAMP, REGION], description="λ is", style=_LABEL,
+                layout=w.Layout(width="330px"),
+            ),
+            "lam": _row(w.FloatSlider, "λ", value=0.3, **slide),
+            "lam_end": _row(w.FloatSlider, "λ, last", value=1.0, **slide),
+            "steps": _row(
+                w.IntSlider, "Steps", value=video["num_inference_steps"], min=1,
+                max=max(50, video["num_inference_steps"]),
+            ),
+            "frames": _row(w.IntSlider, "Frames", value=frames, min=2, max=max(frames, 2)),
         }  # fmt: skip
         self._image_steps = own["num_inference_steps"]
         p, guard = self.panel, self._guard
-        self.mode = w.ToggleButtons(options=["Paint", "Drag"], style={"button_width": "122px"})
+        self.mode = w.ToggleButtons(options=["Paint", "Drag"], style={"button_width": "164px"},
+                                    layout=w.Layout(margin="0 0 8px 0"))  # fmt: skip
         self.mode.observe(guard(self._switch), "value")
         self.draw_button = button("Draw", "magic", guard(self.draw), "156px")
         self.draw_button.tooltip = "a picture from its sentence and seed"
@@ -491,7 +495,10 @@ class Studio(w.VBox):
         if self.unedited is not None:
             if getattr(self, "_unedited_of", None) is not self.unedited:
                 self._unedited_of = self.unedited
-                plain = "<b>unedited</b><br>the same seed and motion, λ = 1"
+                plain = (
+                    "<div style='line-height:1.35;font-size:12px;color:#444'><b>unedited</b><br>"
+                    "the same seed and motion, λ = 1</div>"
+                )
                 self._unedited_card = w.VBox([_video(self.unedited), w.HTML(plain)],
                                              layout=_fixed(CARD))  # fmt: skip
             cards.append(self._unedited_card)
@@ -504,7 +511,7 @@ class Studio(w.VBox):
             top: w.Widget = w.VBox([_still(take.edited or take.instructions.image.picture), replay])
         else:
             top = _video(result.frames)
-        name = w.Text(take.name, layout=w.Layout(width=f"{CARD}px"), continuous_update=False)
+        name = w.Text(take.name, layout=w.Layout(width=f"{CARD - 6}px"), continuous_update=False)
         small = {"layout": w.Layout(width="76px")}
         keep = w.ToggleButton(result.kept, description="keep", icon="star", **small)
         compare = w.ToggleButton(result.compared, description="⇄", tooltip="compare",
@@ -665,6 +672,12 @@ class _Asked:
 _LABEL = {"description_width": "70px"}
 
 
+def _row(kind, text: str, **options):
+    """One row of the panel. A Layout is an object: each widget needs its own."""
+    layout = w.Layout(width="330px")
+    return kind(description=text, layout=layout, style=_LABEL, continuous_update=False, **options)
+
+
 def _fixed(width: int) -> w.Layout:
     return w.Layout(width=f"{width}px", flex="0 0 auto", margin="0 8px 8px 0")
 
@@ -688,6 +701,10 @@ def _picture_card(title: str, picture: Image.Image) -> w.VBox:
     return w.VBox([_still(picture), w.HTML(html.escape(title))], layout=_fixed(CARD))
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def _caption(take: Take) -> str:
     """The settings of a take, in two short lines."""
     i = take.instructions
@@ -697,6 +714,6 @@ def _caption(take: Take) -> str:
     changed = "".join(f", changed at step {c.step + 1}" for c in take.changes)
     stopped = f", stopped at step {take.stopped}" if take.stopped else ""
     facts = f"λ {lam} · seed {i.seed} · {i.num_inference_steps} steps{changed}{stopped}"
-    edits = f"{strokes} strokes · {drags} drags"
+    edits = f"{_count(strokes, 'stroke')} · {_count(drags, 'drag')}"
     return (f"<div style='line-height:1.35;font-size:12px;color:#444'>"
             f"{html.escape(i.motion.text)}<br>{facts}<br>{edits}</div>")  # fmt: skip

@@ -28,8 +28,8 @@ WIDTH, HEIGHT = 1200, 1000
 class Lab:
     """`jupyter lab` on loopback, with settings of its own, and one headless chromium."""
 
-    def __init__(self, folder):
-        self.folder = Path(folder)
+    def __init__(self, folder, height: int = HEIGHT):
+        self.folder, self.height = Path(folder), height
 
     def __enter__(self):
         from playwright.sync_api import sync_playwright
@@ -115,7 +115,7 @@ class Book:
         self.client = None
 
     def __enter__(self):
-        self.page = self.lab.browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+        self.page = self.lab.browser.new_page(viewport={"width": WIDTH, "height": self.lab.height})
         self.page.goto(f"{self.lab.url}/doc/tree/{self.name}.ipynb?reset&token={self.lab.token}")
         self.ready()
         return self

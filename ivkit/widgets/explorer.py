@@ -1,0 +1,221 @@
+"""TraceExplorer: each tensor of a run by step and frame, and what another λ would have done."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import io
+
+import ipywidgets as w
+import numpy as np
+from PIL import Image, ImageDraw
+
+from ..blend import blend
+from ..view import _font, heat, principal_colours
+from .attention import attention_maps
+from .board import explain, message
+
+TILE = 188
+LATENTS = ("z_t", "z_edit", "eps", "eps_edit", "eps_hat")
+TITLES = {
+    "z_t": "z<sub>t</sub>, unedited",
+    "z_edit": "z′<sub>t</sub>, edited",
+    "x0": "x̂<sub>0</sub>, as foreseen",
+    "heat": "|ε − ε′| on the picture",
+    "frame": "the finished frame",
+    "eps": "ε, given x",
+    "eps_edit": "ε′, given the edits",
+    "eps_hat": "ε̂ = λ ε + (1 − λ) ε′",
+    "if_eps_hat": "ε̂, if λ were so",
+    "if_x0": "x̂<sub>0</sub>, if λ were so",
+}
+
+
+class TraceExplorer(w.VBox):
+    """Look into a run: sliders for step and frame, a player over the steps, and "what if λ were".
+
+    Latents have more channels than a picture has colours: their three main directions, the same for
+    all tiles, are shown as red, green and blue. The words' maps are computed when asked for: what
+    the edited branch's network looks at, word by word, at this step.
+
+    Args:
+      run: a `Run`, as from `pipe.video`; one that was stopped shows the steps it has.
+
+    Attributes:
+      step, frame, what_if: the sliders. words: the switch of the words' maps.
+      tiles: {name: widgets.Image} of what is shown. errors: exceptions of the callbacks.
+    """
+
+    def __init__(self, run):
+        if not len(run.trace):
+            raise ValueError("the run has no steps yet: there is nothing to explore")
+        self.run, self.errors = run, []
+        count, frames = len(run.trace), len(run.state.z)
+        latents = {n: [r[n] for r in run.trace if n in r] for n in LATENTS}
+        self._colours = principal_colours([z for row in latents.values() for z in row])
+        self._frames = run.frames
+        wide = {"layout": w.Layout(width="400px"), "style": {"description_width": "90px"}}
+        self.step = w.IntSlider(0, min=0, max=count - 1, description="Step", **wide)
+        wide["layout"] = w.Layout(width="400px")
+        self.frame = w.IntSlider(frames - 1, min=0, max=frames - 1, description="Frame", **wide)
+        wide["layout"] = w.Layout(width="400px")
+        self.what_if = w.FloatSlider(
+            0.5, min=0, max=1, step=0.05, description="What if λ =", **wide
+        )
+        play = w.Play(value=0, min=0, max=count - 1, interval=900)
+        w.jslink((play, "value"), (self.step, "value"))
+        self.words = w.ToggleButton(
+            False, description="Words", icon="eye", tooltip="cross-attention of each word",
+            layout=w.Layout(width="110px"),
+        )  # fmt: skip
+        self.text, self.line = w.HTML(), w.HTML()
+        self.tiles = {name: _tile() for name in TITLES}
+        boxes = [_boxed(TITLES[name], tile) for name, tile in self.tiles.items()]
+        self.word_row = w.HBox([], layout=w.Layout(flex_flow="row wrap"))
+        super().__init__([
+            w.HBox([self.step, play, self.frame]),
+            self.text,
+            w.HBox(boxes[:5]),
+            w.HBox(boxes[5:]),
+            w.HBox([self.what_if, self.words]),
+            self.word_row,
+            self.line,
+        ])  # fmt: skip
+        self._decoded = functools.lru_cache(64)(self._decode)
+        self._attention = functools.lru_cache(32)(self._attend)
+        for slider in (self.step, self.frame, self.words):
+            slider.observe(self._guarded(self._show), "value")
+        self.what_if.observe(self._guarded(self._show_if), "value")
+        self._guarded(self._show)()
+
+    def _guarded(self, work):
+        def guarded(*_):
+            self.line.value = ""
+            try:
+                work()
+            except Exception as error:  # a widget would swallow it
+                self.errors.append(error)
+                self.line.value = message(explain(error), error=True)
+
+        return guarded
+
+    # --------------------------------------------------------------------------------- showing
+
+    @property
+    def record(self):
+        return self.run.trace[self.step.value]
+
+    def recomputed(self, lam: float):
+        """The record of this step as it would be with another λ. ValueError where a branch was
+        not evaluated, because its weight was 0."""
+        record = self.record
+        for name in ("out", "out_edit"):
+            if name not in record.tensors:
+                raise ValueError(
+                    f"step {record.index} has no prediction {'of the edits' * (name != 'out')}"
+                    f"{'without the edits' * (name == 'out')}: its weight was 0 there "
+                    "(skip_zero=False evaluates it all the same)"
+                )
+        out_hat = blend(record.tensors["out"], record.tensors["out_edit"], lam)
+        return dataclasses.replace(record, tensors=record.tensors | {"out_hat": out_hat})
+
+    def _show(self) -> None:
+        record, f = self.record, self.frame.value
+        lam = record.lam
+        span = f"{float(lam.mean()):.2f}"
+        if float(lam.max()) > float(lam.min()):
+            span = f"{float(lam.min()):.2f} to {float(lam.max()):.2f}"
+        self.text.value = (
+            f"<b>Step {record.index + 1} of {self.run.state.num_steps}</b> · t = {record.t:g} · "
+            f"ᾱ = {record.alpha_bar:.4f} · <b>λ in force: {span}</b> · frame {f + 1}"
+        )
+        for name in LATENTS:
+            self.tiles[name].value = self._latent(record, name, f)
+        self.tiles["x0"].value = _png(self._decoded(record.index, f, None))
+        self.tiles["frame"].value = _png(self._frames[f])
+        pair = [n for n in ("eps", "out") if n in record and f"{n}_edit" in record
+                and not record.undefined(n)]  # fmt: skip
+        if pair:
+            a, b = record[pair[0]][f], record[f"{pair[0]}_edit"][f]
+            self.tiles["heat"].value = _png(heat(a, b, self._frames[f]))
+        else:
+            self.tiles["heat"].value = _says("one branch only:\nλ is 0 or 1 here")
+        self._show_words()
+        self._show_if()
+
+    def _show_if(self) -> None:
+        f, lam = self.frame.value, round(self.what_if.value, 4)
+        try:
+            record = self.recomputed(lam)
+        except ValueError:
+            for name in ("if_eps_hat", "if_x0"):
+                self.tiles[name].value = _says("one branch only:\nλ was 0 or 1 here")
+            return
+        self.tiles["if_eps_hat"].value = self._latent(record, "eps_hat", f)
+        self.tiles["if_x0"].value = _png(self._decoded(record.index, f, lam))
+
+    def _show_words(self) -> None:
+        if not self.words.value:
+            self.word_row.children = ()
+            return
+        maps, f = self._attention(self.step.value), self.frame.value
+        shown = []
+        for word, places in maps.items():
+            tile = _tile(TILE * 2 // 3)
+            tile.value = _png(heat(places[f][None], 0 * places[f][None], self._frames[f]))
+            shown.append(_boxed(word, tile, TILE * 2 // 3))
+        self.word_row.children = shown
+
+    # ------------------------------------------------------------------------------- computing
+
+    def _latent(self, record, name: str, f: int) -> bytes:
+        if name not in record:
+            return _says("not evaluated:\nits weight was 0")
+        if record.undefined(name):
+            return _says("undefined here:\nᾱ = 0, pure noise")
+        return _png((self._colours(record[name][f]) * 255).astype(np.uint8))
+
+    def _decode(self, index: int, f: int, lam: float | None) -> np.ndarray:
+        record = self.run.trace[index] if lam is None else self.recomputed(lam)
+        if record.undefined("x0"):
+            return np.full((8, 8, 3), 225, np.uint8)
+        return self.run.pipeline.decode(record["x0"][f][None])[0]
+
+    def _attend(self, index: int) -> dict[str, np.ndarray]:
+        state, record = self.run.state, self.run.trace[index]
+        scheduler = state.model.scheduler(state.reference.num_inference_steps)
+        t = scheduler.timesteps[index]
+        z = scheduler.scale_model_input(record["z_edit"].to(state.model.device), t)
+        return attention_maps(state.model, z, t, state.edit.condition, self.run.motion)
+
+
+def _tile(width: int = TILE) -> w.Image:
+    return w.Image(format="png", layout=w.Layout(width=f"{width}px", height=f"{width}px"))
+
+
+def _boxed(title: str, tile: w.Image, width: int = TILE) -> w.VBox:
+    style = "font-size:12px;line-height:1.4;color:#444"
+    label = w.HTML(f"<div style='{style}'>{title}</div>", layout=w.Layout(margin="0 0 0 2px"))
+    layout = w.Layout(width=f"{width + 8}px", flex="0 0 auto", margin="0 6px 6px 0")
+    return w.VBox([label, tile], layout=layout)
+
+
+def _png(picture) -> bytes:
+    """Small things, such as latents, in hard squares; pictures as they are."""
+    picture = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    if picture.width < TILE:
+        side = (TILE, max(round(TILE * picture.height / picture.width), 1))
+        picture = picture.resize(side, Image.Resampling.NEAREST)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+@functools.cache
+def _says(text: str) -> bytes:
+    """A grey tile with a remark."""
+    tile = Image.new("RGB", (TILE, TILE), (236, 238, 241))
+    draw = ImageDraw.Draw(tile)
+    draw.multiline_text((TILE / 2, TILE / 2), text, fill=(90, 90, 90), font=_font(14),
+                        anchor="mm", align="center")  # fmt: skip
+    return _png(tile)
