@@ -22,9 +22,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool3d
 
-from . import models
+from . import memory, models, speed
 from .align import align_frames, blended_target, load_align
 from .blend import lam_schedule
+from .brush import Brush
 from .image import ImageStep, denoise_image, first_step
 from .instructions import (
     Instructions,
@@ -209,6 +210,7 @@ class Pipeline:
         self.model = model
         self.align = load_align(model.folder) if getattr(model, "folder", None) else None
         self.last_run: Run | None = None
+        self.plan: memory.Plan | None = None  # of the latest run, see `memory`
         self._references: OrderedDict[str, Chain] = OrderedDict()
 
     def __repr__(self) -> str:
@@ -253,8 +255,20 @@ class Pipeline:
         return back, float(-10 * np.log10(max((error**2).mean(), 1e-10)))
 
     def forget(self) -> None:
-        """Drop the kept reference chains (after changing weights by hand, say with a LoRA)."""
+        """Drop what is kept between runs (after changing weights by hand, say with a LoRA)."""
         self._references.clear()
+        for kept in ("_codes", "_texts"):
+            getattr(self.model, kept, {}).clear()
+
+    def speed_up(self, compile: bool | None = None, reuse: int = 0, cache: float = 0.0) -> list:
+        """Make this pipeline faster; returns what was done, a line each. See `speed.speed_up`.
+
+        Without `reuse` and `cache` nothing changes but rounding. Approximate, opt-in: `reuse=3`
+        keeps a motion UNet's deep features over 3 steps, `cache=0.05` a transformer's.
+        """
+        done = speed.speed_up(self.model, compile, reuse, cache)
+        self.forget()  # a chain is kept as it was computed
+        return done
 
     # -------------------------------------------------------------------------------- P_img
 
@@ -295,6 +309,12 @@ class Pipeline:
             ValueError or TypeError, before any work, naming the argument.
         """
         return self._image_job(prompt, picture, **options)[0]
+
+    def brush(self, prompt: str, picture, strength: float = 0.5, seed: int = 0) -> Brush:
+        """A real-time brush on `picture`: see `brush.Brush`. Load "sd-turbo" with `taesd=True`."""
+        if "image" not in self.model.defaults:
+            raise ValueError(f"{self.name} makes clips alone: take the brush of 'sd-turbo'")
+        return Brush(self, prompt, _fit(picture, self.model.size, True), strength, seed)
 
     def _image_job(
         self,
@@ -393,8 +413,13 @@ class Pipeline:
         """Finish a run that was stopped: the clip is the same as without the stop."""
         begun, state = time.perf_counter(), run.state
         try:
-            for _ in _bar(denoise(state), progress, "clip", state.num_steps, state.index):
-                pass
+            while not state.finished:
+                try:
+                    for _ in _bar(denoise(state), progress, "clip", state.num_steps, state.index):
+                        pass
+                except torch.OutOfMemoryError:
+                    self._take_less_memory()
+                    state.batch = False
         except BaseException as error:
             error.add_note(
                 f"{state.index} of {state.num_steps} steps are kept; "
@@ -405,9 +430,23 @@ class Pipeline:
             took = time.perf_counter() - begun
             run.seconds["denoise"] = run.seconds.get("denoise", 0.0) + took
         begun = time.perf_counter()
-        _ = run.frames
+        while "frames" not in run._decoded:
+            try:
+                _ = run.frames
+            except torch.OutOfMemoryError:
+                self._take_less_memory()
         run.seconds["decode"] = time.perf_counter() - begun
         return run
+
+    def _take_less_memory(self) -> None:
+        """The next smaller plan, within an `except` for memory; raises where there is none."""
+        smaller = self.plan.smaller(self.model) if self.plan else None
+        if smaller is None:
+            raise
+        self.plan = smaller
+        memory.let_go(self.device)
+        smaller.apply(self.model)
+        print(f"out of memory; going on with {smaller}")
 
     def denoise(self, picture, motion: str, **options) -> Iterator[Step]:
         """A generator that yields every step of `video`: look, stop, `step.change(...)`, go on.
@@ -473,6 +512,13 @@ class Pipeline:
         run = Run(self, picture, motion, settings, drawn=generator.get_state())
         edits = {"edited": edited, "drags": drags, "pins": pins, "camera": camera, "lam": lam}
         shape = tuple(eps.shape)
+        plan = memory.choose(model, shape, guided=np.max(settings.guidance_scale) > 1)
+        before = 0 if self.plan is None else self.plan.level
+        if plan.level != before or (self.plan is None and self.device.type != "cpu"):
+            print(plan)
+        if plan.level or before:
+            plan.apply(model)
+        self.plan, settings.batch = plan, settings.batch and plan.batch
         steps = len(model.scheduler(settings.num_inference_steps, shape=shape).timesteps)
         self._check(run, edits, (steps, len(eps), *eps.shape[-2:]))
         reference = self._reference(run, eps)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .common import Condition, Family, computing, guided, moved_cells, posterior_of
+from .common import Condition, Family, computing, guided, kept, moved_cells, posterior_of
 
 PARTS = {
     "transformer": "diffusers.CogVideoXTransformer3DModel",
@@ -49,6 +49,7 @@ class CogVideoXModel(Family):
         frames = self.latent_frames(num_frames)
         return torch.randn(frames, self.channels, h, w, generator=generator).to(self.device)
 
+    @kept
     @torch.no_grad()
     def encode(self, pixels: Tensor, posterior: str = "mode", generator=None) -> Tensor:
         """pixels (N, 3, H, W), N one more than a multiple of four, as (F, C, h, w)."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
+import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +17,8 @@ from PIL import Image
 from torch import Tensor
 
 from .protocol import Prediction
+
+KEPT_CODES = 4  # clips whose latents are kept
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,23 @@ def moved_cells(pixels: Tensor, shape: tuple[int, int, int]) -> Tensor:
     return torch.nn.functional.adaptive_max_pool3d(moved.float(), shape)
 
 
+def kept(encode):
+    """Of an `encode` method: the latest pictures' latents are kept, as edits come back to them."""
+
+    @functools.wraps(encode)
+    def look(self, pixels: Tensor, posterior: str = "mode", generator=None) -> Tensor:
+        if posterior != "mode":
+            return encode(self, pixels, posterior, generator)
+        key = hashlib.blake2b(pixels.cpu().contiguous().numpy()).digest()
+        if key not in self._codes:
+            self._codes[key] = encode(self, pixels, posterior, generator)
+            for old in list(self._codes)[:-KEPT_CODES]:
+                del self._codes[old]
+        return self._codes[key]
+
+    return look
+
+
 @dataclass
 class Family:
     """See `VideoModel` for the members.
@@ -93,6 +114,9 @@ class Family:
     defaults: dict[str, dict[str, Any]] = field(default_factory=dict)
     max_rows: int = 0
     offload: bool = False
+    cached: bool = False  # whether diffusers' cache hooks are on
+    _latest: float = float("inf")
+    _codes: dict[bytes, Tensor] = field(default_factory=dict, repr=False)
     _texts: dict[str, tuple] = field(default_factory=dict, repr=False)
 
     SIZE = (512, 512)  # the family's own, where the checkpoint names none
@@ -209,17 +233,35 @@ class Family:
 
     @torch.no_grad()
     def predict(self, z: Tensor, t: Tensor, conditions: list[Condition]) -> list[Prediction]:
+        if self.cached and len(conditions) > 1:  # each branch on its own
+            return [self.predict(zb[None], t, [c])[0] for zb, c in zip(z, conditions, strict=True)]
         counts = [len(c) for c in conditions]
         rows = torch.cat([zb.expand(n, *zb.shape) for zb, n in zip(z, counts, strict=True)])
         inputs = {k: torch.cat([c.rows[k] for c in conditions]) for k in conditions[0].rows}
         outs = []
         for start in range(0, len(rows), self.max_rows or len(rows)):
             some = slice(start, start + (self.max_rows or len(rows)))
-            with computing(self.device, self.dtype):
+            branch = self._branch(f"{id(conditions[0])} {start}", t)
+            with computing(self.device, self.dtype), branch:
                 found = self.network(rows[some], t, **{k: v[some] for k, v in inputs.items()})
             outs.append(found.float())
         parts = torch.cat(outs).split(counts)
         return [guide(o, c.guidance_scale) for o, c in zip(parts, conditions, strict=True)]
+
+    @contextlib.contextmanager
+    def _branch(self, name: str, t: Tensor):
+        """With diffusers' cache hooks on: what a branch keeps, kept apart, anew for each run."""
+        networks = [self.parts[n] for n in ("transformer", "transformer_2") if self.parts.get(n)]
+        if not self.cached:
+            yield
+            return
+        with contextlib.ExitStack() as stack:
+            for network in networks:
+                if float(t) > self._latest:
+                    network._reset_stateful_cache()
+                stack.enter_context(network.cache_context(name))
+            self._latest = float(t)
+            yield
 
     def network(self, z: Tensor, t: Tensor, **inputs: Tensor) -> Tensor:
         """The network's native output (rows, F, C, h, w) for z of the same shape."""

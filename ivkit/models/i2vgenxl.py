@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from .common import Condition, Family, computing, guided, pil, posterior_of
+from .common import Condition, Family, computing, guided, kept, pil, posterior_of
 
 PARTS = {
     "unet": "diffusers.I2VGenXLUNet",
@@ -57,6 +57,7 @@ class I2VGenXLModel(Family):
             self._texts[text] = found, tokens.attention_mask
         return self._texts[text]
 
+    @kept
     @torch.no_grad()
     def encode(self, pixels: Tensor, posterior: str = "mode", generator=None) -> Tensor:
         vae, found = self.part("vae"), []

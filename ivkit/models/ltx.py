@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .common import Condition, Family, computing, guided, normalise, posterior_of
+from .common import Condition, Family, computing, guided, kept, normalise, posterior_of
 from .wan import to_given
 
 PARTS = {
@@ -57,6 +57,7 @@ class LTXModel(Family):
         scheduler.set_timesteps(sigmas=sigmas, mu=mu, device=self.device)
         return scheduler
 
+    @kept
     @torch.no_grad()
     def encode(self, pixels: Tensor, posterior: str = "mode", generator=None) -> Tensor:
         """pixels (N, 3, H, W), N one more than a multiple of eight, as (F, C, h, w)."""

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .common import computing, guide, guided, posterior_of
+from .common import computing, guide, guided, kept, posterior_of
 from .files import check_safetensors
 from .hub import fetch, pipeline_of, read
 from .protocol import Prediction
@@ -105,7 +105,10 @@ class PIAModel:
     safety: tuple | None = None  # the checkpoint's safety checker and its processor
     round_trip_db: float | None = None  # a picture below this is foreign to the autoencoder
     decode_slice: int = 2
+    max_rows: int = 0  # rows in one call of the network; 0 takes all at once
+    reuse: Any = None  # see `reuse.Reuse`
     folder: Path | None = None
+    _codes: dict[bytes, Tensor] = field(default_factory=dict)
     _texts: dict[str, Tensor] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -181,6 +184,7 @@ class PIAModel:
         w, h = (side // self.cell for side in size)
         return torch.randn(1, self.channels, h, w, generator=generator).to(self.device)
 
+    @kept
     @torch.no_grad()
     def encode(
         self,
@@ -290,13 +294,21 @@ class PIAModel:
             .expand(n, -1, -1, -1, -1)
             for zb, c, n in zip(z, conditions, counts, strict=True)
         ]  # each (n, 2C + 1, F, h, w)
-        text = torch.cat([c.text for c in conditions]).repeat_interleave(z.shape[1], 0)
+        rows, texts = [r.to(self.unet.dtype) for r in rows], [c.text for c in conditions]
         with computing(self.device, self.dtype):
-            out = self.video_unet(torch.cat(rows).to(self.unet.dtype), t, text).sample.float()
-        outs = out.transpose(1, 2).split(counts)
+            if self.reuse is not None:
+                outs = self.reuse(self.video_unet, rows, t, texts, conditions)
+            else:
+                outs = self._evaluate(torch.cat(rows), t, torch.cat(texts)).split(counts)
+        outs = [o.transpose(1, 2).float() for o in outs]
         return [guide(o, c.guidance_scale) for o, c in zip(outs, conditions, strict=True)]
 
-
+    def _evaluate(self, z: Tensor, t: Tensor, text: Tensor) -> Tensor:
+        """(rows, C, F, h, w), `max_rows` at a time."""
+        found = []
+        for rows, texts in zip(*(v.split(self.max_rows or len(z)) for v in (z, text)), strict=True):
+            found.append(self.video_unet(rows, t, texts.repeat_interleave(z.shape[2], 0)).sample)
+        return torch.cat(found)
 
 
 # ------------------------------------------------------------------------------------- loading

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .common import Condition, Family, computing, guided
+from .common import Condition, Family, computing, guided, kept
 
 PARTS = {
     "unet": "diffusers.UNetSpatioTemporalConditionModel",
@@ -50,6 +50,7 @@ class SVDModel(Family):
         drawn = torch.randn(num_frames, self.channels, h, w, generator=generator)
         return drawn.to(self.device)
 
+    @kept
     @torch.no_grad()
     def encode(self, pixels: Tensor, posterior: str = "mode", generator=None) -> Tensor:
         vae = self.part("vae")

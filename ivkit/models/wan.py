@@ -19,6 +19,7 @@ from .common import (
     Family,
     computing,
     guided,
+    kept,
     moved_cells,
     normalise,
     pil,
@@ -70,6 +71,7 @@ class WanModel(Family):
     def clean(self, text: str) -> str:
         return " ".join(html.unescape(html.unescape(text)).split())
 
+    @kept
     @torch.no_grad()
     def encode(self, pixels: Tensor, posterior: str = "mode", generator=None) -> Tensor:
         """pixels (N, 3, H, W), N one more than a multiple of four, as (F, C, h, w)."""

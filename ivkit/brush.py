@@ -1,0 +1,102 @@
+"""A real-time brush: stroke in, picture out, by one step of a picture model (SD-Turbo's layout).
+
+All that does not depend on the stroke is made once: the text's embedding, the noise, its level.
+What is left is one function from pixels to pixels of fixed shapes, on a CUDA device one graph.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from .instructions import Stroke, _number
+from .paint import rasterise
+from .pixels import to_pictures, to_pixels
+
+
+class Brush:
+    """`brush(strokes)` draws on `picture` and redraws the whole in one evaluation of the network.
+
+        brush = pipe.brush("a sun over the sea", picture)
+        picture = brush([ivkit.Stroke(points)])   # PIL RGB; brush.seconds: how long it took
+
+    strength: in (0, 1], how far the result may depart from what is painted: the noise level of the
+        one step. Guidance is off. `taesd` codes the pictures where the model has it, which is what
+        makes the brush fast.
+    """
+
+    def __init__(self, pipe, prompt: str, picture: Image.Image, strength: float, seed: int = 0):
+        self.model, self.picture = pipe.model, picture
+        self.seconds = 0.0
+        strength = _number("strength", strength, 0, 1)
+        if strength == 0:
+            raise ValueError("strength must be above 0: at 0 the painted picture is the result")
+        model, device = self.model, self.model.device
+        self.scheduler = model.scheduler(max(1, round(1 / strength)), "image")
+        alphas = self.scheduler.alphas_cumprod.to(device)
+        self.t = self.scheduler.timesteps[-1 if strength < 1 else 0].long().to(device)
+        self.signal, self.noise_level = alphas[self.t] ** 0.5, (1 - alphas[self.t]) ** 0.5
+        self.kind = self.scheduler.config.prediction_type
+        self.condition = model.image_condition(model.check_text(prompt, "prompt"), "", 1.0)
+        self.eps = model.image_noise(picture.size, torch.Generator().manual_seed(seed))
+        self._pixels = to_pixels(picture).to(device)
+        self._graph = None
+        if device.type == "cuda":
+            self._record()
+
+    def __call__(self, strokes: Sequence[Stroke] = ()) -> Image.Image:
+        """The picture with the strokes, redrawn; PIL RGB of the picture's size."""
+        begun = time.perf_counter()
+        painted = rasterise(self.picture, strokes)[0] if strokes else self.picture
+        drawn = to_pictures(self.draw(to_pixels(painted)))[0]
+        self.seconds = time.perf_counter() - begun
+        return drawn
+
+    @torch.no_grad()
+    def draw(self, pixels: Tensor) -> Tensor:
+        """(1, 3, H, W) in [-1, 1] to the same."""
+        if self._graph is None:
+            return self._draw(pixels.to(self.model.device))
+        self._pixels.copy_(pixels)
+        self._graph.replay()
+        return self._drawn
+
+    def _draw(self, pixels: Tensor) -> Tensor:
+        model = self.model
+        z0 = self._encode(pixels)
+        z = self.signal * z0 + self.noise_level * self.eps  # Eq. 2, whatever the scheduler
+        out = model.predict_image(z, self.t, self.condition).guided
+        if self.kind == "v_prediction":
+            x0 = self.signal * z - self.noise_level * out
+        else:
+            x0 = (z - self.noise_level * out) / self.signal
+        return self._decode(x0)
+
+    def _encode(self, pixels: Tensor) -> Tensor:
+        tiny = self.model.taesd
+        if tiny is None:
+            return self.model.encode(pixels)
+        return tiny.encode(pixels.to(tiny.dtype)).latents.float()
+
+    def _decode(self, z: Tensor) -> Tensor:
+        tiny = self.model.taesd
+        if tiny is None:
+            return self.model.decode(z)
+        return tiny.decode(z.to(tiny.dtype)).sample.float().clamp(-1, 1)
+
+    def _record(self) -> None:
+        """One CUDA graph of the whole: what a stroke waits for is the work, not its launching."""
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.no_grad(), torch.cuda.stream(side):
+            for _ in range(3):
+                self._draw(self._pixels)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.no_grad(), torch.cuda.graph(graph):
+            self._drawn = self._draw(self._pixels)
+        self._graph = graph
