@@ -108,6 +108,128 @@ def schedule_without_leak(alpha_bar) -> bool:
     return _say()
 
 
+def caption(text, pipe) -> bool:
+    """Make a picture, exercise 1: known words, two things of the storybook's, one colour."""
+    from ivkit.storybook import sprites
+
+    if not isinstance(text, str) or not text.strip():
+        return _say("my_text is empty: write a sentence")
+    try:
+        pipe.model.check_text(text, "my_text")
+    except ValueError as error:
+        return _say(str(error))
+    words = f" {text.lower().replace(',', ' ')} "
+    things = [name for name in sprites.NAMES if f" {name} " in words]
+    if len(things) < 2:
+        return _say(f"it names {' and '.join(things) or 'no thing'}: name two things")
+    if not any(f" {colour} " in words for colour in sprites.COLOURS):
+        return _say(f"give one of them a colour: {', '.join(sprites.COLOURS)}")
+    return _say()
+
+
+def rescaled_guidance(answer) -> bool:
+    """Make a picture, exercise 2: (uncond, cond, guidance_scale) -> guided, as large as cond."""
+    uncond, cond = _tensors(np.random.default_rng(0).standard_normal((2, 1, 4, 8, 8)))
+    guided = uncond + 6.0 * (cond - uncond)
+    found, trouble = _call(answer, uncond, cond, 6.0)
+    if trouble:
+        return _say(trouble)
+    if found.shape != guided.shape:
+        return _say(f"the prediction has the shape {tuple(guided.shape)}, not {found.shape}")
+    if np.allclose(found, guided):
+        return _say(f"that is plain guidance: its standard deviation is {guided.std():.2f}, "
+                    f"that of cond {cond.std():.2f}")  # fmt: skip
+    if np.allclose(found, cond):
+        return _say("that is cond: guide first, then scale what came out")
+    if not np.allclose(found, guided * (cond.std() / guided.std()), rtol=1e-2):
+        return _say("it must be the guided prediction times one number: cond.std() / guided.std()")
+    return _say()
+
+
+def mute(answer) -> bool:
+    """Make a picture, exercise 3: (scores (heads, cells, tokens), k) -> attention without k."""
+    (scores,) = _tensors(np.random.default_rng(0).standard_normal((1, 2, 5, 6)))
+    before = scores.clone()
+    found, trouble = _call(answer, scores, 2)
+    if trouble:
+        return _say(trouble)
+    if found.shape != scores.shape:
+        return _say(f"attention has the scores' shape {tuple(scores.shape)}, not {found.shape}")
+    if not (scores == before).all():
+        return _say("your function changed the caller's scores: work on scores.clone()")
+    if not np.isfinite(found).all():
+        return _say("there are infinities or NaN left: the softmax comes last")
+    if np.abs(found[..., 2]).max() > 1e-12:
+        return _say(f"some cell still looks at token k, by {np.abs(found[..., 2]).max():.2f}")
+    if not np.allclose(found.sum(-1), 1):
+        return _say(f"one cell's looks add up to {found.sum(-1)[0, 0]:.3f}, not to 1: mute before "
+                    "the softmax, not after")  # fmt: skip
+    before[..., 2] = -np.inf
+    if not np.allclose(found, before.softmax(-1)):
+        return _say("token k is muted, but the others' shares are not the softmax of their scores")
+    return _say()
+
+
+def ring(alpha) -> bool:
+    """Paint, exercise 1: paint (H, W) with a hole in it."""
+    import cv2
+
+    alpha = np.asarray(alpha)
+    if not alpha.any():
+        return _say("nothing is painted yet: add a dot with the brush to my_strokes")
+    count, _, stats, _ = cv2.connectedComponentsWithStats((alpha < 0.5).astype(np.uint8))
+    bare = sorted(stats[1:, cv2.CC_STAT_AREA]) if count > 1 else [0]
+    if len(bare) < 2 or bare[-2] < 20:
+        return _say("the paint has no hole: erase its middle, with a stroke after the brush's")
+    return _say()
+
+
+def composite(answer) -> bool:
+    """Paint, exercise 2: (original, edited, mask) -> uint8 (H, W, 3), the original at mask 0."""
+    rng = np.random.default_rng(0)
+    original, edited = rng.integers(0, 256, (2, 16, 16, 3), np.uint8)
+    mask = np.linspace(-0.5, 1.5, 16).clip(0, 1)[None].repeat(16, 0)
+    found, trouble = _call(answer, original.copy(), edited.copy(), mask.copy())
+    if trouble:
+        return _say(trouble)
+    if found.shape != original.shape or found.dtype != np.uint8:
+        return _say(f"a picture here is uint8 (16, 16, 3), yours is {found.dtype} {found.shape}")
+    if not (found[:, mask[0] == 0] == original[:, mask[0] == 0]).all():
+        return _say("where the mask is 0, some pixels are not the original's")
+    if not (found[:, mask[0] == 1] == edited[:, mask[0] == 1]).all():
+        return _say("where the mask is 1, some pixels are not the edited picture's")
+    wanted = original + mask[..., None] * (edited.astype(float) - original)
+    off = np.abs(found - wanted).max()
+    if off > 0.51:
+        low = "; uint8 does not round, and wraps below 0: compute in float, then np.rint"
+        return _say(f"where the mask is between 0 and 1 you are off by up to {off:.1f}{low}")
+    return _say()
+
+
+def left_crown(mask, picture) -> bool:
+    """Paint, exercise 3: the crown of the left of two trees, bool (H, W), found by its colour."""
+    r, g, b = np.moveaxis(np.asarray(picture).astype(int), -1, 0)
+    if mask is None:
+        return _say("my_mask is None: give an array of True and False, one for each pixel")
+    mask = np.asarray(mask)
+    if mask.shape != r.shape:
+        return _say(f"the mask must have the picture's shape {r.shape}, not {mask.shape}")
+    mask = mask > 0
+    if not mask.any():
+        return _say("the mask is empty")
+    middle = r.shape[1] // 2
+    if mask[:, middle:].mean() > 0.001:
+        return _say(f"some of it lies right of the middle, x = {middle}: that is the other tree")
+    leaves = (g > r) & (r > b + 40)  # yellowish green: no sky, no meadow, no trunk
+    leaves[:, middle:] = False
+    inside, covered = (mask & leaves).sum() / mask.sum(), (mask & leaves).sum() / leaves.sum()
+    if inside < 0.8:
+        return _say(f"only {inside:.0%} of the mask is leaves: sky is blue, meadow has little red")
+    if covered < 0.6:
+        return _say(f"it covers {covered:.0%} of the leaves: loosen the thresholds")
+    return _say()
+
+
 def _tensors(values):
     import torch
 

@@ -160,3 +160,85 @@ def test_zero_terminal_keeps_the_beginning_and_ends_at_zero():
     before = DDIMScheduler(beta_schedule="scaled_linear").alphas_cumprod
     after = chapter["zero_terminal"](before)
     assert after[-1] == 0 and torch.isclose(after[0], before[0]) and (after.diff() < 0).all()
+
+
+def test_attention_written_out_is_the_layers_own():
+    chapter = defined("02_make_a_picture")
+    unet = tiny.parts()["unet"]
+    layer = next(m for n, m in unet.named_modules() if n.endswith("attn2"))
+    cells, words = torch.randn(2, 64, layer.to_q.in_features), torch.randn(2, 12, 16)
+    with torch.no_grad():
+        mine, looks = chapter["attention"](layer, cells, words)
+        torch.testing.assert_close(mine, layer(cells, encoder_hidden_states=words))
+    assert looks.shape == (2, layer.heads, 64, 12)
+
+
+def test_guidance_written_out_is_the_models():
+    chapter = defined("02_make_a_picture")
+    model = tiny.model()
+    found = model.predict_image(
+        torch.ones(1, 4, 8, 8), torch.tensor(500), model.image_condition("a boat", "", 3.0)
+    )
+    torch.testing.assert_close(chapter["guide"](found.uncond, found.cond, 3.0), found.guided)
+
+
+# ---- chapter 2 -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("", "empty"),
+        ("a red boat and a zebra", "zebra"),
+        ("the boat moves", "boat: name two"),
+        ("a boat and a sun", "colour"),
+    ],
+)
+def test_caption_says_what_is_missing(text, words, capsys):
+    refused(capsys, lambda t: checks.caption(t, tiny.pipeline()), text, words)
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (lambda uncond, cond, w: uncond + w * (cond - uncond), "plain guidance"),
+        (lambda uncond, cond, w: cond, "that is cond"),
+        (lambda uncond, cond, w: uncond, "times one number"),
+        (lambda uncond, cond, w: cond.std(), "shape"),
+        (lambda uncond, cond, w: guidance, "NameError"),  # noqa: F821
+    ],
+)
+def test_rescaled_guidance_says_what_is_wrong(answer, words, capsys):
+    refused(capsys, checks.rescaled_guidance, answer, words)
+
+
+def muted_in_place(scores, k):
+    scores[..., k] = -torch.inf
+    return scores.softmax(-1)
+
+
+def muted_after(scores, k):
+    looks = scores.softmax(-1)
+    looks[..., k] = 0
+    return looks
+
+
+def muted_evenly(scores, k):
+    looks = torch.full_like(scores, 1 / (scores.shape[-1] - 1))
+    looks[..., k] = 0
+    return looks
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (lambda scores, k: scores[0], "shape"),
+        (muted_in_place, "clone"),
+        (lambda scores, k: scores / 0, "infinities"),
+        (lambda scores, k: scores.softmax(-1), "still looks"),
+        (muted_after, "add up"),
+        (muted_evenly, "not the softmax"),
+    ],
+)
+def test_mute_says_what_is_wrong(answer, words, capsys):
+    refused(capsys, checks.mute, answer, words)

@@ -1,0 +1,110 @@
+"""Attention maps: which word a cell of the picture looks at, or which frame at which.
+
+    with record(pipe.model.unet) as maps:
+        pipe.image("a boat on the blue sea at day")
+    maps.of_token(2)  # (h, w): where "boat" is looked at
+
+The network computes what it always does: the maps are worked out beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+KINDS = ("text", "space", "time")
+
+
+@dataclass
+class Maps:
+    """What was recorded, layer by layer.
+
+    Attributes:
+        layers: {name of the layer: one tensor for each call of the network}, each
+            (batch, heads, queries, keys), rows summing to 1. "text": queries are cells, keys are
+            tokens; "space": both are cells; "time": both are frames, and cells count as batch.
+        shape: (h, w) of the latent.
+    """
+
+    layers: dict[str, list[Tensor]] = field(default_factory=dict)
+    shape: tuple[int, int] | None = None
+
+    def __repr__(self) -> str:
+        calls = max(map(len, self.layers.values()), default=0)
+        return f"Maps({len(self.layers)} layers, {calls} calls)"
+
+    def of_token(self, token: int, call: int | None = None, row: int = -1) -> Tensor:
+        """How much each cell looks at one token: (h, w), the mean over layers and heads.
+
+        token: its index in the text, 0 being the start-of-text token.
+        call: which call of the network, that is which step; None takes the mean over all.
+        row: which row of the batch; the last is the one with the text.
+        Raises ValueError where nothing was recorded.
+        """
+        calls = slice(None) if call is None else slice(call, call + 1 or None)
+        found = [self._at(m[row, :, :, token]) for ms in self.layers.values() for m in ms[calls]]
+        if not found:
+            raise ValueError("the maps are empty: run the network inside `with record(...)`")
+        return torch.stack(found).mean(0)
+
+    def _at(self, looks: Tensor) -> Tensor:
+        """(heads, cells of some level) -> (h, w)."""
+        h, w = self.shape
+        factor = round((h * w / looks.shape[-1]) ** 0.5)
+        level = looks.mean(0).view(1, 1, -(-h // factor), -(-w // factor))
+        return torch.nn.functional.interpolate(level, (h, w), mode="bilinear")[0, 0]
+
+
+@contextmanager
+def record(network, kind: str = "text") -> Iterator[Maps]:
+    """Record a UNet's attention for as long as the `with` block lasts.
+
+    network: a diffusers UNet2DConditionModel or UNetMotionModel.
+    kind: "text" (cells to words), "space" (cells to cells), "time" (frames to frames).
+    Raises ValueError for another kind, or a network that has no such layer.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    ends = "attn2" if kind == "text" else "attn1"
+    layers = {
+        name: layer
+        for name, layer in network.named_modules()
+        if name.endswith(ends) and ("motion_modules" in name) == (kind == "time")
+    }
+    if not layers:
+        raise ValueError(f"{type(network).__name__} has no attention of kind {kind!r}")
+    maps = Maps({name: [] for name in layers})
+
+    def note_shape(module, args, options):
+        z = args[0] if args else options["sample"]
+        maps.shape = tuple(z.shape[-2:])
+
+    hook = network.register_forward_pre_hook(note_shape, with_kwargs=True)
+    before = {name: layer.processor for name, layer in layers.items()}
+    try:
+        for name, layer in layers.items():
+            layer.set_processor(_Beside(layer.processor, maps.layers[name]))
+        yield maps
+    finally:
+        hook.remove()
+        for name, layer in layers.items():
+            layer.set_processor(before[name])
+
+
+class _Beside:
+    """An attention processor that keeps the map and leaves the work to another one."""
+
+    def __init__(self, processor, kept: list[Tensor]):
+        self.processor, self.kept = processor, kept
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, *args, **options):
+        keys = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        q, k = (x.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+                for x in (attn.to_q(hidden_states), attn.to_k(keys)))  # fmt: skip
+        looks = (q.float() @ k.float().transpose(-1, -2) * attn.scale).softmax(-1)
+        self.kept.append(looks.detach().cpu())
+        return self.processor(attn, hidden_states, encoder_hidden_states, *args, **options)
