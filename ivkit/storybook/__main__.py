@@ -47,6 +47,8 @@ def main(argv: list[str] | None = None) -> None:
     judge.add_argument("--folder", type=Path, default=WEIGHTS)
     judge.add_argument("--out", type=Path, default=Path("outputs/storybook"))
     judge.add_argument("--scenes", type=int, default=256)
+    judge.add_argument("--few-step", action="store_true", help="the few-step variant, unguided")
+    judge.add_argument("--steps", type=int, help="denoising steps (16; few-step: 5)")
     args = parser.parse_args(argv)
 
     if args.todo == "sprites":
@@ -59,8 +61,13 @@ def main(argv: list[str] | None = None) -> None:
     if args.todo == "eval":
         from .evaluate import evaluate
 
-        result = evaluate(args.folder, args.out, args.scenes)
-        (args.out / "eval.json").write_text(json.dumps(result, indent=1) + "\n")
+        options = (
+            {"steps": 5, "picture_guidance": 1.0, "clip_guidance": 1.0} if args.few_step else {}
+        )
+        options |= {"steps": args.steps} if args.steps else {}
+        result = evaluate(args.folder, args.out, args.scenes, few_step=args.few_step, **options)
+        name = "eval_few_step.json" if args.few_step else "eval.json"
+        (args.out / name).write_text(json.dumps(result, indent=1) + "\n")
         return
     from .networks import write_layout
 

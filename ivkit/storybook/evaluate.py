@@ -142,30 +142,36 @@ def share(hits: torch.Tensor) -> float:
     return round(100 * float(hits.float().mean()), 1) if len(hits) else float("nan")
 
 
-@torch.no_grad()
-def evaluate(
+def evaluate(folder: Path, out: Path, n: int = 256, device: str | None = None, **options) -> dict:
+    """The table of the model card, in per cent and dB; pictures of some of it go to `out`.
+
+    options: steps, picture_guidance, clip_guidance, few_step; see `measure`.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=device == "cpu"):
+        return measure(Path(folder), out, n, device, **options)
+
+
+def measure(
     folder: Path,
     out: Path,
-    n: int = 256,
-    device: str | None = None,
+    n: int,
+    device: str,
     steps: int = 16,
     picture_guidance: float = 3.5,
     clip_guidance: float = 2.5,
     few_step: bool = False,
 ) -> dict:
-    """The table of the model card, in per cent and dB; writes pictures of some of it to `out`."""
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    judge = Judge(Path(folder), device, steps, picture_guidance, clip_guidance, few_step)
-    world, r = (
-        judge.world,
-        {
-            "scenes": n,
-            "steps": steps,
-            "few_step": few_step,
-            "picture_guidance": picture_guidance,
-            "clip_guidance": clip_guidance,
-        },
-    )
+    """What `evaluate` reports, on n scenes a row (the events on an eighth, 8 at least)."""
+    r = {
+        "scenes": n,
+        "steps": steps,
+        "few_step": few_step,
+        "picture_guidance": picture_guidance,
+        "clip_guidance": clip_guidance,
+    }
+    judge = Judge(folder, device, steps, picture_guidance, clip_guidance, few_step)
+    world = judge.world
     rng = np.random.default_rng(HELD_OUT)
     if not few_step:
         r["vae"] = evaluate_vae(judge.vae, world, None, out)
@@ -257,7 +263,7 @@ def evaluate(
     events = {}
     for e in range(1, len(EVENTS)):
         s = judge.scenes(
-            max(16, n // 8),
+            max(8, n // 8),
             10 + e,
             objects=1,
             keep=lambda s, e=e: (s.event == e) & (s.speed > 0.6) & (s.move[:, 0] == 0),

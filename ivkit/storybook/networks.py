@@ -223,12 +223,12 @@ def write_layout(folder: str | Path) -> None:
     facts = {
         "num_frames": NUM_FRAMES,
         "fps": 8,
-        "round_trip_db": 30.0,
+        "round_trip_db": 27.0,
         "image": {"num_inference_steps": 15, "guidance_scale": 3.5},
         "video": {"num_inference_steps": 10, "guidance_scale": 2.5, "motion_scale": 1},
         "few_step": {
-            "image": {"num_inference_steps": 6, "guidance_scale": 1.0},
-            "video": {"num_inference_steps": 6, "guidance_scale": 1.0, "motion_scale": 1},
+            "image": {"num_inference_steps": 5, "guidance_scale": 1.0},
+            "video": {"num_inference_steps": 5, "guidance_scale": 1.0, "motion_scale": 1},
         },
         "affinity": [[round(float(v), 4) for v in row] for row in rows],
     }

@@ -6,27 +6,45 @@ import contextlib
 import math
 import os
 import time
+from pathlib import Path
 
 import torch
 from PIL import Image
 
 
 class Ranks:
-    """One process a GPU, as torchrun starts them; one process alone where it did not."""
+    """One process a GPU, as torchrun starts them; one process alone where it did not.
+
+    Each process sees its own GPU alone, so that what one has compiled serves the others. The
+    environment variable IVKIT_COMPILED names a file that keeps compiled kernels between runs.
+    """
 
     def __init__(self):
         self.size, self.rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+        if self.size > 1 and not torch.cuda.is_initialized():
+            seen = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+            local = os.environ.get("LOCAL_RANK", "0")
+            os.environ["CUDA_VISIBLE_DEVICES"] = seen[int(local)] if len(seen) > 1 else local
         cuda = torch.cuda.is_available()
-        self.device = torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if cuda else "cpu")
+        self.device = torch.device("cuda:0" if cuda else "cpu")
+        self.kept = Path(os.environ["IVKIT_COMPILED"]) if os.environ.get("IVKIT_COMPILED") else None
         if cuda:
-            torch.cuda.set_device(self.device)
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
             torch.backends.cudnn.benchmark = True
             import torch._inductor.config as inductor
 
             inductor.triton.coalesce_tiling_analysis = False  # asserts on UNetMotionModel otherwise
+            if self.kept and self.kept.is_file():
+                torch.compiler.load_cache_artifacts(self.kept.read_bytes())
         if self.size > 1 and not torch.distributed.is_initialized():
             torch.distributed.init_process_group("nccl" if cuda else "gloo")
+
+    def keep_compiled(self) -> None:
+        """Writes what has been compiled so far to the file that IVKIT_COMPILED names."""
+        if self.first and self.kept and self.device.type == "cuda":
+            artifacts = torch.compiler.save_cache_artifacts()
+            if artifacts:
+                self.kept.write_bytes(artifacts[0])
 
     @property
     def first(self) -> bool:

@@ -115,16 +115,20 @@ LOOK_MOTION = [
 ]
 
 
-def look(nets, vae, path: Path, tag: str) -> None:
-    """Pictures of eight fixed captions and clips made of them, to look at while it trains."""
+def look(
+    nets, vae, path: Path, tag: str, rows: int = 8, steps: int = 16, guidance=(4.0, 2.5)
+) -> None:
+    """Pictures of fixed captions and clips made of them, to look at while it trains."""
+    if not rows:
+        return
     d = next(nets.unet.parameters()).device
 
     def ids(lines):
         return torch.tensor([words.encode(line) for line in lines], device=d)
 
-    mask = affinity(torch.full((8,), 0.8, device=d), frame_times(8, device=d))
-    z = sample(nets, ids(LOOK), None, 20, 4.0)
-    clips = sample(nets, ids(LOOK_MOTION), z, 16, 2.5, mask)
+    mask = affinity(torch.full((rows,), 0.8, device=d), frame_times(rows, device=d))
+    z = sample(nets, ids(LOOK[:rows]), None, steps, guidance[0])
+    clips = sample(nets, ids(LOOK_MOTION[:rows]), z, steps, guidance[1], mask)
     save_grid(decode(vae, clips[:, ::3]), path / f"{tag}.jpg", 0.5)
 
 
@@ -141,6 +145,7 @@ def train(
     lr: float = 1e-3,
     max_steps: int | None = None,
     save_every: float = 150.0,
+    rows: int = 8,
 ) -> dict[str, float]:
     """Trains unet/, motion_adapter/ and text_encoder/ for `seconds`, from what `folder` holds (its
     averaged weights, with a new warm-up), or anew.
@@ -226,10 +231,11 @@ def train(
             if ranks.first:
                 with trainer.averaged():
                     nets.save(folder)
-                    look(nets, vae, out, f"look_{clock.n:06d}")
+                    look(nets, vae, out, f"look_{clock.n:06d}", rows)
+    ranks.keep_compiled()
     if ranks.first:
         trainer.push(trainer.ema)
         nets.save(folder)
-        look(nets, vae, out, f"look_{clock.n:06d}")
+        look(nets, vae, out, f"look_{clock.n:06d}", rows)
         ranks.say("diffusion ended after", clock.n, "steps in", f"{clock.elapsed:.0f} s")
     return {"steps": clock.n, "seconds": clock.elapsed}

@@ -56,21 +56,17 @@ def rendered(world: World, s: Scenes) -> torch.Tensor:
 
 @torch.no_grad()
 def evaluate(
-    vae, world: World, photos: list[torch.Tensor] | None, out: Path | None
+    vae, world: World, photos: list[torch.Tensor] | None, out: Path | None, n: int = 64
 ) -> dict[str, float]:
-    """Round trips of 64 held-out renders and of photographs (each (3, 256, 256) in [-1, 1])."""
+    """Round trips of n held-out renders and of photographs (each (3, 256, 256) in [-1, 1])."""
     torch.manual_seed(10_001)
-    s = world.sample(64)
+    s = world.sample(n)
+    t = torch.rand(n, 1, device=world.device)
 
     def trip(x):
         return torch.cat([vae.decoder(vae.encoder(c)).clamp(-1, 1) for c in x.split(16)])
 
-    x = torch.cat(
-        [
-            world.render(s[i : i + 16], torch.rand(16, 1, device=world.device))[:, 0]
-            for i in range(0, 64, 16)
-        ]
-    )
+    x = torch.cat([world.render(s[i : i + 1], t[i : i + 1])[:, 0] for i in range(n)])
     z, y = torch.cat([vae.encoder(c) for c in x.split(16)]), trip(x)
     result = {
         "render_psnr": psnr(x, y),
@@ -78,7 +74,7 @@ def evaluate(
         "latent_std": float(z.std()),
         "latent_max": float(z.abs().max()),
     }
-    if out:
+    if out and n >= 12:
         save_grid(torch.stack([x[:6], y[:6], x[6:12], y[6:12]]), out / "vae_renders.png")
     if photos:
         x = torch.stack(photos).to(world.device)
@@ -101,6 +97,7 @@ def train(
     max_steps: int | None = None,
     lr: float = 1.5e-3,
     decoder_only: bool = False,
+    held_out: int = 64,
 ) -> dict[str, float]:
     """Trains vae/ for `seconds`, from what `folder` holds or anew, and writes it there (fp16).
 
@@ -164,7 +161,7 @@ def train(
                 f"{clock.elapsed:.0f} s",
                 f"loss {float(loss.detach()):.4f} renders {psnr(x[:r], y[:r].detach()):.2f} dB",
                 f"photos {psnr(x[r:], y[r:].detach()):.2f} dB" if n_photos else "",
-                f"std {float(zf.std()):.3f}",
+                f"std {float(zf.detach().std()):.3f}",
             )
     trainer.push(trainer.ema)
     result = {}
@@ -184,6 +181,6 @@ def train(
             if photos
             else None
         )
-        result = {"steps": clock.n, **evaluate(vae, world, held, out)}
+        result = {"steps": clock.n, **evaluate(vae, world, held, out, held_out)}
         ranks.say("vae", result)
     return result
