@@ -328,4 +328,8 @@ def picture_from_bytes(name: str, content: bytes) -> Image.Image:
     with TemporaryDirectory() as folder:  # so that one function knows all about files
         path = Path(folder) / (Path(name).name or "picture")
         path.write_bytes(content)
-        return to_picture(path)
+        try:
+            return to_picture(path)
+        except ValueError as error:
+            said = str(error)
+            raise ValueError(said if path.name in said else f"{path.name!r}: {said}") from None

@@ -50,6 +50,7 @@ class PaintCanvas(w.VBox):
         picture = Image.new("RGB", size or (256, 256), "white")
         picture = picture if image is None else to_picture(image, size)
         self._points: list = []
+        self._tool = "brush"  # of the press: a change of tool in between changes nothing
         clear = lambda sketch: dataclasses.replace(sketch, strokes=())  # noqa: E731
         self.board = Board(picture, width, self._draw, self._pen, clear, autosave)
         self.errors = self.board.errors
@@ -75,12 +76,14 @@ class PaintCanvas(w.VBox):
             accept="image/*", multiple=False, description="Picture", layout=w.Layout(width="110px")
         )
         self.upload.observe(self.board.guard(self._uploaded), "value")
-        side = w.Layout(flex="0 0 auto", margin="0 0 0 12px")
+        self.side = w.VBox(
+            [self.colour, self.size, self.opacity, self.upload],
+            layout=w.Layout(flex="0 0 auto", margin="0 0 0 12px"),
+        )
         super().__init__([
             self.board.offer,
             self.tool,
-            w.HBox([self.board.view,
-                    w.VBox([self.colour, self.size, self.opacity, self.upload], layout=side)]),
+            w.HBox([self.board.view, self.side]),
             self.board.bar,
             self.board.line,
         ])  # fmt: skip
@@ -149,12 +152,12 @@ class PaintCanvas(w.VBox):
             self.picture = picture_from_bytes(name, content)
 
     def _pen(self, kind: str, point) -> None:
-        if self.tool.value == "pick":
-            if kind == "down":
+        if kind == "down":
+            self._points, self._tool = [], self.tool.value
+        if self._tool == "pick":
+            if kind == "up":
                 self._pick(point)
             return
-        if kind == "down":
-            self._points = []
         if not self._points or point != self._points[-1]:
             self._points.append(point)
         if kind != "up":
@@ -167,7 +170,7 @@ class PaintCanvas(w.VBox):
 
     def _stroke(self) -> Stroke:
         return Stroke(
-            self._points, self.colour.value, self.size.value, self.opacity.value, self.tool.value
+            self._points, self.colour.value, self.size.value, self.opacity.value, self._tool
         )
 
     def _pick(self, point) -> None:
@@ -189,7 +192,7 @@ class PaintCanvas(w.VBox):
         with held():
             self.board.view[LIVE].clear()
             width = self.size.value * self.board.scale
-            colour = {"mask": MASK_COLOUR, "eraser": "white"}.get(self.tool.value)
+            colour = {"mask": MASK_COLOUR, "eraser": "white"}.get(self._tool)
             alpha = self.opacity.value if colour is None else MASK_ALPHA
             self.board.path(LIVE, self._points, colour or self.colour.value, width, alpha)
 

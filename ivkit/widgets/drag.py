@@ -56,6 +56,7 @@ class DragCanvas(w.VBox):
         picture = Image.new("RGB", (256, 256), "white") if image is None else to_picture(image)
         self._points: list = []
         self._held: tuple | None = None  # ("drag", k, i) or ("pin", i), while it is being moved
+        self._tool = "arrow"
         self._quiet = False  # the sliders are being set, not moved
         self.selected: int | None = None
         self._point = -1  # of the selected drag
@@ -97,7 +98,7 @@ class DragCanvas(w.VBox):
             self.pan_x, self.pan_y, self.zoom, self.roll,
         ], layout=w.Layout(flex="0 0 auto", margin="0 0 0 12px"))  # fmt: skip
         self.preview_box = w.VBox(
-            [_heading("Cut and drag: the warp alone, no model"), self.preview],
+            [self.preview, _heading("Cut and drag: the warp alone, no model")],
             layout=w.Layout(flex="0 0 auto", margin="0 0 0 12px"),
         )
         super().__init__([
@@ -214,17 +215,19 @@ class DragCanvas(w.VBox):
     # ----------------------------------------------------------------------------------- mouse
 
     def _pen(self, kind: str, point) -> None:
-        tool = self.tool.value
         if kind == "down":
-            self._points = [point]
-            if tool in ("add", "cut"):
+            self._points, self._tool = [], self.tool.value
+            if self._tool in ("add", "cut"):
                 self._drag()
-            if tool == "edit":
+            if self._tool == "edit":
                 self._take(point)
-        elif self._points:
+            self._points = [point]
+        tool = self._tool  # of the press: a change of tool in between changes nothing
+        if kind != "down" and self._points:
             self._points = [self._points[0], point] if tool == "arrow" else [*self._points, point]
         if kind != "up":
-            self._live()
+            if self._points:
+                self._live()
             return
         points, self._points = self._points, []
         self.board.view[LIVE].clear()
@@ -235,19 +238,22 @@ class DragCanvas(w.VBox):
     def _add(self, points) -> None:
         if math.dist(points[0], points[-1]) * self.board.scale < 4 and len(points) < 8:
             raise ValueError("press on a thing, pull it, and release where it shall go")
-        if self.tool.value == "path":
+        if self._tool == "path":
             points = simplified(points, 3 / self.board.scale)
         r, (x, y) = self.trajectory, (round(v) for v in points[0])
         taken = [k for k, d in enumerate(r.drags) if d.path and d.mask is not None and d.mask[y, x]]
-        self._point = -1
         if taken:  # one thing goes one way: a second pull is its new path
+            self._point = -1
             self.selected = taken[-1]
             again = dataclasses.replace(r.drags[self.selected], path=points, times=None)
             self._replace(self.selected, again)
             self.board.say("This thing goes another way now; Undo brings back the old one.")
             return
-        self.selected = len(r.drags)
-        drag = Drag(points, mask=grow_mask(self.picture, points[0]))
+        mask = grow_mask(self.picture, points[0])
+        if mask.all():
+            raise ValueError("nothing stands out here: press on a thing, or move the camera")
+        drag = Drag(points, mask=mask)
+        self.selected, self._point = len(r.drags), -1
         self._put(dataclasses.replace(r, drags=(*r.drags, drag)))
 
     def _take(self, point) -> None:
@@ -294,7 +300,7 @@ class DragCanvas(w.VBox):
         stroke = Stroke(points, width=self.size.value, tool="mask")
         touched = region_mask([stroke], self.picture.size)
         mask = np.zeros_like(touched) if drag.mask is None else drag.mask
-        mask = mask | touched if self.tool.value == "add" else mask & ~touched
+        mask = mask | touched if self._tool == "add" else mask & ~touched
         if not mask.any():
             raise ValueError("nothing would be left of the region: Delete takes the whole drag")
         self._replace(self.selected, dataclasses.replace(drag, mask=mask))
@@ -324,12 +330,16 @@ class DragCanvas(w.VBox):
         thick = 3 if chosen is None else 4
         for stroke, width in (("white", thick + 3), (colour, thick)):
             self.board.path(layer, path, stroke, width)
-            tip = self.board.to_screen(path[-2:])
-            if len(tip) == 2 and np.ptp(tip, axis=0).max() > 6:
-                angle = np.arctan2(*(tip[1] - tip[0])[::-1])
+            ends = self.board.to_screen(path)
+            far = ends[
+                np.abs((ends - ends[-1]) @ [1, 1j]) > 12
+            ]  # a dense path's last piece is tiny
+            if len(far):
+                tip = ends[-1]
+                angle = np.arctan2(*(tip - far[-1])[::-1])
                 for side in (2.6, -2.6):
-                    end = tip[1] + 14 * np.array([np.cos(angle + side), np.sin(angle + side)])
-                    barb = np.stack([tip[1], end]) / self.board.scale - 0.5
+                    end = tip + 16 * np.array([np.cos(angle + side), np.sin(angle + side)])
+                    barb = np.stack([tip, end]) / self.board.scale - 0.5
                     self.board.path(layer, barb, stroke, width)
         crowded = len(path) > 2 and self._length(path) / len(path) < 12
         for i, point in enumerate(path):
@@ -346,7 +356,7 @@ class DragCanvas(w.VBox):
         self.board.path(layer, [point], colour, 2 * radius)
 
     def _live(self) -> None:
-        tool = self.tool.value
+        tool = self._tool
         with held():
             self.board.view[LIVE].clear()
             if tool in ("add", "cut"):

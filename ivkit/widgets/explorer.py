@@ -126,8 +126,8 @@ class TraceExplorer(w.VBox):
         if float(lam.max()) > float(lam.min()):
             span = f"{float(lam.min()):.2f} to {float(lam.max()):.2f}"
         self.text.value = (
-            f"<b>Step {record.index + 1} of {self.run.state.num_steps}</b> · t = {record.t:g} · "
-            f"ᾱ = {record.alpha_bar:.4f} · <b>λ in force: {span}</b> · frame {f + 1}"
+            f"<b><code>run.trace[{record.index}]</code></b> · t = {record.t:g} · "
+            f"ᾱ = {record.alpha_bar:.4f} · <b>λ in force: {span}</b> · frame {f}"
         )
         for name in LATENTS:
             self.tiles[name].value = self._latent(record, name, f)
@@ -195,7 +195,10 @@ def _tile(width: int = TILE) -> w.Image:
 
 def _boxed(title: str, tile: w.Image, width: int = TILE) -> w.VBox:
     style = "font-size:12px;line-height:1.4;color:#444"
-    label = w.HTML(f"<div style='{style}'>{title}</div>", layout=w.Layout(margin="0 0 0 2px"))
+    title = title.replace("<sub>", "<sub style='line-height:0'>")
+    label = w.HTML(
+        f"<div style='{style}'>{title}</div>", layout=w.Layout(margin="0 0 0 2px", height="20px")
+    )
     layout = w.Layout(width=f"{width + 8}px", flex="0 0 auto", margin="0 6px 6px 0")
     return w.VBox([label, tile], layout=layout)
 

@@ -23,6 +23,8 @@ from ..instructions import (
     Instructions,
     MotionInstruction,
     TrajectoryInstruction,
+    _choice,
+    _number,
 )
 from ..paint import latent_mask, rasterise
 from ..trajectory import warp
@@ -86,6 +88,12 @@ class Studio(w.VBox):
         self._go, self._stop = threading.Event(), threading.Event()
         self._next: _Asked | None = None
         self._made: tuple = (None, None)  # what the last x' was made from, and x'
+        self.edited_view = w.Image(
+            format="png", layout=w.Layout(width="220px", margin="0 0 0 70px")
+        )
+        self.edited_text = w.HTML(layout=w.Layout(margin="0 0 0 70px"))
+        self.paint.side.children = (*self.paint.side.children, self.edited_view, self.edited_text)
+        self.edited_view.layout.display = "none"
         self._build_panel(frames)
         self._build_results()
         self.offer = w.HBox([])
@@ -374,6 +382,9 @@ class Studio(w.VBox):
             if edited is None:
                 return None
             self._edit_key, self._made = key, (self.paint.board.sketch, edited)
+            self.edited_view.value = _png(edited)
+            self.edited_view.layout.display = ""
+            self.edited_text.value = _small("x̃′: what the model made of the paint")
         return self._made[1]
 
     def _generate(self, asked: _Asked) -> None:
@@ -495,10 +506,7 @@ class Studio(w.VBox):
         if self.unedited is not None:
             if getattr(self, "_unedited_of", None) is not self.unedited:
                 self._unedited_of = self.unedited
-                plain = (
-                    "<div style='line-height:1.35;font-size:12px;color:#444'><b>unedited</b><br>"
-                    "the same seed and motion, λ = 1</div>"
-                )
+                plain = _small("<b>unedited</b><br>the same seed and motion, λ = 1")
                 self._unedited_card = w.VBox([_video(self.unedited), w.HTML(plain)],
                                              layout=_fixed(CARD))  # fmt: skip
             cards.append(self._unedited_card)
@@ -593,6 +601,17 @@ class Studio(w.VBox):
 
     # --------------------------------------------------------------------------------- session
 
+    def _check_panel(self, panel) -> None:
+        """ValueError where a value is not one that the panel can show."""
+        for name, value in panel:
+            widget = self.panel.get(name)
+            if hasattr(widget, "min"):
+                _number(name, value, widget.min, widget.max)
+            elif hasattr(widget, "options"):
+                _choice(name, value, widget.options)
+            elif widget is not None and not isinstance(value, str):
+                raise ValueError(f"{name} must be a text, got {value!r}")
+
     @property
     def session(self) -> Session:
         """All that is in the panel, as plain data."""
@@ -602,6 +621,13 @@ class Studio(w.VBox):
 
     @session.setter
     def session(self, session: Session) -> None:
+        if session.sketch.picture.size != self.pipe.size:
+            raise ValueError(
+                "the session's picture is {} x {} pixels, where {} works at {} x {}".format(
+                    *session.sketch.picture.size, self.pipe.name, *self.pipe.size
+                )
+            )
+        self._check_panel(session.panel)
         for name, value in session.panel:
             if name in self.panel:
                 self.panel[name].value = value
@@ -623,12 +649,7 @@ class Studio(w.VBox):
     def load(self, path: str | os.PathLike) -> None:
         """Open a session. ValueError where the file is damaged; what is here then stays."""
         self._free()
-        session = Session.load(path)
-        if session.sketch.picture.size != self.pipe.size:
-            raise ValueError("the session's picture is {} x {} pixels, where {} works at {} x {}"
-                             .format(*session.sketch.picture.size, self.pipe.name,
-                                     *self.pipe.size))  # fmt: skip
-        self.session = session
+        self.session = Session.load(path)
         self.say("Opened. Each clip can be made again: the frames will be the same.")
 
     def _keep(self) -> None:
@@ -692,9 +713,18 @@ def _video(frames: np.ndarray, width: int = CARD) -> w.Video:
 
 
 def _still(picture: Image.Image) -> w.Image:
+    return w.Image(value=_png(picture), format="png", layout=w.Layout(width=f"{CARD}px"))
+
+
+def _png(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
-    return w.Image(value=buffer.getvalue(), format="png", layout=w.Layout(width=f"{CARD}px"))
+    return buffer.getvalue()
+
+
+def _small(text: str) -> str:
+    """HTML in a caption's size."""
+    return f"<div style='line-height:1.35;font-size:12px;color:#444'>{text}</div>"
 
 
 def _picture_card(title: str, picture: Image.Image) -> w.VBox:
@@ -715,5 +745,4 @@ def _caption(take: Take) -> str:
     stopped = f", stopped at step {take.stopped}" if take.stopped else ""
     facts = f"λ {lam} · seed {i.seed} · {i.num_inference_steps} steps{changed}{stopped}"
     edits = f"{_count(strokes, 'stroke')} · {_count(drags, 'drag')}"
-    return (f"<div style='line-height:1.35;font-size:12px;color:#444'>"
-            f"{html.escape(i.motion.text)}<br>{facts}<br>{edits}</div>")  # fmt: skip
+    return _small(f"{html.escape(i.motion.text)}<br>{facts}<br>{edits}")

@@ -1,0 +1,480 @@
+"""The canvases, driven by the events that a page would send."""
+
+import functools
+import io
+import json
+
+import hand
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ipycanvas.canvas import COMMANDS
+from PIL import Image
+
+from ivkit import Camera, Drag, DragCanvas, PaintCanvas, Stroke, TrajectoryInstruction
+from ivkit.widgets.board import held
+from ivkit.widgets.session import Autosave, Sketch
+
+SIDE = 64
+
+
+def scene() -> Image.Image:
+    """A red box on blue."""
+    pixels = np.full((SIDE, SIDE, 3), (120, 180, 230), np.uint8)
+    pixels[20:36, 10:26] = (200, 40, 40)
+    return Image.fromarray(pixels)
+
+
+@pytest.fixture
+def paint():
+    canvas = PaintCanvas(scene(), autosave=None)
+    yield canvas
+    assert canvas.errors == []
+
+
+@pytest.fixture
+def drag():
+    canvas = DragCanvas(scene(), autosave=None, num_frames=4)
+    yield canvas
+    assert canvas.errors == []
+
+
+# ---------------------------------------------------------------------------------------- paint
+
+
+def test_a_stroke_is_kept_in_picture_pixels_with_what_the_panel_says(paint):
+    paint.colour.value, paint.size.value, paint.opacity.value = "#00ff00", 8, 0.5
+    hand.stroke(paint, (10, 10), (30, 12), (40, 50))
+    (stroke,) = paint.strokes
+    assert np.allclose(stroke.points, [(10, 10), (30, 12), (40, 50)])
+    assert (stroke.colour, stroke.width, stroke.opacity, stroke.tool) == (
+        "#00ff00",
+        8,
+        0.5,
+        "brush",
+    )
+    assert paint.painted.getpixel((20, 11)) != paint.picture.getpixel((20, 11))
+
+
+@pytest.mark.parametrize("width", [100, 64, 501])
+def test_strokes_do_not_depend_on_how_large_the_picture_is_shown(width):
+    canvas = PaintCanvas(scene(), width=width, autosave=None)
+    hand.stroke(canvas, (10, 10), (50, 40))
+    assert np.allclose(canvas.strokes[0].points, [(10, 10), (50, 40)])
+
+
+def test_a_button_let_go_outside_ends_the_stroke(paint):
+    hand.stroke(paint, (50, 30), (60, 30), (70, 31), end="mouse_out")
+    hand.event(paint, "mouse_move", 5, 5)
+    hand.event(paint, "mouse_up", 5, 5)
+    (stroke,) = paint.strokes
+    assert np.allclose(stroke.points[-1], (70, 31))
+    hand.stroke(paint, (3, 3), (9, 9))
+    assert np.allclose(paint.strokes[1].points, [(3, 3), (9, 9)])
+
+
+def test_a_second_press_without_a_release_ends_the_first_stroke(paint):
+    hand.event(paint, "mouse_down", 5, 5)
+    hand.event(paint, "mouse_move", 9, 5)
+    hand.stroke(paint, (30, 30), (40, 40))
+    assert [len(s.points) for s in paint.strokes] == [2, 2]
+
+
+def test_touch_draws_too(paint):
+    for name, touches in (("start", [(8, 8)]), ("move", [(80, 80)]), ("end", [])):
+        content = {"event": f"touch_{name}", "touches": [{"x": x, "y": y} for x, y in touches]}
+        paint.board.view._handle_custom_msg(content, [])
+    assert len(paint.strokes) == 1 and len(paint.strokes[0].points) == 2
+
+
+def test_the_region_lies_apart_from_the_paint_and_tools_keep_what_is_drawn(paint):
+    hand.stroke(paint, (5, 5), (20, 5))
+    paint.tool.value = "mask"
+    hand.stroke(paint, (40, 40), (50, 40))
+    assert paint.mask[40, 45] and not paint.mask[5, 10]
+    assert paint.painted.getpixel((45, 40)) == paint.picture.getpixel((45, 40))
+    paint.tool.value = "eraser"
+    hand.stroke(paint, (45, 30), (45, 50))
+    assert not paint.mask[40, 45] and len(paint.strokes) == 3
+
+
+def test_the_picker_takes_a_colour_from_what_is_seen(paint):
+    paint.tool.value = "pick"
+    hand.stroke(paint, (15, 25))
+    assert paint.colour.value == "#c82828" and paint.tool.value == "brush"
+    assert paint.strokes == ()
+
+
+def test_keys_undo_and_redo(paint):
+    hand.stroke(paint, (5, 5), (20, 5))
+
+    def press(key, shift=False):
+        content = {"event": "key_down", "key": key, "shift_key": shift, "ctrl_key": True,
+                   "meta_key": False}  # fmt: skip
+        paint.board.view._handle_custom_msg(content, [])
+
+    press("z")
+    assert paint.strokes == ()
+    press("Z", shift=True)
+    assert len(paint.strokes) == 1
+
+
+@pytest.mark.parametrize("kind", ["rotated", "grey", "alpha", "large", "path"])
+def test_pictures_of_all_kinds_come_in(paint, kind, tmp_path):
+    picture, size = Image.new("RGB", (40, 20), "red"), (40, 20)
+    if kind == "rotated":
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        file = io.BytesIO()
+        picture.save(file, "JPEG", exif=exif)
+        hand.upload(paint, "a.jpg", file.getvalue())
+        size = (20, 40)
+    elif kind == "path":
+        picture.save(tmp_path / "a.png")
+        paint.picture = tmp_path / "a.png"
+    else:
+        made = {"grey": Image.new("L", (40, 20), 9), "large": Image.new("RGB", (5000, 3000)),
+                "alpha": Image.new("RGBA", (40, 20), (1, 2, 3, 0))}[kind]  # fmt: skip
+        file, size = io.BytesIO(), made.size
+        made.save(file, "PNG")
+        hand.upload(paint, "a.png", file.getvalue())
+    assert paint.picture.size == size and paint.picture.mode == "RGB"
+    assert max(paint.board.view.width, paint.board.view.height) <= 640
+    hand.stroke(paint, (5, 5), (9, 9))
+    assert np.allclose(paint.strokes[0].points, [(5, 5), (9, 9)])
+
+
+def test_all_that_is_on_the_canvas_is_drawn_again_for_a_new_page(paint, monkeypatch):
+    hand.stroke(paint, (5, 5), (20, 5))
+    paint.tool.value = "mask"
+    hand.stroke(paint, (40, 40), (50, 40))
+    manager, sent = paint.board.view._canvas_manager, []
+    monkeypatch.setattr(manager, "_send_custom", lambda command, buffers=(): sent.extend(command))
+    paint.board.view._handle_custom_msg({"event": "client_ready"}, [])
+    switches = [command for command in sent if command[0] == COMMANDS["switchCanvas"]]
+    assert len(switches) >= 5  # every layer, although the last one was current before
+    assert len(sent) > 10
+
+
+def test_an_error_while_drawing_does_not_freeze_the_canvas(paint):
+    manager = paint.board.view._canvas_manager
+    with pytest.raises(ZeroDivisionError), held():
+        1 / 0  # noqa: B018
+    assert not manager._caching and manager._commands_cache == []
+
+
+# ----------------------------------------------------------------------------------------- drag
+
+
+def test_a_pull_is_a_drag_with_the_thing_under_it(drag):
+    hand.stroke(drag, (18, 28), (30, 40), (50, 45))
+    (made,) = drag.trajectory.drags
+    assert np.allclose(made.path, [(18, 28), (50, 45)])
+    assert made.mask[21:35, 11:25].all() and made.mask.sum() < 400
+    assert bytes(drag.preview.value[8:12]) == b"WEBP"
+    frames = drag.warped().frames
+    assert (frames[0] == np.asarray(drag.picture)).all() and frames[-1][44, 50, 0] > 150
+
+
+def test_a_freehand_path_becomes_few_points(drag):
+    drag.tool.value = "path"
+    hand.stroke(drag, *[(18 + i, 28 - 15 * np.sin(i / 10)) for i in range(35)])
+    path = drag.trajectory.drags[0].path
+    assert 3 <= len(path) <= 12 and np.allclose(path[0], (18, 28))
+
+
+def test_points_move_go_and_get_other_times(drag):
+    drag.trajectory = Drag([(18, 28), (30, 40), (50, 45)], mask=np.asarray(scene())[..., 0] > 150)
+    drag.tool.value = "edit"
+    hand.stroke(drag, (30, 40), (35, 10))
+    assert np.allclose(drag.trajectory.drags[0].path[1], (35, 10))
+    drag.time.value = 0.9
+    assert drag.trajectory.drags[0].times == (0, 0.9, 1)
+    drag.time.value = 1.0  # not past the next point
+    assert 0.9 < drag.trajectory.drags[0].times[1] < 1
+    drag.delete_point.click()
+    assert np.allclose(drag.trajectory.drags[0].path, [(18, 28), (50, 45)])
+    drag.delete_drag.click()
+    assert drag.trajectory.drags == ()
+
+
+def test_the_region_is_corrected_with_a_brush(drag):
+    hand.stroke(drag, (18, 28), (50, 45))
+    before = drag.trajectory.drags[0].mask.copy()
+    drag.size.value, drag.tool.value = 6, "add"
+    hand.stroke(drag, (40, 10), (50, 10))
+    assert drag.trajectory.drags[0].mask[10, 45] and not before[10, 45]
+    drag.tool.value = "cut"
+    hand.stroke(drag, (30, 10), (60, 10))
+    assert not drag.trajectory.drags[0].mask[10].any()
+    assert (drag.trajectory.drags[0].mask[20:] == before[20:]).all()
+
+
+def test_a_second_pull_of_one_thing_is_its_new_path(drag):
+    hand.stroke(drag, (18, 28), (50, 45))
+    hand.stroke(drag, (18, 28), (50, 10))
+    (made,) = drag.trajectory.drags
+    assert np.allclose(made.path[-1], (50, 10))
+    drag.undo()
+    assert np.allclose(drag.trajectory.drags[0].path[-1], (50, 45))
+
+
+def test_rotate_scale_easing_pins_and_camera(drag):
+    hand.stroke(drag, (18, 28), (40, 40))
+    drag.rotate.value, drag.scale.value, drag.easing.value = 30, 1.5, "ease"
+    made = drag.trajectory.drags[0]
+    assert (made.rotate, made.scale, made.easing) == (30, 1.5, "ease")
+    drag.tool.value = "pin"
+    hand.stroke(drag, (60, 60))
+    assert np.allclose(drag.trajectory.pins, [(60, 60)])
+    hand.stroke(drag, (60, 60))
+    assert drag.trajectory.pins == ()
+    drag.pan_x.value, drag.zoom.value = 8, 1.2
+    assert drag.trajectory.camera == Camera((8, 0), 1.2)
+    drag.pan_x.value, drag.zoom.value = 0, 1
+    assert drag.trajectory.camera is None
+
+
+def test_a_slider_that_is_pulled_along_is_one_step_of_undo(drag):
+    hand.stroke(drag, (18, 28), (40, 40))
+    for angle in (5, 10, 15):
+        drag.rotate.value = angle
+    drag.undo()
+    assert drag.trajectory.drags[0].rotate == 0 and drag.rotate.value == 0
+
+
+def test_a_path_may_lead_out_of_the_picture(drag):
+    hand.stroke(drag, (18, 28), (50, 28), (70, 28), end="mouse_out")
+    assert drag.trajectory.drags[0].path[-1][0] > SIDE
+
+
+# -------------------------------------------------------------------------------- undo and redo
+
+POINT = st.tuples(st.integers(1, SIDE - 2), st.integers(1, SIDE - 2))
+PAINTING = st.one_of(
+    st.tuples(
+        st.sampled_from(["brush", "eraser", "mask"]), st.lists(POINT, min_size=1, max_size=4)
+    ),
+    st.sampled_from([("clear", None), ("undo", None), ("redo", None), ("picture", None)]),
+)
+DRAGGING = st.one_of(
+    st.tuples(st.sampled_from(["arrow", "path", "edit", "pin", "add", "cut"]),
+              st.lists(POINT, min_size=1, max_size=4)),
+    st.sampled_from([("clear", None), ("undo", None), ("redo", None)]),
+    st.tuples(st.sampled_from(["rotate", "scale", "time", "pan_x", "zoom"]), st.floats(0.5, 1.5)),
+)  # fmt: skip
+
+
+def act(canvas, operation, value):
+    if operation in ("clear", "undo", "redo"):
+        getattr(canvas, operation)()
+    elif operation == "picture":
+        canvas.picture = Image.new("RGB", (SIDE, SIDE), "green")
+    elif isinstance(value, float):
+        getattr(canvas, operation).value = value
+    else:
+        canvas.tool.value = operation
+        hand.stroke(canvas, *value)
+
+
+@pytest.mark.parametrize("kind, operations", [(PaintCanvas, PAINTING), (DragCanvas, DRAGGING)])
+def test_undo_all_gives_the_start_and_redo_all_the_end(kind, operations):
+    options = {"num_frames": 2} if kind is DragCanvas else {}
+
+    @settings(max_examples=20)
+    @given(st.lists(operations, max_size=8))
+    def check(steps):
+        canvas = kind(scene(), width=SIDE, autosave=None, **options)
+        start = canvas.board.sketch
+        for step in steps:
+            act(canvas, *step)
+        while canvas.redo():
+            pass
+        end, count = canvas.board.sketch, 0
+        while canvas.undo():
+            count += 1
+        assert canvas.board.sketch == start
+        assert canvas.board.undo_button.disabled
+        for _ in range(count):
+            assert canvas.redo()
+        assert canvas.board.sketch == end and not canvas.redo()
+        # What a person does wrongly is said; nothing else may go wrong.
+        assert all(type(error) is ValueError for error in canvas.errors)
+
+    check()
+
+
+@settings(max_examples=20)
+@given(st.lists(PAINTING, max_size=6), st.lists(DRAGGING, max_size=4))
+def test_what_is_saved_loads_the_same(tmp_path_factory, painting, dragging):
+    path = tmp_path_factory.mktemp("saved") / "a.json"
+    for canvas, steps in ((PaintCanvas(scene(), width=SIDE, autosave=None), painting),
+                          (DragCanvas(scene(), width=SIDE, autosave=None), dragging)):  # fmt: skip
+        for step in steps:
+            act(canvas, *step)
+        kept = canvas.board.sketch
+        canvas.save(path)
+        canvas.clear()
+        canvas.load(path)
+        assert canvas.board.sketch == kept
+
+
+# ------------------------------------------------------------------------------------- autosave
+
+
+def test_what_was_drawn_is_offered_after_a_restart(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = PaintCanvas(scene())
+    assert first.board.offer.children == ()
+    hand.stroke(first, (5, 5), (20, 5))
+    first.board.autosave.flush()
+    again = PaintCanvas(scene())
+    text, yes, no = again.board.offer.children
+    assert again.strokes == ()
+    yes.click()
+    assert again.strokes == first.strokes and again.board.offer.children == ()
+    again.undo()
+    assert again.strokes == ()
+
+
+def test_starting_anew_keeps_what_was_there_before(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first, second = Autosave("a"), Autosave("a")
+    old, new = Sketch(scene()), Sketch(Image.new("RGB", (9, 9)))
+    first.put(old)
+    first.flush()
+    second.put(new)
+    second.flush()
+    assert Sketch.load(second.path) == new and Sketch.load(second.previous) == old
+
+
+def test_a_damaged_autosave_is_no_offer_and_is_kept(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "outputs/autosave/paint.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"version": 1, "type": "Ske')
+    canvas = PaintCanvas(scene())
+    assert canvas.board.offer.children == ()
+    hand.stroke(canvas, (5, 5), (20, 5))
+    canvas.board.autosave.flush()
+    assert path.with_name("paint.previous.json").read_text().endswith("Ske")
+
+
+def test_a_folder_that_cannot_be_written_is_said_and_drawing_goes_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "outputs").write_text("a file, no folder")
+    canvas = PaintCanvas(scene())
+    hand.stroke(canvas, (5, 5), (20, 5))
+    canvas.board.autosave.flush()
+    hand.stroke(canvas, (5, 9), (20, 9))
+    assert len(canvas.strokes) == 2 and "not being saved" in canvas.board.line.value
+
+
+# ------------------------------------------------------------------------------------ bad input
+
+
+@functools.cache
+def full_json() -> str:
+    moves = TrajectoryInstruction([Drag([(18, 28), (40, 40)])])
+    return json.dumps(Sketch(scene(), [Stroke([(5, 5), (9, 9)])], moves).to_json())
+
+
+BAD_PICTURES = st.one_of(
+    st.sampled_from([(0, 5, 3), (5, 0, 3), (4, 4, 2), (4,), (2, 2, 2, 2)]).map(
+        lambda shape: np.zeros(shape, np.uint8)
+    ),
+    st.sampled_from([np.int32, np.complex64, np.uint16, bool]).map(lambda t: np.ones((4, 4), t)),
+    st.sampled_from([np.nan, np.inf, -0.5, 1.5]).map(lambda v: np.full((4, 4), v, np.float32)),
+    st.one_of(st.integers(), st.none(), st.binary(max_size=4), st.text(max_size=8).map(
+        lambda t: f"no such file {t}".replace("\0", ""))),
+)  # fmt: skip
+AWAY = st.floats(200, 1e6)
+BAD_STROKES = st.one_of(
+    st.tuples(AWAY, AWAY).map(lambda p: lambda: Stroke([p], width=2)),
+    st.sampled_from([0, -3, np.nan, np.inf, "wide", None]).map(
+        lambda v: lambda: Stroke([(5, 5)], width=v)),
+    st.floats(1.01, 99).map(lambda v: lambda: Stroke([(5, 5)], opacity=v)),
+    st.text(max_size=5).filter(lambda t: t not in ("", "red", "tan")).map(
+        lambda t: lambda: Stroke([(5, 5)], colour="no colour " + t)),
+    st.just(lambda: Stroke([])),
+)  # fmt: skip
+BAD_DRAGS = st.one_of(
+    st.tuples(AWAY, AWAY).map(lambda p: lambda: Drag([p, (5, 5)])),
+    st.tuples(AWAY, AWAY).map(lambda p: lambda: Drag([(5, 5), p])),
+    st.integers(1, 40).map(lambda n: lambda: Drag([(5, 5), (9, 9)], mask=np.ones((n, n)))),
+    st.just(lambda: Drag([(5, 5)])),
+    st.floats(21, 1e9).map(lambda v: lambda: Drag([(5, 5), (9, 9)], scale=v)),
+)
+
+
+def load_text(canvas, path, text):
+    path.write_text(text)
+    canvas.load(path)
+
+
+CUT = st.integers(0, len(full_json()) - 1).map(lambda n: full_json()[:n])
+BAD = st.one_of(
+    BAD_PICTURES.map(lambda p: lambda c, d, path: setattr(c, "picture", p)),
+    BAD_STROKES.map(lambda s: lambda c, d, path: setattr(c, "strokes", [s()])),
+    BAD_DRAGS.map(lambda r: lambda c, d, path: setattr(d, "trajectory", r())),
+    CUT.map(lambda text: lambda c, d, path: load_text(c, path, text)),
+    CUT.map(lambda text: lambda c, d, path: load_text(d, path, text)),
+    st.one_of(st.integers().filter(lambda v: v != 1), st.none(), st.text(max_size=3)).map(
+        lambda v: lambda c, d, path: load_text(
+            c, path, full_json().replace('"version": 1', f'"version": {json.dumps(v)}', 1))),
+    st.sampled_from(["[]", "3", "null", '{"version": 1}', '{"version": 1, "type": "Drag"}',
+                     '{"version": 1, "type": "Sketch", "colour": 2}']).map(
+        lambda text: lambda c, d, path: load_text(c, path, text)),
+)  # fmt: skip
+
+
+def test_200_bad_inputs_each_get_one_sentence_and_the_drawing_stays(tmp_path):
+    canvas = PaintCanvas(scene(), width=SIDE, autosave=None)
+    pulled = DragCanvas(scene(), width=SIDE, autosave=None, num_frames=2)
+    hand.stroke(canvas, (5, 5), (9, 9))
+    hand.stroke(pulled, (18, 28), (40, 40))
+    kept, counted = (canvas.board.sketch, pulled.board.sketch), []
+
+    @settings(max_examples=200)
+    @given(BAD)
+    def check(bad):
+        with pytest.raises((ValueError, TypeError)) as told:
+            bad(canvas, pulled, tmp_path / "a.json")
+        says = str(told.value)
+        assert 10 < len(says) < 500 and "\n" not in says, says
+        assert (canvas.board.sketch, pulled.board.sketch) == kept
+        counted.append(says)
+
+    check()
+    assert len(counted) >= 200
+    assert canvas.board.sketch is kept[0] and pulled.board.sketch is kept[1]
+
+
+@pytest.mark.parametrize(
+    "name, content, says",
+    [
+        ("notes.txt", b"no picture at all", "notes.txt"),
+        ("cut.png", hand.huge_png(40, 40)[:50], "cut"),
+        ("huge.png", hand.huge_png(20_000, 20_000), "64 megapixels"),
+        ("large.png", hand.huge_png(10_000, 9_000), "64 megapixels"),
+        ("empty.jpg", b"", "empty.jpg"),
+    ],
+)
+def test_a_bad_file_is_answered_below_the_canvas(name, content, says):
+    canvas = PaintCanvas(scene(), autosave=None)
+    hand.stroke(canvas, (5, 5), (20, 5))
+    hand.upload(canvas, name, content)
+    assert says in canvas.board.line.value and "Traceback" not in canvas.board.line.value
+    assert len(canvas.strokes) == 1 and canvas.picture.size == (SIDE, SIDE)
+    assert [type(error) for error in canvas.errors] == [ValueError]
+
+
+def test_clicks_that_mean_nothing_are_answered():
+    canvas = DragCanvas(scene(), autosave=None, num_frames=2)
+    for tool, point in (("arrow", (18, 28)), ("add", (5, 5)), ("cut", (5, 5))):
+        canvas.tool.value = tool
+        hand.stroke(canvas, point)
+        assert "color:#b3261e" in canvas.board.line.value
+    hand.stroke(canvas, (50, 5), (55, 60))
+    assert canvas.trajectory == TrajectoryInstruction()
