@@ -25,8 +25,8 @@ class Brush:
         picture = brush([ivkit.Stroke(points)])   # PIL RGB; brush.seconds: how long it took
 
     strength: in (0, 1], how far the result may depart from what is painted: the noise level of the
-        one step. Guidance is off. `taesd` codes the pictures where the model has it, which is what
-        makes the brush fast.
+        one step, the nearest of 1, 1/2, 1/3 and so on. Guidance is off. `taesd` codes the pictures
+        where the model has it, which is what makes the brush fast.
     """
 
     def __init__(self, pipe, prompt: str, picture: Image.Image, strength: float, seed: int = 0):
@@ -79,7 +79,7 @@ class Brush:
     def _encode(self, pixels: Tensor) -> Tensor:
         tiny = self.model.taesd
         if tiny is None:
-            return self.model.encode(pixels)
+            return self.model.encode.__wrapped__(self.model, pixels)  # nothing to keep here
         return tiny.encode(pixels.to(tiny.dtype)).latents.float()
 
     def _decode(self, z: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Faster and smaller: exact ways change nothing, approximate ones are asked for, memory is planned."""
+"""Faster and smaller: exact ways change nothing, approximate ones are named, memory is planned."""
 
 import numpy as np
 import pytest

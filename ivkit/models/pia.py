@@ -49,7 +49,8 @@ def motion_unet(unet, adapter):
     """
     from diffusers import UNetMotionModel
 
-    model = UNetMotionModel.from_unet2d(unet, adapter, load_weights=False)
+    with torch.device("meta"):  # nothing is made that will be replaced
+        model = UNetMotionModel.from_unet2d(unet, adapter, load_weights=False)
     blocks = [
         *zip(model.down_blocks, unet.down_blocks, adapter.down_blocks, strict=True),
         *zip(model.up_blocks, unet.up_blocks, adapter.up_blocks, strict=True),
@@ -67,6 +68,7 @@ def motion_unet(unet, adapter):
     if extra is None:  # AnimateDiff: no condition picture
         model.conv_in = own
         return torch.nn.Module.to(model, unet.dtype).eval()
+    model.conv_in.to_empty(device=unet.device)
     with torch.no_grad():
         model.conv_in.weight.copy_(torch.cat([own.weight, extra.weight[:, own.in_channels :]], 1))
         model.conv_in.bias.copy_(own.bias)
