@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from test_notebooks import execute, printed
 
 import ivkit
 from ivkit import checks
@@ -38,7 +39,8 @@ def run(source, names) -> str:
 
 @pytest.fixture
 def names(monkeypatch):
-    """An empty notebook in which `iv.load` gives the tiny model."""
+    """An empty notebook, beside the solutions, in which `iv.load` gives the tiny model."""
+    monkeypatch.chdir(ROOT / "solutions")
     monkeypatch.setattr(ivkit, "load", lambda *args, **options: tiny.pipeline("storybook"))
     return {"__builtins__": builtins}
 
@@ -69,8 +71,9 @@ def test_each_exercise_has_a_solution_and_a_hint(path):
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
-def test_stubs_are_told_what_is_missing(path, names):
+def test_stubs_are_told_what_is_missing(path, names, monkeypatch):
     names = prepared(path, names)
+    monkeypatch.chdir(ROOT)
     for source in cells(path, "exercise"):
         said = run(source, names)
         assert said.startswith("✗ not yet: ") and len(said) > 25, source
@@ -81,6 +84,14 @@ def test_solutions_are_right(path, names):
     names = prepared(path, names)
     for source in cells(ROOT / "solutions" / path.name, "solution"):
         assert run(source, names) == "✓ right\n", source
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_solution_notebooks_run_from_top_to_bottom(path):
+    book = execute(ROOT / "solutions" / path.name)
+    said = "".join(printed(cell) for cell in book.cells)
+    assert said.count("✓ right") == len(cells(path, "exercise")) and "✗" not in said
 
 
 ALPHA_BAR = np.cos(np.linspace(0, np.pi / 2, 1000)) ** 2
@@ -242,3 +253,84 @@ def muted_evenly(scores, k):
 )
 def test_mute_says_what_is_wrong(answer, words, capsys):
     refused(capsys, checks.mute, answer, words)
+
+
+# ---- chapter 3 -------------------------------------------------------------------------------
+
+STROKES = [
+    ivkit.Stroke([(5, 9), (20, 14), (20, 14), (12, 25.5)], width=6),
+    ivkit.Stroke([(40, 30), (31, 38)], width=9.5),
+]
+
+
+def test_strokes_and_masks_written_out_are_ivkits():
+    chapter = defined("03_paint")
+    picture = tiny.picture().resize((64, 48))
+    alpha = 1 - np.prod([1 - chapter["coverage"](s, picture.size) for s in STROKES], axis=0)
+    theirs = ivkit.rasterise(picture, STROKES)[1]
+    np.testing.assert_allclose(alpha, theirs, atol=1e-6)
+    for grow, cell in ((1.5, 8), (0.5, 16)):
+        mine = chapter["grown"](theirs, grow * cell, cell / 2)
+        np.testing.assert_allclose(mine, ivkit.edit_mask(theirs, grow, cell), atol=1e-6)
+
+
+DISC = np.hypot(*np.mgrid[-20:20, -20:20]) < 12
+
+
+@pytest.mark.parametrize("alpha, words", [(DISC & False, "nothing"), (DISC, "no hole")])
+def test_ring_says_what_is_missing(alpha, words, capsys):
+    refused(capsys, checks.ring, alpha * 1.0, words)
+
+
+def mixed(original, edited, mask):
+    return original + mask[..., None] * (edited.astype(float) - original)
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (lambda original, edited, mask: mixed(original, edited, mask), "uint8"),
+        (lambda original, edited, mask: edited, "not the original's"),
+        (lambda original, edited, mask: original, "not the edited"),
+        (lambda original, edited, mask: mixed(original, edited, mask > 0.5).astype("u1"), "float"),
+        (lambda original, edited, mask: mixed(original, edited, mask).astype("u1"), "np.rint"),
+        (lambda original, edited, mask: original + mask * edited, "ValueError"),
+    ],
+)
+def test_composite_says_what_is_wrong(answer, words, capsys):
+    refused(capsys, checks.composite, answer, words)
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (lambda r, g, b: None, "None"),
+        (lambda r, g, b: r[0] > 0, "shape"),
+        (lambda r, g, b: r < 0, "empty"),
+        (lambda r, g, b: (b < 60) & (r > 80), "right of the middle"),
+        (lambda r, g, b: (b > 200) & left(r), "is leaves"),
+        (lambda r, g, b: (g > r) & (r > b + 40) & left(r) & (g > 190), "of the leaves"),
+    ],
+)
+def test_left_crown_says_what_is_wrong(answer, words, capsys):
+    recorded = ivkit.Instructions.load(ROOT.parent / "media" / "paint_recolour.json")
+    picture = recorded.image.picture
+    colours = np.moveaxis(np.asarray(picture).astype(int), -1, 0)
+    refused(capsys, lambda mask: checks.left_crown(mask, picture), answer(*colours), words)
+
+
+def left(r):
+    return np.arange(r.shape[1]) < r.shape[1] // 2
+
+
+@pytest.mark.parametrize("name", ["birds", "sun", "waves", "polar_lights", "recolour"])
+def test_recorded_drawings_are_what_their_command_records(name):
+    from ivkit.bench import drawings
+    from ivkit.storybook.words import WORDS
+
+    picture, text, strokes = drawings.cases()[name]
+    recorded = ivkit.Instructions.load(ROOT.parent / "media" / f"paint_{name}.json")
+    assert recorded.content.text == text and set(text.split()) <= set(WORDS)
+    assert recorded.content.strokes == tuple(strokes)
+    difference = np.abs(np.asarray(recorded.image.picture, float) - np.asarray(picture))
+    assert difference.mean() < 2  # the world may be drawn a little better by now
