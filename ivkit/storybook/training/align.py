@@ -102,8 +102,9 @@ def train(
                 [module.cpu()(a, b) for a, b in zip(v.split(8), x0.split(8), strict=True)]
             )
         result[name] = {"before": psnr(v, target), "after": psnr(aligned, target), "steps": clock.n}
-    (folder / "align").mkdir(exist_ok=True)
     state = {k: v.half().contiguous() for k, v in modules["residual"].state_dict().items()}
-    save_file(state, str(folder / "align" / "align.safetensors"), {"groups": str(groups)})
+    if ranks.first:
+        (folder / "align").mkdir(exist_ok=True)
+        save_file(state, str(folder / "align" / "align.safetensors"), {"groups": str(groups)})
     ranks.say("align", result)
     return result

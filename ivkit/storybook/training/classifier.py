@@ -116,13 +116,14 @@ def train(
         what, ground, time = judge(x)
         exact = float(((what > 0) == (truth(s, what.shape[1]) > 0.5)).all(1).float().mean())
         scene = float(((ground.argmax(1) == s.ground) & (time.argmax(1) == s.time)).float().mean())
-    save_file(
-        {
-            k: v.half().cpu() if v.is_floating_point() else v.cpu()
-            for k, v in judge.state_dict().items()
-        },
-        str(Path(folder) / "classifier.safetensors"),
-    )
+    if ranks.first:
+        save_file(
+            {
+                k: v.half().cpu() if v.is_floating_point() else v.cpu()
+                for k, v in judge.state_dict().items()
+            },
+            str(Path(folder) / "classifier.safetensors"),
+        )
     result = {
         "steps": clock.n,
         "exact_on_renders": exact,

@@ -117,13 +117,13 @@ def train(
                 f"picture finds its caption among {batch}: {accuracy:.3f}",
             )
     trainer.push(trainer.ema)
-    clip.half().save_pretrained(folder / "clip")
-    image = CLIPImageProcessor(
-        size={"shortest_edge": PIXELS},
-        crop_size={"height": PIXELS, "width": PIXELS},
-        image_mean=[0.5] * 3,
-        image_std=[0.5] * 3,
-    )
-    image.save_pretrained(folder / "clip")
-    words.write_tokenizer(folder / "clip")
+    if ranks.first:
+        clip.half().save_pretrained(folder / "clip")
+        CLIPImageProcessor(
+            size={"shortest_edge": PIXELS},
+            crop_size={"height": PIXELS, "width": PIXELS},
+            image_mean=[0.5] * 3,
+            image_std=[0.5] * 3,
+        ).save_pretrained(folder / "clip")
+        words.write_tokenizer(folder / "clip")
     return {"steps": clock.n, "accuracy": accuracy}

@@ -56,6 +56,11 @@ class Ranks:
             torch.distributed.all_reduce(tensor)
             tensor /= self.size
 
+    def end(self) -> None:
+        """Waits for all processes: what the first one wrote is there for the next stage."""
+        if self.size > 1:
+            torch.distributed.barrier()
+
     def first_says(self, value: float) -> float:
         """The first process's value, for all: loops end, and rates fall, at the same step."""
         if self.size == 1:
