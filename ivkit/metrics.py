@@ -82,6 +82,45 @@ def drag_distance(frames, background, start, target) -> float:
     return float(np.linalg.norm(off) / frames.shape[2])
 
 
+def track(frames, picture, mask, threshold: float = 0.5) -> np.ndarray:
+    """Where a thing of `picture` is in each frame: the (x, y) of its mask's centre, (F, 2).
+
+    Found by normalised cross-correlation under `mask` (H, W), whatever its brightness, wholly or in
+    part inside the frame; it may move, not turn or grow. NaN where nothing is alike by `threshold`.
+    """
+    import cv2
+
+    frames, picture = _pair(frames, picture)
+    keep = np.asarray(mask, bool)
+    if not keep.any():
+        raise ValueError("mask is empty: there is nothing to follow")
+    (top, left), (bottom, right) = np.argwhere(keep).min(0), np.argwhere(keep).max(0) + 1
+    cut = picture[top:bottom, left:right]
+    inside = keep[top:bottom, left:right].astype(np.float32)
+    h, w = inside.shape
+    centre = np.argwhere(inside).mean(0)[::-1] - (w // 2, h // 2)
+    found = np.full((len(frames), 2), np.nan)
+    for f, frame in enumerate(frames):
+        wide = cv2.copyMakeBorder(frame, h // 2, h // 2, w // 2, w // 2, cv2.BORDER_REPLICATE)
+        like = cv2.matchTemplate(wide, cut, cv2.TM_CCOEFF_NORMED, mask=cv2.merge([inside] * 3))
+        like[~np.isfinite(like) | (like > 1.01)] = -1  # under the mask all of one colour
+        y, x = np.unravel_index(like.argmax(), like.shape)
+        if like[y, x] >= threshold:
+            found[f] = (x, y) + centre
+    return found
+
+
+def edit_kept(frames, picture, edited, region) -> float:
+    """Share of the frames that, inside `region` (H, W), are nearer to x' than to x."""
+    frames, picture = _pair(frames, picture)
+    _, edited = _pair(frames.astype(np.uint8), edited)
+    keep = np.asarray(region, bool)
+    if not keep.any():
+        raise ValueError("region is empty: there is no edit to look for")
+    far = [np.abs(frames - still).mean(-1)[:, keep].mean(-1) for still in (picture, edited)]
+    return float((far[1] < far[0]).mean())
+
+
 def motion_amount(frames) -> float:
     """Mean absolute change from frame to frame, in grey levels; 0 for a clip that stands still."""
     a = _frames("frames", frames)

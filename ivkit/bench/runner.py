@@ -1,0 +1,307 @@
+"""Runs cases x methods: resumes, survives a broken case and Ctrl-C, splits over processes.
+
+A row is written the moment it is measured (`rows-*.jsonl`, one file a process), and the tables are
+made from the rows alone, so whatever was finished counts whoever finished it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from datetime import timedelta
+from pathlib import Path
+
+from . import scores, tables
+from .methods import Maker, Method
+
+
+def add_arguments(parser) -> None:
+    """What StoryBench and AnimateBench both take."""
+    parser.add_argument("--model", default=None, help="a checkpoint's name or folder")
+    parser.add_argument(
+        "--methods", nargs="+", default=None, metavar="NAME", help="these methods alone"
+    )
+    parser.add_argument("--lam", type=float, default=0.3, help="of the blends (default: 0.3)")
+    parser.add_argument("--steps", type=int, default=None, help="default: the model's own")
+    parser.add_argument("--clip", default=None, help="CLIP model: a hub id, a folder or storybook")
+    parser.add_argument("--out", type=Path, default=None, help="default: outputs/BENCHMARK/MODEL")
+    parser.add_argument(
+        "--keep-clips",
+        action="store_true",
+        help="keep every clip as out/clips/CASE/METHOD.mp4, for the blind study",
+    )
+    parser.add_argument(
+        "--latency",
+        type=Path,
+        default=None,
+        metavar="JSON",
+        help="of `python -m ivkit.bench latency --json`, for Table 2",
+    )
+    parser.add_argument(
+        "--study",
+        type=Path,
+        default=None,
+        metavar="CSV",
+        help="answers of a blind study, for Table 1",
+    )
+    # fmt: skip
+
+
+def main(args, cases: Sequence, build: Callable, methods: dict[str, Method], title: str,
+         sweep: bool = False) -> None:  # fmt: skip
+    """The whole of a benchmark's command. cases have `.id`; build(case, size) makes the Job."""
+    chosen = or_exit(lambda: _checked(args, methods))
+    state = _processes()
+    import ivkit as iv
+
+    pipe = or_exit(lambda: iv.load(args.model, device=state.device if _many(state) else None))
+    size = square(pipe)
+    options = {} if args.steps is None else {"num_inference_steps": args.steps}
+    maker = Maker(pipe, args.lam, _t2v(args, pipe, state), **options)
+    clip = or_exit(lambda: scores.Clip(args.clip, pipe.device))
+    settings = {
+        "benchmark": title, "model": str(args.model), "lam": args.lam, "steps": args.steps,
+        "clip": str(args.clip), "weights": scores.fingerprint(getattr(pipe.model, "folder", None)),
+        "dtype": str(pipe.model.dtype), "size": size,
+    }  # fmt: skip
+    keep = args.out / "clips" if args.keep_clips else None
+    store = or_exit(lambda: Store(args.out, settings, state))
+    begun = time.perf_counter()
+    work = Work(maker, clip, chosen, lambda case: build(case, size), store, keep)
+    interrupted = work.run(cases, state)
+    took = time.perf_counter() - begun
+    if not interrupted:
+        state.wait_for_everyone()
+    if not state.is_main_process:
+        return
+    wanted = {case.id for case in cases}
+    rows = [r for r in store.rows() if r["case"] in wanted and r["method"] in work.names]
+    rows.sort(key=lambda r: work.names.index(r["method"]))
+    facts = {
+        **settings, **tables.provenance(), "device": str(pipe.device),
+        "processes": state.num_processes, "run_seconds": round(took, 1),
+        "cases": len(wanted), "methods": list(work.names),
+    }  # fmt: skip
+    if rows:
+        text = tables.write(args.out, rows, facts, sweep, args.latency, args.study)
+        print("\n" + text)
+    errors = store.errors()
+    print(
+        f"\n{len(rows)} of {len(wanted) * len(chosen)} clips are measured, {work.count} of them "
+        f"here and now in {took:.0f} s with {state.num_processes} process(es); in {args.out}"
+    )
+    for error in errors:
+        print(f"  broken: {error['case']}, {error['method']}: {error['error']}")
+    if interrupted:
+        print("stopped; the same command goes on from here")
+        sys.exit(130)
+    if errors:
+        sys.exit(1)
+
+
+def _checked(args, methods: dict[str, Method]) -> list[Method]:
+    names = args.methods or list(methods)
+    for name in names:
+        if name not in methods:
+            raise ValueError(f"--methods: {name!r} is not known; known are {', '.join(methods)}")
+    if not 0 <= args.lam <= 1:
+        raise ValueError(f"--lam must be in [0, 1], got {args.lam}")
+    if args.steps is not None and args.steps < 1:
+        raise ValueError(f"--steps must be at least 1, got {args.steps}")
+    for option in ("latency", "study"):
+        file = getattr(args, option)
+        if file is not None and not file.is_file():
+            raise ValueError(f"--{option}: there is no file {file}")
+    return [methods[name] for name in names]
+
+
+def or_exit(call: Callable):
+    """What `call` returns; a bad argument or missing weights end the command with one sentence."""
+    try:
+        return call()
+    except (ValueError, TypeError, OSError) as error:
+        sys.exit(str(error))
+
+
+def square(pipe) -> int:
+    """The side of the square clips that this pipeline is given, in pixels."""
+    side = min(pipe.size)
+    return side - side % pipe.model.multiple
+
+
+def _processes():
+    """accelerate's view of the processes; a slow one may take half a day longer than the rest."""
+    import torch
+    from accelerate import PartialState
+
+    if "WORLD_SIZE" in os.environ:
+        cpu = not torch.cuda.is_available()
+        return PartialState(cpu=cpu, timeout=timedelta(hours=12))
+    return PartialState()
+
+
+def _many(state) -> bool:
+    return state.num_processes > 1
+
+
+def _t2v(args, pipe, state):
+    """Where there is a checkpoint for text alone in the table, that one; see methods.text_only."""
+    name = getattr(args, "t2v", None)
+    if not name:
+        return None
+    import ivkit as iv
+
+    return or_exit(lambda: iv.load(name, device=state.device if _many(state) else None))
+
+
+def asked(job, edited):
+    """What a person was after, as a picture: x' with an arrow for every drag."""
+    from PIL import ImageDraw
+
+    picture = edited.copy()
+    draw, width = ImageDraw.Draw(picture), max(2, picture.width // 80)
+    for drag in job.drags:
+        for path in drag.paths:
+            draw.line(path, fill="#e02020", width=width, joint="curve")
+            (x, y), r = path[-1], 2 * width
+            draw.ellipse((x - r, y - r, x + r, y + r), fill="#e02020")
+    return picture
+
+
+class Store:
+    """A folder of rows. ValueError where it holds those of other settings."""
+
+    def __init__(self, folder: Path, settings: dict, state=None):
+        self.folder = Path(folder)
+        index = 0 if state is None else state.process_index
+        self.errors_file = self.folder / f"errors-{index}.jsonl"
+        self.file = self.folder / f"rows-{index}.jsonl"
+        with state.main_process_first() if state is not None else nullcontext():
+            self._open(settings, state is None or state.is_main_process)
+
+    def _open(self, settings: dict, first: bool) -> None:
+        note = self.folder / "settings.json"
+        if note.is_file():
+            before = json.loads(note.read_text())
+            other = [k for k in settings if before.get(k) != settings[k]]
+            if other:
+                k = other[0]
+                raise ValueError(
+                    f"--out {self.folder} holds results with {k} {before.get(k)!r}, not "
+                    f"{settings[k]!r}: name another folder, or remove that one"
+                )
+        elif first:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            note.write_text(json.dumps(settings, indent=2) + "\n")
+        if first:
+            for file in self.folder.glob("errors-*.jsonl"):
+                file.unlink()
+
+    def rows(self) -> list[dict]:
+        """All finished rows, one for each case and method, in an order of their own."""
+        found = {(r["case"], r["method"]): r for r in self._read("rows")}
+        return [found[key] for key in sorted(found)]
+
+    def errors(self) -> list[dict]:
+        return self._read("errors")
+
+    def add(self, row: dict) -> None:
+        self._append(self.file, row)
+
+    def add_error(self, row: dict) -> None:
+        self._append(self.errors_file, row)
+
+    def _read(self, kind: str) -> list[dict]:
+        found = []
+        for file in sorted(self.folder.glob(f"{kind}-*.jsonl")):
+            for line in file.read_text(encoding="utf-8").splitlines():
+                try:
+                    found.append(json.loads(line))
+                except ValueError:  # cut off when the machine stopped: that one is made again
+                    continue
+        return found
+
+    @staticmethod
+    def _append(file: Path, row: dict) -> None:
+        torn = file.is_file() and not file.read_bytes().endswith(b"\n")
+        with file.open("a", encoding="utf-8") as f:
+            f.write("\n" * torn + json.dumps(row) + "\n")
+            f.flush()
+            os.fsync(f.fileno())
+
+
+class Work:
+    """The loop over cases and methods of one process."""
+
+    def __init__(self, maker: Maker, clip, methods: Sequence[Method], build, store: Store,
+                 clips: Path | None = None):  # fmt: skip
+        self.maker, self.clip, self.methods, self.build = maker, clip, methods, build
+        self.store, self.clips, self.count = store, clips, 0
+
+    @property
+    def names(self) -> list[str]:
+        return [method.name for method in self.methods]
+
+    def run(self, cases: Sequence, state=None) -> bool:
+        """Does what is left of the cases; True where Ctrl-C stopped it."""
+        from tqdm.auto import tqdm
+
+        done = {(r["case"], r["method"]) for r in self.store.rows()}
+        left = [c for c in cases if any((c.id, m) not in done for m in self.names)]
+        if state is not None:
+            state.wait_for_everyone()  # all have read the same rows: the split is of one list
+        split = nullcontext(left) if state is None else state.split_between_processes(left)
+        main = state is None or state.is_local_main_process
+        with split as mine:
+            total = sum((c.id, m) not in done for c in mine for m in self.names)
+            with tqdm(total=total, desc="clips", unit="clip", disable=not main) as bar:
+                try:
+                    for case in mine:
+                        self._case(case, done, bar)
+                except KeyboardInterrupt:
+                    return True
+        return False
+
+    def _case(self, case, done: set, bar) -> None:
+        methods = [m for m in self.methods if (case.id, m.name) not in done]
+        try:
+            job = self.build(case)
+            edited = self.maker.begin(job)
+        except Exception as error:
+            self._broken(case, "all", error, bar)
+            bar.update(len(methods))
+            return
+        for method in methods:
+            bar.set_postfix_str(f"{case.id} {method.name}")
+            try:
+                if self.maker.can(method):
+                    self._clip(job, method, edited)
+            except Exception as error:
+                self._broken(case, method.name, error, bar)
+            bar.update()
+
+    def _clip(self, job, method: Method, edited) -> None:
+        begun = time.perf_counter()
+        frames = self.maker.frames(method)
+        row = {"case": job.id, "method": method.name, "group": job.group, "half": job.half}
+        row["seconds"] = time.perf_counter() - begun
+        if self.clips is not None:
+            from ..view import save_video
+
+            (self.clips / job.id).mkdir(parents=True, exist_ok=True)
+            save_video(self.clips / job.id / f"{method.name}.mp4", frames)
+            asked(job, edited).save(self.clips / job.id / "asked.png")
+            texts = {"text": job.text, "motion": job.motion}
+            (self.clips / job.id / "texts.json").write_text(json.dumps(texts))
+        self.store.add(row | scores.measure(frames, job, edited, self.clip))
+        self.count += 1
+
+    def _broken(self, case, method: str, error: Exception, bar) -> None:
+        text = " ".join(traceback.format_exception_only(error)).strip()
+        self.store.add_error({"case": case.id, "method": method, "error": text})
+        bar.write(f"broken: {case.id}, {method}: {text}")

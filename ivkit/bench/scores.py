@@ -1,0 +1,146 @@
+"""What every clip is measured by, whatever benchmark it belongs to; intervals by bootstrap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from .. import metrics
+from .methods import Job
+
+SCALE = 250  # CLIPScore's w = 2.5, x 100: what the paper's Table 1 seems to print
+
+#: measure -> (its heading, what is better: +1 more, -1 less, 0 neither)
+MEASURES = {
+    "image": ("image alignment", 1),
+    "image_x": ("to the unedited", 0),
+    "text": ("text alignment", 1),
+    "motion_obeyed": ("motion obeyed", 1),
+    "drag_distance": ("drag distance", -1),
+    "path_distance": ("path distance", -1),
+    "background": ("background dB", 1),
+    "edit_kept": ("edit kept", 1),
+    "edit_named": ("edit named", 1),
+    "flicker": ("flicker", -1),
+    "motion": ("motion amount", 0),
+    "seconds": ("seconds", 0),
+}
+
+
+class Clip:
+    """Cosines by a CLIP model: a hub id, a folder, or "storybook" for the package's own."""
+
+    def __init__(self, name: str = "storybook", device="cpu"):
+        from transformers import CLIPModel, CLIPProcessor
+
+        from ..models import storybook_folder
+
+        self.name, self.device = name, device
+        place = storybook_folder() / "clip" if name == "storybook" else name
+        self.model = CLIPModel.from_pretrained(place).float().eval().to(device)
+        self.processor = CLIPProcessor.from_pretrained(place)
+
+    def images(self, pictures: Iterable) -> np.ndarray:
+        """Pictures, uint8 (H, W, 3) or PIL, as unit vectors (N, d)."""
+        pictures = [Image.fromarray(np.asarray(p)) for p in pictures]
+        inputs = self.processor(images=pictures, return_tensors="pt").to(self.device)
+        return self._unit(self.model.vision_model, self.model.visual_projection, inputs)
+
+    def text(self, text: str) -> np.ndarray:
+        """A text as a unit vector (1, d); cut off where the model reads no further."""
+        how = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
+        inputs = self.processor(text=[text], **how).to(self.device)
+        return self._unit(self.model.text_model, self.model.text_projection, inputs)
+
+    @staticmethod
+    def _unit(tower, projection, inputs) -> np.ndarray:
+        import torch
+
+        with torch.no_grad():
+            v = projection(tower(**inputs).pooler_output)
+        return torch.nn.functional.normalize(v.float(), dim=-1).cpu().numpy()
+
+
+def measure(frames: np.ndarray, job: Job, edited: Image.Image, clip: Clip) -> dict:
+    """The measures of `MEASURES` that this job allows, as plain numbers.
+
+    `image` is the mean cosine of the frames with x' (what the person asked for), `image_x` with x,
+    `text` with y. Distances are shares of the width; a thing that is gone counts as one width.
+    """
+    seen = clip.images(frames)
+    pictures = clip.images([edited, job.picture])
+    row = {
+        "image": float((seen @ pictures[0]).mean()),
+        "image_x": float((seen @ pictures[1]).mean()),
+        "text": float((seen @ clip.text(job.text)[0]).mean()),
+        "flicker": metrics.flicker(frames),
+        "motion": metrics.motion_amount(frames),
+    }
+    found = None
+    if job.drags and all(drag.mask is not None and drag.path for drag in job.drags):
+        found = np.stack([metrics.track(frames, job.picture, drag.mask) for drag in job.drags])
+        ends, ways = zip(
+            *(_distances(track, drag) for track, drag in zip(found, job.drags, strict=True)),
+            strict=True,
+        )
+        width = frames.shape[2]
+        row |= {"drag_distance": np.mean(ends) / width, "path_distance": np.mean(ways) / width}
+    if job.strokes:
+        region = np.abs(np.asarray(edited, int) - np.asarray(job.picture, int)).sum(-1) > 60
+        if region.any():
+            row["edit_kept"] = metrics.edit_kept(frames, job.picture, edited, region)
+    if job.judge is not None:
+        row |= job.judge(frames, found)
+    return {name: float(value) for name, value in row.items()}
+
+
+def _distances(track: np.ndarray, drag) -> tuple[float, float]:
+    """Pixels from the target at the end, and from the path's own place on the mean."""
+    from ..trajectory import displacement
+
+    y, x = np.argwhere(drag.mask).mean(0)
+    field = displacement([drag], drag.mask.shape, len(track))
+    true = np.array([x, y]) + field[:, drag.mask].mean(1)
+    off = np.linalg.norm(track - true, axis=1)
+    off = np.where(np.isfinite(off), off, drag.mask.shape[1])
+    return off[-1], off.mean()
+
+
+def bootstrap(values, groups=None, n: int = 2000, seed: int = 0) -> tuple[float, float, float]:
+    """Mean of the values and its 95% interval, resampling whole groups with replacement.
+
+    values: (N,) numbers, NaN where there is none; groups: (N,) labels, each value its own by
+    default. Three NaN where there is no value, and no interval from fewer than two groups.
+    """
+    values = np.asarray(values, float)
+    groups = np.arange(len(values)) if groups is None else np.asarray(groups)
+    keep = np.isfinite(values)
+    if not keep.any():
+        return (float("nan"),) * 3
+    values, groups = values[keep], np.unique(groups[keep], return_inverse=True)[1]
+    if groups.max() == 0:
+        return float(values.mean()), float("nan"), float("nan")
+    sums = np.bincount(groups, values)
+    counts = np.bincount(groups)
+    drawn = np.random.default_rng(seed).integers(0, len(sums), (n, len(sums)))
+    means = sums[drawn].sum(1) / counts[drawn].sum(1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(values.mean()), float(low), float(high)
+
+
+def fingerprint(folder: Path | None) -> str:
+    """Tells weights apart: of their contents where they are small, else of names and sizes."""
+    import hashlib
+
+    if folder is None:
+        return ""
+    files = sorted(f for f in Path(folder).rglob("*.safetensors") if f.is_file())
+    small, found = sum(f.stat().st_size for f in files) < 2**27, hashlib.sha256()
+    for f in files:
+        found.update(f"{f.relative_to(folder)} {f.stat().st_size}".encode())
+        if small:
+            found.update(f.read_bytes())
+    return found.hexdigest()[:12]

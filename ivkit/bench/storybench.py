@@ -1,0 +1,260 @@
+"""StoryBench: 105 cases of the storybook world, every method, measured by what is known to be true.
+
+The renderer knows the true frames, positions and masks. Finished cases are kept in --out at once:
+stop with Ctrl-C, start the same command again, and it goes on. On several GPUs (or processes):
+
+    accelerate launch --num_processes 2 -m ivkit.bench storybench
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..instructions import Drag, Stroke
+from . import cases as stories
+from . import runner
+from .cases import Case
+from .methods import METHODS, SWEEP, Job
+
+SIDE = 256  # pixels of a rendered picture
+
+
+def add_arguments(parser) -> None:
+    runner.add_arguments(parser)
+    parser.add_argument(
+        "--subset",
+        action="store_true",
+        help="ten cases, with the few-step variant unless --model says otherwise",
+    )
+    parser.add_argument(
+        "--sweep",
+        action="store_true",
+        help="lam x reading x mechanism on the tuning half, in the place of methods",
+    )
+    parser.add_argument(
+        "--half",
+        choices=("all", "tuning", "reporting"),
+        default=None,
+        help="which cases (default: all; of a sweep, tuning)",
+    )
+    parser.add_argument("--cases", nargs="+", metavar="ID", help="these cases alone")
+    parser.add_argument("--case-file", type=Path, default=stories.FILE, help="another set of cases")
+    # fmt: skip
+
+
+def main(args) -> None:
+    cases = runner.or_exit(lambda: choose(args))
+    args.model = args.model or ("storybook-fast" if args.subset else "storybook")
+    args.clip = args.clip or "storybook"
+    kind = "sweep" if args.sweep else "storybench"
+    args.out = args.out or Path("outputs") / kind / Path(args.model).name
+    worlds: list[World] = []
+
+    def build(case: Case, size: int) -> Job:
+        worlds[:] = worlds or [World()]
+        return worlds[0].job(case, size)
+
+    methods = {m.name: m for m in SWEEP} if args.sweep else METHODS
+    runner.main(args, cases, build, methods, "StoryBench", sweep=args.sweep)
+
+
+def choose(args) -> list[Case]:
+    """The cases that the arguments ask for; ValueError where there is none."""
+    cases = stories.load(args.case_file)
+    if args.cases:
+        known = {case.id: case for case in cases}
+        missing = [name for name in args.cases if name not in known]
+        if missing:
+            raise ValueError(f"--cases: there is no case {missing[0]!r}; one is {cases[0].id!r}")
+        return [known[name] for name in args.cases]
+    half = args.half or ("tuning" if args.sweep else "all")
+    if half != "all":
+        cases = [case for case in cases if case.half == half]
+    if not cases:
+        raise ValueError(f"--half {half}: {args.case_file} has no such case")
+    return stories.subset(cases) if args.subset else cases
+
+
+class World:
+    """Renders cases and judges clips by them; the classifier names what is seen."""
+
+    def __init__(self):
+        from ..models import storybook_folder
+        from ..storybook.training.classifier import load
+        from ..storybook.world import World as Renderer
+
+        self.world = Renderer()
+        self.classify = load(storybook_folder())
+
+    def scene(self, case: Case, **changes):
+        """The case as the renderer takes it: its two things, nothing painted, before any drag."""
+        import torch
+
+        from ..storybook import sprites
+        from ..storybook.world import EVENTS, GROUNDS, MOVES, TIMES, Scenes
+
+        def own(thing):
+            plain = sprites.TINTED[thing.name][0] if thing.name in sprites.TINTED else None
+            return self.world.labels.index((thing.name, thing.colour or plain))
+
+        def row(values):
+            values = list(values)
+            return torch.tensor([values + values[:1] * (3 - len(values))])
+
+        move = MOVES.index(case.move) if case.move else 0
+        scene = Scenes(
+            ground=torch.tensor([GROUNDS.index(case.ground)]),
+            time=torch.tensor([TIMES.index(case.time)]),
+            horizon=torch.tensor([case.horizon]),
+            shore=torch.tensor([case.shore]),
+            sprite=row(own(thing) for thing in case.things),
+            present=torch.tensor([[k < len(case.things) for k in range(3)]]),
+            size=row(thing.size for thing in case.things),
+            x=row(thing.x for thing in case.things),
+            y=row(thing.y for thing in case.things),
+            move=torch.tensor([[move, 0, 0]]),
+            event=torch.tensor([EVENTS.index(case.event)]),
+            speed=torch.tensor([stories.SPEED if case.move else 1.0]),
+            hills=torch.tensor([case.hills]),
+            specks=torch.tensor([case.specks]),
+        )
+        return scene.with_(**changes)
+
+    def frames(self, scene, times) -> np.ndarray:
+        """uint8 (T, 256, 256, 3)."""
+        import torch
+
+        drawn = self.world.render(scene, torch.tensor([list(times)], dtype=torch.float32))[0]
+        return ((drawn.permute(0, 2, 3, 1) + 1) * 127.5).round().byte().numpy()
+
+    def job(self, case: Case, size: int = SIDE) -> Job:
+        """The case at `size` pixels a side."""
+        import torch
+
+        scene = self.scene(case)
+        picture = Image.fromarray(self.frames(scene, [0])[0])
+        alpha = self.world.masks(scene, torch.zeros(1, 1))[0, 0].numpy()
+        masks = [fit(255 * (a > 0.15).astype(np.uint8), size) > 127 for a in alpha]
+        strokes = tuple(
+            Stroke([(x * size, y * size) for x, y in points], colour, width * size)
+            for colour, width, points in case.strokes
+        )
+        drags = tuple(
+            Drag([(x * size, y * size) for x, y in path], masks[k])
+            for k, path in case.drags.items()
+        )
+        return Job(
+            case.id, case.picture, Image.fromarray(fit(np.asarray(picture), size)), case.text,
+            case.motion, strokes, drags, seed=case.seed, half=case.half,
+            judge=Judge(self, case, drags, size),
+        )  # fmt: skip
+
+
+class Judge:
+    """What the renderer knows of one case, put to a clip."""
+
+    def __init__(self, world: World, case: Case, drags, size: int):
+        self.world, self.case, self.drags, self.size = world, case, drags, size
+        self._ends: tuple[np.ndarray, np.ndarray] | None = None
+        self._still: np.ndarray | None = None
+
+    def __call__(self, frames: np.ndarray, found) -> dict:
+        """motion_obeyed, 0 or 1; edit_named, share of the frames; background, dB where it rests."""
+        frames = np.stack([fit(frame, SIDE) for frame in frames])
+        row = {"motion_obeyed": self.obeyed(frames[-1]), "edit_named": self.named(frames)}
+        if not self.case.event:  # which changes all of the scene
+            still = self.untouched()
+            from .. import metrics
+
+            picture = self.world.frames(self.world.scene(self.case), [0])[0]
+            row["background"] = metrics.psnr(frames, picture, still)
+        return row
+
+    def obeyed(self, last: np.ndarray) -> float:
+        """1 where, of all true last frames that there could be, the nearest obeys the text.
+
+        Could be: the thing that the text names in each of MOVES (or the scene's event or not), and
+        each dragged thing where it was or at its target. A drag that takes the named thing the way
+        that the text says obeys it too.
+        """
+        if self._ends is None:
+            self._ends = self._last_frames()
+        ends, obeys = self._ends
+        return float(obeys[np.abs(ends.astype(np.int16) - last).mean((1, 2, 3)).argmin()])
+
+    def _last_frames(self) -> tuple[np.ndarray, np.ndarray]:
+        from ..storybook.world import MOVES, Scenes
+
+        case, base = self.case, self.world.scene(self.case)
+        told, variants, obeys = int(base.move[0, 0]), [], []
+        others = [k for k in case.drags if not (case.move and k == 0)]
+        for moved in np.ndindex(*(2,) * len(others)):
+            x, y = base.x.clone(), base.y.clone()
+            for k, at_target in zip(others, moved, strict=True):
+                if at_target:
+                    x[0, k], y[0, k] = case.drags[k][-1]
+            there = base.with_(x=x, y=y)
+            if not case.move:
+                variants += [there, there.with_(event=0)]
+                obeys += [True, False]
+                continue
+            for m in range(len(MOVES)):
+                move = base.move.clone()
+                move[0, 0] = m
+                variants.append(there.with_(move=move))
+                obeys.append(m == told)
+        if case.move and 0 in case.drags:
+            x, y, move = base.x.clone(), base.y.clone(), base.move.clone()
+            x[0, 0], y[0, 0] = case.drags[0][-1]
+            move[0, 0] = 0
+            variants.append(base.with_(x=x, y=y, move=move))
+            obeys.append(True)
+        scenes = Scenes.join(variants)
+        ends = [self.world.frames(scenes[[i]], [1.0])[0] for i in range(len(variants))]
+        return np.stack(ends), np.array(obeys)
+
+    def named(self, frames: np.ndarray) -> float:
+        """Share of the frames in which the classifier, taught on true renders, names the painted
+        thing, in whatever colour."""
+        import torch
+
+        pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
+        with torch.no_grad():
+            seen = self.world.classify(pixels)[0] > 0
+        kinds = [i for i, (n, _) in enumerate(self.world.world.labels)
+                 if n == self.case.painted.name]  # fmt: skip
+        return float(seen[:, kinds].any(1).float().mean())
+
+    def untouched(self) -> np.ndarray:
+        """Where nothing was painted and nothing moves, by text or drag: bool (256, 256)."""
+        if self._still is None:
+            import cv2
+            import torch
+
+            from ..paint import edit_mask, rasterise
+            from ..trajectory import moving_region, warp
+
+            scene = self.world.scene(self.case)
+            blank = Image.new("RGB", (self.size, self.size))
+            strokes = [Stroke([(x * self.size, y * self.size) for x, y in points], colour,
+                              width * self.size)
+                       for colour, width, points in self.case.strokes]  # fmt: skip
+            touched = edit_mask(rasterise(blank, strokes)[1], cell=max(1, self.size // 16)) > 0
+            for drag in self.drags:
+                touched |= moving_region(warp(blank, drag, 8)).max(0) > 0
+            touched = fit(255 * touched.astype(np.uint8), SIDE) > 0
+            true = self.world.world.masks(scene, torch.linspace(0, 1, 8)[None])[0]
+            touched |= (true[:, : len(self.case.things)].amax((0, 1)) > 0).numpy()
+            grown = cv2.dilate(touched.astype(np.uint8), np.ones((9, 9), np.uint8))
+            self._still = grown == 0
+        return self._still
+
+
+def fit(pixels: np.ndarray, side: int) -> np.ndarray:
+    """uint8 (H, W) or (H, W, 3) at side x side."""
+    if pixels.shape[:2] == (side, side):
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.LANCZOS))

@@ -1,0 +1,225 @@
+"""A blind study: which of two clips is better, by people who do not know what made them.
+
+In a notebook, on clips that a benchmark kept (`--keep-clips`):
+
+    Study("outputs/storybench/storybook/clips", "answers.csv", participant="p1")
+
+Every answer is in the CSV the moment it is given, and the same participant goes on where they left.
+`python -m ivkit.bench study answers.csv` prints the paper's User Study columns with intervals.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from .scores import bootstrap
+from .tables import PAPER_1, cell
+
+COLUMNS = ("time", "participant", "case", "left", "right", "image", "text",
+           "satisfied_left", "satisfied_right")  # fmt: skip
+CHOICES = ("left", "same", "right")
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("answers", type=Path, nargs="+", help="CSV files of answers")
+
+
+def main(args) -> None:
+    from .runner import or_exit
+
+    rows = or_exit(lambda: [row for file in args.answers for row in read(file)])
+    print(table(columns(rows)))
+
+
+def trials(folder: Path, participant: str, pairs: int = 40,
+           methods: Sequence[str] | None = None) -> list[tuple[str, str, str]]:  # fmt: skip
+    """(case, left, right) of one participant: the same order whenever they come back.
+
+    Each pair of methods comes equally often, on a case of its own as long as there are cases; which
+    side a method is on is drawn by lot. ValueError where the folder holds no two clips of a case.
+    """
+    folder = Path(folder)
+    clips = {d.name: sorted(f.stem for f in d.glob("*.mp4")) for d in sorted(folder.glob("*"))}
+    clips = {c: [m for m in found if methods is None or m in methods] for c, found in clips.items()}
+    clips = {case: found for case, found in clips.items() if len(found) > 1}
+    if not clips:
+        raise ValueError(f"{folder} holds no case with two clips: make them with --keep-clips")
+    known = sorted({m for found in clips.values() for m in found})
+    lot = random.Random(participant)
+    kinds = [pair for pair in combinations(known, 2)
+             if any(set(pair) <= set(found) for found in clips.values())]  # fmt: skip
+    used: dict[str, int] = dict.fromkeys(clips, 0)
+    seen, chosen = set(), []
+    while len(chosen) < pairs:
+        before = len(chosen)
+        for pair in lot.sample(kinds, len(kinds)):
+            fits = [c for c in clips if set(pair) <= set(clips[c]) and (c, pair) not in seen]
+            if fits and len(chosen) < pairs:
+                case = min(lot.sample(fits, len(fits)), key=used.get)
+                used[case] += 1
+                seen.add((case, pair))
+                chosen.append((case, *lot.sample(pair, 2)))
+        if len(chosen) == before:  # there are no more
+            break
+    return chosen
+
+
+def read(file: Path) -> list[dict]:
+    """The answers of a CSV; ValueError where it is none, or holds an answer that is none."""
+    try:
+        with Path(file).open(newline="", encoding="utf-8") as f:
+            rows = list(csv.DictReader(f))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{str(file)!r} cannot be read ({error})") from None
+    for i, row in enumerate(rows):
+        votes = row.get("image") in CHOICES and row.get("text") in CHOICES
+        satisfied = all(row.get(f"satisfied_{side}") in ("yes", "no") for side in ("left", "right"))
+        if not (votes and satisfied and row.get("left") and row.get("right")):
+            raise ValueError(f"{str(file)!r}, row {i + 1} is no answer of a blind study")
+    return rows
+
+
+def columns(rows: Sequence[dict]) -> dict[str, dict[str, tuple[float, float, float]]]:
+    """method -> image, text: how often it was preferred (a tie counts half); satisfaction: how
+    often people were satisfied. Each (mean, low, high), shares in [0, 1].
+
+    The interval resamples participants, or, where there is one alone, cases.
+    """
+    people = {row["participant"] for row in rows}
+    by = "participant" if len(people) > 1 else "case"
+    found: dict[str, dict[str, list]] = {}
+    for row in rows:
+        for side in ("left", "right"):
+            own = found.setdefault(row[side], {"image": [], "text": [], "satisfaction": [], by: []})
+            for question in ("image", "text"):
+                vote = row[question]
+                own[question].append(0.5 if vote == "same" else float(vote == side))
+            own["satisfaction"].append(float(row[f"satisfied_{side}"] == "yes"))
+            own[by].append(row[by])
+    return {
+        method: {k: bootstrap(own[k], own[by]) for k in ("image", "text", "satisfaction")}
+        | {"answers": (float(len(own[by])), np.nan, np.nan)}
+        for method, own in sorted(found.items())
+    }
+
+
+def table(votes: dict) -> str:
+    """The User Study columns of the paper's Table 1: its rows as printed, and ours."""
+    lines = ["| method | Image | Text | Satisfaction % | answers |", "|---|---|---|---|---|"]
+    for name, (_, _, image, text, satisfied) in PAPER_1.items():
+        lines.append(f"| {name}, as the paper prints it | {image:.3f} | {text:.3f} |"
+                     f" {satisfied} | |")  # fmt: skip
+    for method, row in votes.items():
+        cells = [cell(row["image"], 3), cell(row["text"], 3), cell(row["satisfaction"], 1, 100)]
+        lines.append(f"| {method} | " + " | ".join(cells) + f" | {row['answers'][0]:.0f} |")
+    return "\n".join(lines)
+
+
+class Study:
+    """The widget: two clips, three questions, and the next pair. `.widget` is what is shown.
+
+    Args:
+        clips: a folder of CASE/METHOD.mp4, with asked.png and texts.json beside them.
+        answers: the CSV; made where there is none, added to where there is one.
+        participant: any name; it draws the order.
+        pairs: how many to judge. methods: these alone.
+    """
+
+    def __init__(self, clips, answers="answers.csv", participant: str = "p1", pairs: int = 40,
+                 methods: Sequence[str] | None = None):  # fmt: skip
+        import ipywidgets as W
+
+        self.folder, self.file, self.participant = Path(clips), Path(answers), participant
+        self.trials = trials(self.folder, participant, pairs, methods)
+        done = read(self.file) if self.file.is_file() else []
+        mine = {(r["case"], frozenset((r["left"], r["right"]))) for r in done
+                if r["participant"] == participant}  # fmt: skip
+        self.left_to_do = [t for t in self.trials if (t[0], frozenset(t[1:])) not in mine]
+
+        how = {"format": "mp4", "autoplay": True, "loop": True, "controls": False, "width": 300}
+        self.clips = [W.Video(value=b"", **how) for _ in range(2)]
+        self.picture = W.Image(format="png", width=220)
+        self.texts, self.progress = W.HTML(), W.HTML()
+
+        def ask(options, text):
+            style = {"description_width": "initial"}
+            buttons = W.ToggleButtons(options=options, value=None, description=text, style=style)
+            buttons.observe(self._answered, "value")
+            return buttons
+
+        self.questions = {
+            "image": ask(CHOICES, "Which follows the picture better?"),
+            "text": ask(CHOICES, "Which follows the text better?"),
+            "satisfied_left": ask(("yes", "no"), "Are you satisfied with the left one?"),
+            "satisfied_right": ask(("yes", "no"), "Are you satisfied with the right one?"),
+        }
+        self.next = W.Button(description="Next", button_style="primary", disabled=True)
+        self.next.on_click(lambda _: self.keep())
+        self.widget = W.VBox([
+            self.progress, W.HBox([self.picture, self.texts]), W.HBox(self.clips),
+            *self.questions.values(), self.next,
+        ])  # fmt: skip
+        self._show()
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        display(self.widget)
+
+    def _answered(self, _=None) -> None:
+        self.next.disabled = any(q.value is None for q in self.questions.values())
+
+    def keep(self) -> None:
+        """Write the answer down, then show the next pair."""
+        if not self.left_to_do or any(q.value is None for q in self.questions.values()):
+            return
+        case, left, right = self.left_to_do[0]
+        row = {
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "participant": self.participant, "case": case, "left": left, "right": right,
+            **{name: q.value for name, q in self.questions.items()},
+        }  # fmt: skip
+        new = not self.file.is_file() or self.file.stat().st_size == 0
+        with self.file.open("a", newline="", encoding="utf-8") as f:
+            writer = csv.DictWriter(f, COLUMNS)
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+            f.flush()
+            os.fsync(f.fileno())
+        self.left_to_do.pop(0)
+        self._show()
+
+    def _show(self) -> None:
+        for question in self.questions.values():
+            question.value = None
+        self._answered()
+        count = len(self.trials) - len(self.left_to_do)
+        self.progress.value = f"<b>{count} of {len(self.trials)} pairs done</b>"
+        if not self.left_to_do:
+            self.progress.value += ". Thank you: that was the last one."
+            for part in (*self.widget.children[1:],):
+                part.layout.display = "none"
+            return
+        case, *sides = self.left_to_do[0]
+        for clip, method in zip(self.clips, sides, strict=True):
+            clip.value = (self.folder / case / f"{method}.mp4").read_bytes()  # no name is shown
+        picture, texts = self.folder / case / "asked.png", self.folder / case / "texts.json"
+        if picture.is_file():
+            self.picture.value = picture.read_bytes()
+        if texts.is_file():
+            from html import escape
+
+            said = json.loads(texts.read_text(encoding="utf-8"))
+            self.texts.value = (f"The picture: {escape(said['text'])}.<br>"
+                                f"What should happen: {escape(said['motion'])}; what a red line "
+                                "begins on should go along it to the dot.")  # fmt: skip
