@@ -170,7 +170,7 @@ class Book:
             self.client = BlockingKernelClient(connection_file=str(file))
             self.client.load_connection_file()
             self.client.start_channels()
-        ask = {"value": f"__import__('json').dumps({expression})"}
+        ask = {"value": f"__import__('json').dumps({expression}, default=str)"}
         sent = self.client.execute("", silent=True, user_expressions=ask)
         while True:
             reply = self.client.get_shell_msg(timeout=120)

@@ -1,0 +1,402 @@
+"""Studio and TraceExplorer, driven without a browser, on a tiny random model."""
+
+import io
+import json
+import subprocess
+import threading
+import time
+
+import hand
+import imageio_ffmpeg
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+
+import ivkit as iv
+from ivkit.widgets.session import Session, Take
+from ivkit.widgets.studio import CONSTANT, RAMP, REGION
+
+MOTION = "the boat moves right"
+
+
+@pytest.fixture
+def studio(tmp_path):
+    made = make(tmp_path)
+    yield made
+    made.stop()
+    made.join(30)
+
+
+def make(folder, **options):
+    options = {"autosave": None, "folder": folder / "out"} | options
+    studio = iv.Studio(tiny.pipeline("storybook"), tiny.picture(), **options)
+    for name, value in {"prompt": "the boat", "content": "a sun", "motion": MOTION}.items():
+        studio.panel[name].value = value
+    studio.paint.size.value = 4
+    return studio
+
+
+def generate(studio):
+    studio.generate()
+    studio.join(60)
+    assert studio.errors == [] and not studio.busy
+    return studio.results[-1]
+
+
+def paused(studio):
+    """Generate, and hold after the first step."""
+    studio.generate()
+    studio.pause()
+    wait(lambda: studio.state == "paused")
+
+
+def wait(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_clip_is_what_the_pipeline_makes_of_the_same_instructions(studio):
+    hand.stroke(studio.paint, (3, 3), (6, 4))
+    studio.mode.value = "Drag"
+    studio.drag.trajectory = iv.Drag([(5, 7), (9, 7)], mask=tiny.region())
+    studio.panel["lam"].value = 0.2
+    result = generate(studio)
+    run = tiny.pipeline("storybook").run(result.take.instructions)
+    assert (result.frames == run.frames).all()
+    assert (studio.unedited == run.unedited).all()
+    assert "λ 0.2 · seed 3 · 4 steps" in result.card.children[2].value
+
+
+def test_pause_paint_resume_takes_effect_from_that_step_on(studio):
+    plain = generate(studio)
+    paused(studio)
+    hand.stroke(studio.paint, (3, 3), (6, 4))
+    studio.resume()
+    studio.join(60)
+    edited = studio.results[-1]
+    (change,) = edited.take.changes
+    assert change.step == 1 and edited.take.edited is None and change.edited is not None
+    assert not (edited.frames == plain.frames).all()
+
+    pipe = tiny.pipeline("storybook")
+    for step in pipe.denoise(studio.paint.picture, MOTION, lam=0.3, seed=3, motion_scale=1):
+        if step.index == 0:
+            step.change(edited=change.edited)
+    assert (pipe.last_run.frames == edited.frames).all()
+
+
+def test_a_pause_without_a_change_changes_nothing(studio):
+    plain = generate(studio)
+    paused(studio)
+    studio.resume()
+    studio.join(60)
+    assert studio.results[-1].take.changes == ()
+    assert (studio.results[-1].frames == plain.frames).all()
+
+
+def test_bad_input_while_paused_is_said_and_it_stays_paused(studio):
+    paused(studio)
+    studio.panel["motion"].value = "the zeppelin moves right"
+    studio.pause_button.click()
+    assert "zeppelin" in studio.line.value and studio.state == "paused" and studio.busy
+    studio.panel["motion"].value = "the sun moves right"
+    studio.pause_button.click()
+    studio.join(60)
+    assert studio.results[-1].take.changes[0].motion == "the sun moves right"
+    assert len(studio.errors) == 1
+
+
+def test_stop_keeps_what_was_foreseen(studio):
+    paused(studio)
+    studio.stop_button.click()
+    studio.join(60)
+    (result,) = studio.results
+    assert result.take.stopped == 1 and result.frames.shape == (4, 16, 16, 3)
+    run = result.take.replay(tiny.pipeline("storybook"))
+    assert (run.frames == result.frames).all()
+
+
+def test_a_second_generate_is_refused_in_one_sentence(studio):
+    paused(studio)
+    studio.generate_button.click()
+    assert "one thing at a time" in studio.line.value
+    studio.stop()
+    studio.join(60)
+    assert len(studio.results) == 1
+
+
+def test_what_goes_wrong_in_the_worker_is_said_in_the_panel(studio, monkeypatch):
+    def broken(*args, **options):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(studio.pipe.model, "predict", broken)
+    studio.generate()
+    studio.join(60)
+    assert "out of memory" in studio.line.value and studio.state == "idle"
+    assert [str(error) for error in studio.errors] == ["out of memory"]
+    monkeypatch.undo()
+    studio._own_errors.clear()
+    generate(studio)
+
+
+@pytest.mark.parametrize("mode", [CONSTANT, RAMP, REGION])
+def test_lam_is_a_number_a_ramp_or_a_region(studio, mode):
+    hand.stroke(studio.paint, (3, 3), (6, 4))
+    studio.panel["lam_mode"].value = mode
+    studio.panel["lam"].value, studio.panel["lam_end"].value = 0.0, 1.0
+    lam = generate(studio).take.instructions.lam
+    if mode == CONSTANT:
+        assert lam == 0.0
+    elif mode == RAMP:
+        assert lam.shape == (4, 1, 1, 1, 1) and (np.diff(lam[:, 0, 0, 0, 0]) > 0).all()
+    else:
+        assert lam.shape == (1, 1, 8, 8) and lam[0, 0, 1, 2] < 0.2 and lam[0, 0, 7, 7] == 1
+
+
+def test_lam_by_region_without_paint_is_refused_before_any_work(studio):
+    studio.panel["lam_mode"].value = REGION
+    studio.generate_button.click()
+    assert "needs paint" in studio.line.value and not studio.busy
+
+
+def test_a_word_that_the_model_does_not_know_is_said(studio):
+    studio.panel["motion"].value = "the zeppelin moves"
+    studio.generate_button.click()
+    studio.panel["prompt"].value = "a zeppelin"
+    studio.draw_button.click()
+    assert [("zeppelin" in str(e)) for e in studio.errors] == [True, True] and not studio.busy
+
+
+def test_draw_puts_a_picture_under_the_strokes_and_undo_brings_the_old_one_back(studio):
+    hand.stroke(studio.paint, (3, 3), (6, 4))
+    before = studio.paint.picture
+    studio.draw()
+    studio.join(60)
+    pipe = tiny.pipeline("storybook")
+    assert studio.paint.picture.tobytes() == pipe.image("the boat", seed=3).tobytes()
+    assert len(studio.paint.strokes) == 1
+    studio.paint.undo()
+    assert studio.paint.picture is before
+
+
+def test_a_foreign_photograph_gets_its_round_trip_and_the_cut_and_drag_clip(studio, monkeypatch):
+    monkeypatch.setattr(studio.pipe.model, "round_trip_db", 60.0)
+    studio.drag.trajectory = iv.Drag([(5, 7), (9, 7)], mask=tiny.region())
+    studio.generate()
+    studio.join(60)
+    assert "was not made for this picture" in studio.line.value
+    assert studio.results == [] and studio.errors == []
+    kinds = [type(card.children[0]).__name__ for card in studio._cards.children]
+    assert kinds == ["Image", "Image", "Video"]
+
+
+def test_pictures_of_another_size_are_fitted_and_that_is_said(studio):
+    file = io.BytesIO()
+    Image.new("RGB", (400, 300), "red").save(file, "PNG")
+    hand.upload(studio.paint, "photo.png", file.getvalue())
+    assert studio.paint.picture.size == (16, 16)
+    assert "400 x 300" in studio.paint.board.line.value
+
+
+# -------------------------------------------------------------------------------------- results
+
+
+def test_a_session_replays_to_the_same_frames_changes_on_the_way_included(studio, tmp_path):
+    hand.stroke(studio.paint, (3, 3), (6, 4))
+    paused(studio)
+    hand.stroke(studio.paint, (10, 10), (12, 12))
+    studio.panel["lam"].value = 0.6
+    studio.resume()
+    studio.join(60)
+    studio.save(tmp_path / "session.json")
+    other = make(tmp_path)
+    other.load(tmp_path / "session.json")
+    assert other.paint.strokes == studio.paint.strokes and other.panel["lam"].value == 0.6
+    (result,) = other.results
+    assert result.frames is None and result.take == studio.results[0].take
+    other.replay(result)
+    other.join(60)
+    assert other.errors == [] and (result.frames == studio.results[0].frames).all()
+
+
+@pytest.mark.parametrize("kind", ["mp4", "gif", "png"])
+def test_what_is_exported_says_that_it_is_generated_and_how(studio, kind):
+    result = generate(studio)
+    result.card.children[1].value = "my first clip!"
+    path = studio.export(result, kind)
+    assert path.name == f"my-first-clip.{kind}"
+    if kind == "mp4":
+        ask = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", path, "-f", "ffmetadata", "-"]
+        told = subprocess.run(ask, capture_output=True, text=True, check=True).stdout
+        comment = told.split("comment=")[1].splitlines()[0].replace("\\", "")
+    else:
+        with Image.open(path) as file:
+            comment = file.info["comment"].decode() if kind == "gif" else file.info["Comment"]
+            assert kind == "png" or file.n_frames == 4
+    facts = json.loads(comment)
+    assert facts["generated"].startswith("This is a generated clip")
+    assert "model tiny" in facts["by"] and facts["name"] == "my first clip!"
+    assert (facts["seed"], facts["lam"], facts["motion"]) == (3, 0.3, MOTION)
+
+
+def test_old_tries_make_room_but_what_is_kept_stays(studio):
+    for _ in range(10):
+        result = generate(studio)
+        if result.take.name == "try 1":
+            result.card.children[3].children[0].value = True  # keep
+            with pytest.raises(ValueError, match="is kept"):
+                studio.remove(result)
+    names = [r.take.name for r in studio.results]
+    assert names[0] == "try 1" and names[-1] == "try 10" and len(names) == 9
+
+
+def test_compare_shows_clips_side_by_side(studio):
+    studio.panel["lam"].value = 0.3
+    with pytest.raises(ValueError, match="nothing to compare"):
+        studio.compare()
+    generate(studio)
+    generate(studio)
+    studio.compare()
+    names, clip = studio._compared.children
+    assert "try 1" in names.value and "try 2" in names.value and len(clip.value) > 500
+
+
+def test_all_is_offered_again_after_a_restart(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = make(tmp_path, autosave="studio")
+    hand.stroke(first.paint, (3, 3), (6, 4))
+    result = generate(first)
+    first.autosave.flush()
+    again = iv.Studio(tiny.pipeline("storybook"), autosave="studio")
+    again.offer.children[1].click()
+    assert again.paint.strokes == first.paint.strokes
+    assert again.panel["motion"].value == MOTION
+    assert [r.take for r in again.results] == [result.take] and again.errors == []
+
+
+def session_json(studio) -> str:
+    hand.stroke(studio.paint, (3, 3), (6, 4))
+    generate(studio)
+    return json.dumps(studio.session.to_json())
+
+
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        (lambda t: t[: len(t) // 2], "cannot be loaded"),
+        (lambda t: t.replace('"version": 1', '"version": 7', 1), "version"),
+        (lambda t: t.replace('"lam": 0.3', '"lam": 1.5', 1), "lam"),
+        (lambda t: t.replace('["lam", 0.3]', '["lam", 1.5]', 1), "lam"),
+        (lambda t: t.replace('["seed", 3]', '["seed", "x"]', 1), "seed"),
+        (lambda t: t.replace('["lam_mode", "the', '["lam_mode", "no', 1), "lam_mode"),
+        (lambda t: t.replace("MotionInstruction", "Motion", 1), "Motion"),
+        (lambda t: "", "cannot be loaded"),
+    ],
+)
+def test_a_damaged_session_is_refused_and_everything_stays(studio, tmp_path, change, says):
+    text = session_json(studio)
+    assert Session.from_json(text) == studio.session
+    bad, kept = change(text), studio.session
+    assert bad != text
+    (tmp_path / "bad.json").write_text(bad)
+    studio.file.value = str(tmp_path / "bad.json")
+    with pytest.raises(ValueError, match=says):
+        studio.load(tmp_path / "bad.json")
+    assert studio.session == kept
+
+
+def test_a_take_without_a_picture_is_refused():
+    with pytest.raises(ValueError, match="picture"):
+        Take("a", "tiny", iv.Instructions(motion=iv.MotionInstruction("x")))
+
+
+def test_the_worker_leaves_the_main_thread_free(studio):
+    paused(studio)
+    assert threading.current_thread() is threading.main_thread()
+    hand.stroke(studio.paint, (3, 3), (6, 4))
+    assert len(studio.paint.strokes) == 1 and studio.busy
+
+
+# ------------------------------------------------------------------------------------- explorer
+
+
+@pytest.fixture(params=["storybook", "pia"])
+def run(request):
+    return tiny.pipeline(request.param).video(
+        tiny.picture(),
+        MOTION,
+        edited=tiny.picture(1),
+        drags=iv.Drag([(5, 7), (9, 7)], mask=tiny.region()),
+        progress=False,
+    )
+
+
+def test_the_explorer_shows_every_step_and_frame(run):
+    explorer = iv.TraceExplorer(run)
+    for step in range(4):
+        explorer.step.value = step
+        explorer.frame.value = step
+        assert f"run.trace[{step}]" in explorer.text.value and "0.30" in explorer.text.value
+        for tile in explorer.tiles.values():
+            assert bytes(tile.value[:4]) == b"\x89PNG"
+    assert explorer.errors == []
+
+
+def test_what_if_lam_were_what_it_was_is_what_was_blended(run):
+    explorer = iv.TraceExplorer(run)
+    explorer.step.value, explorer.what_if.value = 2, 0.3
+    record = explorer.recomputed(0.3)
+    assert (record["eps_hat"] == run.trace[2]["eps_hat"]).all()
+    assert explorer.tiles["if_x0"].value == explorer.tiles["x0"].value
+    explorer.what_if.value = 1.0
+    assert (explorer.recomputed(1.0)["out_hat"] == run.trace[2]["out"]).all()
+    assert explorer.tiles["if_x0"].value != explorer.tiles["x0"].value
+
+
+def test_one_branch_alone_is_said_not_drawn():
+    run = tiny.pipeline("storybook").video(
+        tiny.picture(), MOTION, edited=tiny.picture(1), lam=0.0, progress=False
+    )
+    explorer = iv.TraceExplorer(run)
+    assert explorer.errors == []
+    with pytest.raises(ValueError, match="weight was 0"):
+        explorer.recomputed(0.5)
+
+
+def test_each_word_has_a_map_for_each_frame(run):
+    explorer = iv.TraceExplorer(run)
+    explorer.words.value = True
+    assert explorer.errors == [] and len(explorer.word_row.children) == 4
+    maps = explorer._attention(0)
+    assert list(maps) == MOTION.split()
+    whole = sum(maps[word] for word in maps)
+    for places in maps.values():
+        assert places.shape == (4, 8, 8) and (places >= 0).all()
+    assert (whole <= 1 + 1e-5).all()  # the rest of the attention goes to the marks and padding
+
+
+def test_words_say_where_the_network_looks():
+    """A word's map is the softmax over tokens: with all keys equal it is even."""
+    run = tiny.pipeline("pia").video(tiny.picture(), MOTION, lam=1.0, progress=False)
+    model = run.pipeline.model
+    layers = [m for m in model.video_unet.modules() if getattr(m, "is_cross_attention", False)]
+    kept = [layer.to_k.weight.clone() for layer in layers]
+    try:
+        for layer in layers:
+            layer.to_k.weight.zero_()
+        maps = iv.TraceExplorer(run)._attention(1)
+    finally:
+        for layer, weight in zip(layers, kept, strict=True):
+            layer.to_k.weight.copy_(weight)
+    tokens = model.tokenizer.model_max_length
+    assert layers and np.allclose(maps["boat"], 1 / tokens, atol=1e-5)
+
+
+def test_a_run_without_steps_is_refused():
+    pipe = tiny.pipeline()
+    pipe.denoise(tiny.picture(), MOTION)
+    with pytest.raises(ValueError, match="no steps"):
+        iv.TraceExplorer(pipe.last_run)
