@@ -83,28 +83,26 @@ def record(network, kind: str = "text") -> Iterator[Maps]:
         z = args[0] if args else options["sample"]
         maps.shape = tuple(z.shape[-2:])
 
-    hook = network.register_forward_pre_hook(note_shape, with_kwargs=True)
-    before = {name: layer.processor for name, layer in layers.items()}
+    def keep(name):
+        def watch(layer, args, options):
+            cells = args[0] if args else options["hidden_states"]
+            keys = args[1] if len(args) > 1 else options.get("encoder_hidden_states")
+            maps.layers[name].append(looks(layer, cells, cells if keys is None else keys).cpu())
+
+        return watch
+
+    hooks = [network.register_forward_pre_hook(note_shape, with_kwargs=True)]
+    hooks += [m.register_forward_pre_hook(keep(n), with_kwargs=True) for n, m in layers.items()]
     try:
-        for name, layer in layers.items():
-            layer.set_processor(_Beside(layer.processor, maps.layers[name]))
         yield maps
     finally:
-        hook.remove()
-        for name, layer in layers.items():
-            layer.set_processor(before[name])
+        for hook in hooks:
+            hook.remove()
 
 
-class _Beside:
-    """An attention processor that keeps the map and leaves the work to another one."""
-
-    def __init__(self, processor, kept: list[Tensor]):
-        self.processor, self.kept = processor, kept
-
-    def __call__(self, attn, hidden_states, encoder_hidden_states=None, *args, **options):
-        keys = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        q, k = (x.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
-                for x in (attn.to_q(hidden_states), attn.to_k(keys)))  # fmt: skip
-        looks = (q.float() @ k.float().transpose(-1, -2) * attn.scale).softmax(-1)
-        self.kept.append(looks.detach().cpu())
-        return self.processor(attn, hidden_states, encoder_hidden_states, *args, **options)
+@torch.no_grad()
+def looks(layer, cells: Tensor, keys: Tensor) -> Tensor:
+    """softmax(q k / sqrt(width)) of one layer: (batch, heads, queries, keys)."""
+    q, k = (x.unflatten(-1, (layer.heads, -1)).transpose(1, 2).float()
+            for x in (layer.to_q(cells), layer.to_k(keys)))  # fmt: skip
+    return (q @ k.transpose(-1, -2) * layer.scale).softmax(-1)
