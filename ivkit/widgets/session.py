@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -165,15 +166,17 @@ def provenance(take: Take) -> str:
 class Autosave:
     """Writes what a person makes a moment after each change, and keeps what was there before.
 
-    name: of the file, outputs/autosave/NAME.json under the working folder. What an earlier kernel
-    left there moves to NAME.previous.json with the first write, so starting anew loses nothing.
+    name: of the file, outputs/autosave/NOTEBOOK-NAME.json under the working folder. What an earlier
+    kernel left there moves to ....previous.json with the first write: starting anew loses nothing.
     """
 
     DELAY = 0.3  # seconds; a change in between waits with it
 
     def __init__(self, name: str, folder: str | Path = "outputs/autosave"):
-        self.path = Path(folder).resolve() / f"{name}.json"
-        self.previous = self.path.with_name(f"{name}.previous.json")
+        notebook = Path(os.environ.get("JPY_SESSION_NAME", "")).stem  # set by Jupyter's server
+        stem = f"{notebook}-{name}" if notebook else name
+        self.path = Path(folder).resolve() / f"{stem}.json"
+        self.previous = self.path.with_name(f"{stem}.previous.json")
         self.failed: Exception | None = None
         self._latest: _Saved | None = None
         self._timer: threading.Timer | None = None

@@ -69,6 +69,7 @@ def test_draw_undo_clear_and_find_it_again_after_a_reload(lab):
         assert book.kernel("[repr(error) for error in canvas.errors]") == []
 
 
+@pytest.mark.slow
 def test_two_drags_one_of_them_edited(lab):
     cells = [SETUP, "canvas = DragCanvas(picture, width=384)", "canvas"]
     with lab.open("drag", cells) as book:

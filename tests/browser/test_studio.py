@@ -50,6 +50,7 @@ def test_pause_paint_drag_resume_stop_and_find_it_again(lab):
         book.wait("len(studio.paint.strokes) == 1")
         book.press("Drag")
         book.wait("studio.mode.value == 'Drag'")
+        book.page.wait_for_timeout(800)  # until the page shows the other canvas
         book.stroke([(180, 240), (260, 260)])
         book.wait("len(studio.drag.trajectory.drags) == 1")
         assert book.kernel("studio.state") == "paused"
