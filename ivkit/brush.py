@@ -29,8 +29,8 @@ class Brush:
         where the model has it, which is what makes the brush fast.
     """
 
-    def __init__(self, pipe, prompt: str, picture: Image.Image, strength: float, seed: int = 0):
-        self.model, self.picture = pipe.model, picture
+    def __init__(self, model, prompt: str, picture: Image.Image, strength: float, seed: int = 0):
+        self.model, self.picture = model, picture
         self.seconds = 0.0
         strength = _number("strength", strength, 0, 1)
         if strength == 0:

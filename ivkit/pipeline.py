@@ -1,7 +1,7 @@
 """The pipeline a person holds: instructions in, pictures and clips out (Eq. 1).
 
     pipe = ivkit.load("storybook")
-    picture = pipe.image("a boat on the blue sea at day", seed=3)
+    picture = pipe.image("a boat on the blue sea at day", seed=7)
     run = pipe.video(picture, "the boat moves right", drags=[drag], lam=0.3)
 """
 
@@ -36,6 +36,7 @@ from .instructions import (
     _number,
     to_picture,
 )
+from .models.common import to_cells
 from .models.protocol import VideoModel
 from .paint import composite, edit_mask, latent_mask, rasterise, region_mask
 from .pixels import to_frames, to_pictures, to_pixels
@@ -48,13 +49,19 @@ MECHANISMS = ("both", "condition", "dual-clock")
 KEPT_REFERENCES = 2  # chains kept for a second edit
 
 
-def load(name: str = "storybook", device=None, dtype=None, **options) -> Pipeline:
+def load(
+    name: str = "storybook", device=None, dtype=None, pictures: str | None = None, **options
+) -> Pipeline:
     """The pipeline of a checkpoint, by its name in the table or from a folder.
 
     device: "cpu", "cuda" or "mps"; None takes the best there is. dtype: None takes the fastest
-    that the device computes well in. See `ivkit.models.load` for the errors.
+    that the device computes well in. pictures: another checkpoint that draws (P_img) where this one
+    makes clips alone, as in `load("svd", pictures="sd")`. options and errors: `ivkit.models.load`.
     """
-    return Pipeline(models.load(name, device, dtype, **options))
+    drawing = models.load(pictures, device, dtype) if pictures else None
+    if drawing is not None and "image" not in drawing.defaults:
+        raise ValueError(f"pictures={pictures!r} makes clips alone: take 'sd' or 'pia'")
+    return Pipeline(models.load(name, device, dtype, **options), drawing)
 
 
 @dataclass
@@ -204,10 +211,13 @@ class Run:
 
 
 class Pipeline:
-    """P_img and P_video over one model. `model` is open to whoever wants to look inside."""
+    """P_img and P_video over one model. `model` is open to whoever wants to look inside.
 
-    def __init__(self, model: VideoModel):
-        self.model = model
+    `pictures` is the model that draws, which is another one where `model` makes clips alone.
+    """
+
+    def __init__(self, model: VideoModel, pictures: VideoModel | None = None):
+        self.model, self.pictures = model, pictures or model
         self.align = load_align(model.folder) if getattr(model, "folder", None) else None
         self.last_run: Run | None = None
         self.plan: memory.Plan | None = None  # of the latest run, see `memory`
@@ -312,9 +322,9 @@ class Pipeline:
 
     def brush(self, prompt: str, picture, strength: float = 0.5, seed: int = 0) -> Brush:
         """A real-time brush on `picture`: see `brush.Brush`. Load "sd-turbo" with `taesd=True`."""
-        if "image" not in self.model.defaults:
+        if "image" not in self.pictures.defaults:
             raise ValueError(f"{self.name} makes clips alone: take the brush of 'sd-turbo'")
-        return Brush(self, prompt, _fit(picture, self.model.size, True), strength, seed)
+        return Brush(self.pictures, prompt, _fit(picture, self.size, True), strength, seed)
 
     def _image_job(
         self,
@@ -333,16 +343,18 @@ class Pipeline:
         feather: float | None = None,
         posterior: str = "mode",
     ) -> tuple[Iterator[ImageStep], Image.Image | None]:
-        if "image" not in self.model.defaults:
+        model = self.pictures
+        if "image" not in model.defaults:
             raise ValueError(
-                f"{self.name} makes clips alone: draw with another, such as "
-                "ivkit.load('sd').image(...), and give the picture to this one's video"
+                f"{self.name} makes clips alone: say who draws, as in "
+                f"ivkit.load({self.name!r}, pictures='sd')"
             )
-        model, own = self.model, self.model.defaults["image"]
+        own = model.defaults["image"]
         model.check_text(prompt, "prompt")
         if negative:
             model.check_text(negative, "negative")
-        size = _check_size(model, size or model.size)
+        multiple = None if model is self.model else model.cell
+        size = _check_size(model, size or self.size, multiple)
         steps = own["num_inference_steps"] if num_inference_steps is None else num_inference_steps
         steps = _integer("num_inference_steps", steps, 1)
         guidance = own["guidance_scale"] if guidance_scale is None else guidance_scale
@@ -388,8 +400,8 @@ class Pipeline:
 
     def _region(self, strokes, alpha, grow, feather) -> np.ndarray:
         marked = region_mask(strokes, alpha.shape[::-1])
-        parts = [edit_mask(alpha, grow, self.cell, feather)] if alpha.any() else []
-        parts += [edit_mask(marked, 0, self.cell, feather)] if marked.any() else []
+        parts = [edit_mask(alpha, grow, self.pictures.cell, feather)] if alpha.any() else []
+        parts += [edit_mask(marked, 0, self.pictures.cell, feather)] if marked.any() else []
         if not parts:
             raise ValueError("the strokes leave no paint and mark no region on the picture")
         return np.maximum.reduce(parts)
@@ -611,8 +623,9 @@ class Pipeline:
         if pixels is None or s.mechanism == "condition":
             return Edit(condition)
         drag = self.model.encode(pixels)
-        region = torch.from_numpy(moving_region(run.warped)).float()[None]
-        mask = adaptive_avg_pool3d(region, (len(drag), *drag.shape[-2:]))[0][:, None]
+        region = torch.from_numpy(moving_region(run.warped)).float()
+        shape = (len(drag), *drag.shape[-2:])
+        mask = to_cells(region, shape, adaptive_avg_pool3d)[0][:, None]
         weak, strong = round(s.weak * steps), round(max(s.weak, s.strong) * steps)
         return Edit(condition, drag, mask.to(drag.device), weak, strong)
 
@@ -640,11 +653,12 @@ def _bar(steps, progress: bool, what: str, total: int | None = None, initial: in
     return tqdm(steps, desc=what, total=total, initial=initial, disable=not progress)
 
 
-def _check_size(model: VideoModel, size) -> tuple[int, int]:
+def _check_size(model: VideoModel, size, multiple: int | None = None) -> tuple[int, int]:
+    multiple = multiple or model.multiple
     w, h = (_integer("size", side, 1) for side in size)
-    if w % model.multiple or h % model.multiple:
+    if w % multiple or h % multiple:
         raise ValueError(
-            f"size must be multiples of {model.multiple} pixels for {model.name}, got {w} x {h}"
+            f"size must be multiples of {multiple} pixels for {model.name}, got {w} x {h}"
         )
     return w, h
 

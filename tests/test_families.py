@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from families import FAMILIES, NAMES
 
@@ -120,5 +121,40 @@ def test_bad_input_is_one_sentence(name, options, match):
 
 
 def test_a_family_without_pictures_says_who_draws():
-    with pytest.raises(ValueError, match="makes clips alone"):
+    with pytest.raises(ValueError, match=r"say who draws, as in ivkit.load\('tiny', pictures='sd'"):
         Pipeline(FAMILIES["svd"].model()).image("a boat")
+
+
+def test_another_model_draws_at_the_clips_size():
+    family = FAMILIES["svd"]
+    pipe = Pipeline(family.model(), tiny.model())
+    picture = pipe.image("a boat")
+    stroke = iv.Stroke(points=[(8, 8)], width=4)
+    edited = pipe.image("a red sun", picture, strokes=[stroke])
+    assert picture.size == edited.size == family.size
+    run = pipe.video(picture, "", edited=edited, num_inference_steps=2, progress=False)
+    assert run.frames.shape == (4, 16, 32, 3)
+
+
+def test_a_text_that_is_not_read_is_said_to_be():
+    with pytest.warns(UserWarning, match="takes no text.*motion_scale says how much"):
+        clip("svd", FAMILIES["svd"].picture())
+
+
+@pytest.mark.parametrize("name", ["wan-2.1", "cogvideox"])
+def test_a_drag_changes_the_condition_where_it_moves_and_nowhere_else(name):
+    family = FAMILIES[name]
+    pipe = Pipeline(family.model())
+    options = {"num_inference_steps": 1, "lam": 0.0, "mechanism": "condition"}
+
+    def given(*drags):
+        run = pipe.video(family.picture(), MOTION, drags=drags, progress=False, **options)
+        return run.state.edit.condition.rows["given"][0]
+
+    still = given()
+    drag = drag_of(family)
+    same = iv.Drag(path=[drag.path[0], drag.path[0]], mask=drag.mask)
+    assert torch.equal(given(same), still)
+    moved = (given(drag) != still).any(1)
+    assert not moved[0].any() and moved[-1].any()
+    assert name == "wan-2.1" or not moved[:, -1].any()  # the drag is in the picture's upper half

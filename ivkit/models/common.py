@@ -9,6 +9,7 @@ import contextlib
 import copy
 import functools
 import hashlib
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,10 +74,21 @@ def pil(pixels: Tensor) -> Image.Image:
 def moved_cells(pixels: Tensor, shape: tuple[int, int, int]) -> Tensor:
     """Where a warped clip (N, 3, H, W) differs from its first frame, (1, F, h, w) of 0 and 1.
 
-    shape: (F, h, w). The first latent frame holds the first frame of the clip alone.
+    shape: (F, h, w).
     """
-    moved = (pixels - pixels[:1]).abs().amax(1)[None] > 1 / 127
-    return torch.nn.functional.adaptive_max_pool3d(moved.float(), shape)
+    moved = (pixels - pixels[:1]).abs().amax(1) > 1 / 127
+    return to_cells(moved.float(), shape, torch.nn.functional.adaptive_max_pool3d)
+
+
+def to_cells(mask: Tensor, shape: tuple[int, int, int], pool) -> Tensor:
+    """A mask by pixel (N, H, W) as one by cell, (1, F, h, w); shape: (F, h, w).
+
+    A video autoencoder's first latent frame holds the first frame of the clip alone.
+    """
+    if shape[0] in (1, len(mask)):
+        return pool(mask[None], shape)
+    first = pool(mask[None, :1], (1, *shape[1:]))
+    return torch.cat([first, pool(mask[None, 1:], (shape[0] - 1, *shape[1:]))], 1)
 
 
 def kept(encode):
@@ -166,6 +178,12 @@ class Family:
         if not isinstance(text, str):
             raise TypeError(f"{argument} must be a text, got {type(text).__name__}")
         if not self.max_tokens:
+            if text.strip() and argument == "motion":
+                warnings.warn(
+                    f"{self.name} takes no text: what moves is not read from {argument}; "
+                    "motion_scale says how much",
+                    stacklevel=5,
+                )
             return text
         if not text.strip():
             raise ValueError(f"{argument} is empty: say in words what there is or what happens")
