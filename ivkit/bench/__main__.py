@@ -1,4 +1,4 @@
-"""`python -m ivkit.bench latency | pictures | record | drawings`; each is the module of that name.
+"""`python -m ivkit.bench NAME`; each benchmark is the module of that name.
 
 A benchmark module has `add_arguments(parser)` and `main(args)`; its docstring is its help.
 """
@@ -6,7 +6,7 @@ A benchmark module has `add_arguments(parser)` and `main(args)`; its docstring i
 import argparse
 from importlib import import_module
 
-NAMES = ("latency", "pictures", "record", "drawings")
+NAMES = ("latency", "pictures", "record", "drawings", "storybench", "animatebench", "study", "gpu")
 
 
 def main(argv=None) -> None:
