@@ -2,7 +2,7 @@
 
     import ivkit as iv
     pipe = iv.load("storybook")
-    picture = pipe.image("a boat on the blue sea at day", seed=3)
+    picture = pipe.image("a boat on the blue sea at day", seed=7)
 
 Every public name is imported when it is first used, so that `import ivkit` itself loads neither
 torch nor diffusers nor OpenCV.
@@ -44,6 +44,10 @@ _WHERE = {
         "trace_grid",
     ),
     "machine": ("setup", "versions"),
+    "widgets.canvas": ("PaintCanvas",),
+    "widgets.drag": ("DragCanvas",),
+    "widgets.explorer": ("TraceExplorer",),
+    "widgets.studio": ("Studio",),
 }
 _HOME = {name: module for module, names in _WHERE.items() for name in names}
 

@@ -10,9 +10,9 @@ import ipywidgets as w
 import numpy as np
 from PIL import Image, ImageDraw
 
+from ..attention import record as record_attention
 from ..blend import blend
 from ..view import _font, heat, principal_colours
-from .attention import attention_maps
 from .board import explain, message
 
 TILE = 188
@@ -182,11 +182,38 @@ class TraceExplorer(w.VBox):
         return self.run.pipeline.decode(record["x0"][f][None])[0]
 
     def _attend(self, index: int) -> dict[str, np.ndarray]:
-        state, record = self.run.state, self.run.trace[index]
-        scheduler = state.model.scheduler(state.reference.num_inference_steps)
+        """{word: float32 (F, h, w)}: where the edited branch looks at each word of the motion."""
+        state, z = self.run.state, self.run.trace[index]["z_edit"]
+        model, frames = state.model, len(z)
+        network = getattr(model, "video_unet", None)
+        if network is None:
+            raise ValueError(f"{model.name} has no attention on words that could be shown")
+        scheduler = model.scheduler(state.reference.num_inference_steps)
         t = scheduler.timesteps[index]
-        z = scheduler.scale_model_input(record["z_edit"].to(state.model.device), t)
-        return attention_maps(state.model, z, t, state.edit.condition, self.run.motion)
+        z = scheduler.scale_model_input(z.to(model.device), t)
+        with record_attention(network) as maps:
+            model.predict(z[None], t, [state.edit.condition])
+        return {  # the last rows of the batch are the frames with the text
+            word: np.stack([
+                np.mean([maps.of_token(i, row=f - frames).cpu().numpy() for i in at], axis=0)
+                for f in range(frames)
+            ])
+            for word, at in words_of(model.tokenizer, self.run.motion)
+        }  # fmt: skip
+
+
+def words_of(tokenizer, text: str) -> list[tuple[str, list[int]]]:
+    """(word, positions of its tokens) in the order they stand in the text; the n-th repeat is
+    "word (n)"."""
+    tokens = tokenizer.convert_ids_to_tokens(tokenizer(text).input_ids)
+    found, part, at, seen = [], "", [], {}
+    for i, token in enumerate(tokens[1:-1], 1):  # between the marks of begin and end
+        part, at = part + token.removesuffix("</w>"), [*at, i]
+        if token.endswith("</w>"):
+            seen[part] = seen.get(part, 0) + 1
+            found.append((part if seen[part] == 1 else f"{part} ({seen[part]})", at))
+            part, at = "", []
+    return found
 
 
 def _tile(width: int = TILE) -> w.Image:
