@@ -158,3 +158,20 @@ def test_a_drag_changes_the_condition_where_it_moves_and_nowhere_else(name):
     moved = (given(drag) != still).any(1)
     assert not moved[0].any() and moved[-1].any()
     assert name == "wan-2.1" or not moved[:, -1].any()  # the drag is in the picture's upper half
+
+
+@pytest.mark.parametrize("name", ["wan-2.1", "cogvideox", "ltx"])
+def test_half_precision_is_that_of_from_pretrained(name, tmp_path):
+    from ivkit.models.common import cast
+
+    net = FAMILIES[name].parts()["transformer"]
+    net.save_pretrained(tmp_path)
+    theirs = type(net).from_pretrained(tmp_path, torch_dtype=torch.bfloat16)
+    cast(net, torch.bfloat16)
+
+    def kinds(module):
+        tensors = [*module.named_parameters(), *module.named_buffers()]
+        return {key: value.dtype for key, value in tensors}
+
+    assert kinds(net) == kinds(theirs)
+    assert net.dtype == theirs.dtype == torch.bfloat16

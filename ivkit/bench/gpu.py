@@ -236,6 +236,7 @@ def wan(args) -> dict:
     stock_wan.prompt_clean = str.strip  # its cleaning needs a library that is no part of this
     size, frames = ((64, 32), 5) if args.tiny else ((832, 480), 49)
     parts = _on(args, lambda: bodies.wan(args.tiny), bfloat=True)
+    parts["vae"].float()  # as its makers use it
     stock = stock_wan.WanImageToVideoPipeline(**parts, expand_timesteps=True)
     options = {"num_frames": frames, "num_inference_steps": min(args.steps, 10)}
     call = {"height": size[1], "width": size[0], "output_type": "np", "prompt": MOTION}
@@ -317,13 +318,16 @@ def _on(args, make, bfloat: bool = False) -> dict:
     """The parts that `make()` makes, on the device itself, in half precision."""
     import torch
 
+    from ivkit.models.common import cast
+
     torch.manual_seed(0)
     with torch.device(args.device):
         parts = make()
     dtype = torch.bfloat16 if bfloat and args.device.type == "cuda" else args.dtype
     for part in parts.values():
         if isinstance(part, torch.nn.Module):
-            torch.nn.Module.to(part, args.device, dtype).eval().requires_grad_(False)
+            cast(torch.nn.Module.to(part, args.device), dtype)
+            part.eval().requires_grad_(False)
     return parts
 
 

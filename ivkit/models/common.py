@@ -91,6 +91,15 @@ def to_cells(mask: Tensor, shape: tuple[int, int, int], pool) -> Tensor:
     return torch.cat([first, pool(mask[None, 1:], (shape[0] - 1, *shape[1:]))], 1)
 
 
+def cast(part: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Hold `part` in `dtype`, but for the layers that its class keeps in float32 and for buffers
+    (rotary angles lose their meaning in half precision): as `from_pretrained` does."""
+    keep = set(getattr(part, "_keep_in_fp32_modules", None) or ())
+    for name, weight in part.named_parameters():
+        wanted = torch.float32 if keep & set(name.split(".")) else dtype
+        weight.data = weight.data.to(wanted)
+
+
 def kept(encode):
     """Of an `encode` method: the latest pictures' latents are kept, as edits come back to them."""
 
@@ -137,14 +146,17 @@ class Family:
     max_tokens = 0  # 0: takes no text
     mask_text = False  # whether the text encoder is told which tokens are padding
     stride = 1  # frames of one latent frame, after the first
+    float_parts = ()  # parts that are held in float32 whatever the dtype
     per_frame = True  # each frame can have its own condition picture
 
     def __post_init__(self):
         self.size, self.num_frames = self.size or self.SIZE, self.num_frames or self.FRAMES
         self.defaults = {"video": {**self.VIDEO, **self.defaults.get("video", {})}}
         inside = torch.float32 if self.device.type == "cpu" else self.dtype
-        for part in self.modules():
-            torch.nn.Module.to(part, inside).eval().requires_grad_(False)
+        for name, part in self.parts.items():
+            if isinstance(part, torch.nn.Module):
+                cast(part, torch.float32 if name in self.float_parts else inside)
+                part.eval().requires_grad_(False)
         self.place()
         self.layout()
 

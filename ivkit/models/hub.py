@@ -67,7 +67,8 @@ def fetch(source: str, parts: tuple[str, ...], row=None, part: str = "base") -> 
 
 
 def read(folder: Path, classes: dict[str, str], dtype=torch.float32, *, mend: str,
-         allow_pickle: bool = False, variant: str | None = None) -> dict[str, Any]:  # fmt: skip
+         allow_pickle: bool = False, variant: str | None = None,
+         float_parts: tuple[str, ...] = ()) -> dict[str, Any]:  # fmt: skip
     """Each part of `folder` in the class that `classes` names ("library.Class").
 
     A trailing "?" marks a part that may be missing (then None); a scheduler and an autoencoder come
@@ -88,7 +89,8 @@ def read(folder: Path, classes: dict[str, str], dtype=torch.float32, *, mend: st
                 config = json.loads((folder / name / f"{_stem(name)}config.json").read_text())
                 cls = config.get("_class_name", cls)
             if name in networks:
-                options = {("torch_dtype" if library == "diffusers" else "dtype"): dtype}
+                wanted = torch.float32 if name in float_parts else dtype
+                options = {("torch_dtype" if library == "diffusers" else "dtype"): wanted}
                 options["use_safetensors"] = None if allow_pickle else True
                 options["variant"] = variant
             home = diffusers if library == "diffusers" else import_module(library)
@@ -117,9 +119,8 @@ def load_family(module, row, folder, *, device, dtype, base=None, allow_pickle=F
     inside = torch.float32 if device.type == "cpu" else dtype
     variant = row.variant if row is not None and base is None else None
     mend = "fetch that file anew from where it came"
-    parts = read(
-        folder, module.PARTS, inside, mend=mend, allow_pickle=allow_pickle, variant=variant
-    )
+    parts = read(folder, module.PARTS, inside, mend=mend, allow_pickle=allow_pickle,
+                 variant=variant, float_parts=module.FAMILY.float_parts)  # fmt: skip
     given = {**(row.settings if row is not None else {}), **options}
     known = set(module.FAMILY.__dataclass_fields__) - {"parts", "name", "_texts"}
     for name in given:

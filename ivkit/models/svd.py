@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .common import Condition, Family, computing, guided, kept
+from .common import Condition, Family, cast, computing, guided, kept
 
 PARTS = {
     "unet": "diffusers.UNetSpatioTemporalConditionModel",
@@ -53,12 +53,16 @@ class SVDModel(Family):
     @kept
     @torch.no_grad()
     def encode(self, pixels: Tensor, posterior: str = "mode", generator=None) -> Tensor:
-        vae = self.part("vae")
-        found = []
+        vae, found = self.part("vae"), []
+        upcast = vae.dtype == torch.float16 and vae.config.force_upcast  # else it overflows
+        if upcast:
+            cast(vae, torch.float32)
         for part in pixels.split(self.decode_slice):
             with computing(self.device, self.dtype):
                 dist = vae.encode(part.to(self.device, vae.dtype)).latent_dist
             found.append((dist.mode() if posterior == "mode" else dist.sample(generator)).float())
+        if upcast:
+            cast(vae, torch.float16)
         return torch.cat(found) * vae.config.scaling_factor
 
     @torch.no_grad()

@@ -53,6 +53,7 @@ class WanModel(Family):
     VIDEO = {"num_inference_steps": 50, "guidance_scale": 5.0, "motion_scale": None}
     max_tokens = 512
     mask_text = True
+    float_parts = ("vae", "image_encoder")
 
     def layout(self) -> None:
         vae, net = self.parts["vae"].config, self.parts["transformer"].config
