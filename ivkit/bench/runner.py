@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -71,20 +72,22 @@ def main(args, cases: Sequence, build: Callable, methods: dict[str, Method], tit
     }  # fmt: skip
     keep = args.out / "clips" if args.keep_clips else None
     store = or_exit(lambda: Store(args.out, settings, state))
-    begun = time.perf_counter()
-    work = Work(maker, clip, chosen, lambda case: build(case, size), store, keep)
+    before, begun = len(store.rows()), time.perf_counter()
+    threads = 0 if pipe.device.type == "cpu" else 4
+    work = Work(maker, clip, chosen, lambda case: build(case, size), store, keep, threads)
     interrupted = work.run(cases, state)
-    took = time.perf_counter() - begun
     if not interrupted:
         state.wait_for_everyone()
+    took = time.perf_counter() - begun
     if not state.is_main_process:
-        return
+        sys.exit(130 if interrupted else 0)
+    new = len(store.rows()) - before
     wanted = {case.id for case in cases}
     rows = [r for r in store.rows() if r["case"] in wanted and r["method"] in work.names]
     rows.sort(key=lambda r: work.names.index(r["method"]))
     facts = {
         **settings, **tables.provenance(), "device": str(pipe.device),
-        "processes": state.num_processes, "run_seconds": round(took, 1),
+        "processes": state.num_processes, "run_seconds": round(took, 1), "run_clips": new,
         "cases": len(wanted), "methods": list(work.names),
     }  # fmt: skip
     if rows:
@@ -92,7 +95,7 @@ def main(args, cases: Sequence, build: Callable, methods: dict[str, Method], tit
         print("\n" + text)
     errors = store.errors()
     print(
-        f"\n{len(rows)} of {len(wanted) * len(chosen)} clips are measured, {work.count} of them "
+        f"\n{len(rows)} of {len(wanted) * len(chosen)} clips are measured, {new} of them "
         f"here and now in {took:.0f} s with {state.num_processes} process(es); in {args.out}"
     )
     for error in errors:
@@ -236,12 +239,16 @@ class Store:
 
 
 class Work:
-    """The loop over cases and methods of one process."""
+    """The loop over cases and methods of one process.
+
+    threads: how many measure clips while the next ones are made; with 0 each clip waits to be
+    measured, which is faster where the model runs on the CPU too.
+    """
 
     def __init__(self, maker: Maker, clip, methods: Sequence[Method], build, store: Store,
-                 clips: Path | None = None):  # fmt: skip
+                 clips: Path | None = None, threads: int = 0):  # fmt: skip
         self.maker, self.clip, self.methods, self.build = maker, clip, methods, build
-        self.store, self.clips, self.count = store, clips, 0
+        self.store, self.clips, self.threads = store, clips, threads
 
     @property
     def names(self) -> list[str]:
@@ -257,51 +264,69 @@ class Work:
             state.wait_for_everyone()  # all have read the same rows: the split is of one list
         split = nullcontext(left) if state is None else state.split_between_processes(left)
         main = state is None or state.is_local_main_process
-        with split as mine:
+        with split as mine, ThreadPoolExecutor(max(1, self.threads)) as self.pool:
             total = sum((c.id, m) not in done for c in mine for m in self.names)
-            with tqdm(total=total, desc="clips", unit="clip", disable=not main) as bar:
+            with tqdm(total=total, desc="clips", unit="clip", disable=not main) as self.bar:
                 try:
                     for case in mine:
-                        self._case(case, done, bar)
+                        methods = [m for m in self.methods if (case.id, m.name) not in done]
+                        self._case(case, methods)
                 except KeyboardInterrupt:
                     return True
         return False
 
-    def _case(self, case, done: set, bar) -> None:
-        methods = [m for m in self.methods if (case.id, m.name) not in done]
+    def _case(self, case, methods: Sequence[Method]) -> None:
         try:
             job = self.build(case)
             edited = self.maker.begin(job)
         except Exception as error:
-            self._broken(case, "all", error, bar)
-            bar.update(len(methods))
+            self._broken(case, "all", error)
+            self.bar.update(len(methods))
             return
-        for method in methods:
-            bar.set_postfix_str(f"{case.id} {method.name}")
-            try:
-                if self.maker.can(method):
-                    self._clip(job, method, edited)
-            except Exception as error:
-                self._broken(case, method.name, error, bar)
-            bar.update()
+        waiting: list[tuple[Method, Future]] = []
+        try:
+            for method in methods:
+                self.bar.set_postfix_str(f"{case.id} {method.name}")
+                if not self.maker.can(method):
+                    self.bar.update()
+                    continue
+                try:
+                    begun = time.perf_counter()
+                    frames = self.maker.frames(method)
+                    seconds = time.perf_counter() - begun
+                except Exception as error:
+                    self._broken(case, method.name, error)
+                    self.bar.update()
+                    continue
+                task = self.pool.submit(self._measure, job, method, frames, edited, seconds)
+                waiting.append((method, task))
+                while waiting and (waiting[0][1].done() or len(waiting) > self.threads):
+                    self._write(case, *waiting[0])
+                    waiting.pop(0)  # after it is written: a Ctrl-C in between loses nothing
+        finally:  # what was made before a Ctrl-C is kept too
+            for method, task in waiting:
+                self._write(case, method, task)
 
-    def _clip(self, job, method: Method, edited) -> None:
-        begun = time.perf_counter()
-        frames = self.maker.frames(method)
-        row = {"case": job.id, "method": method.name, "group": job.group, "half": job.half}
-        row["seconds"] = time.perf_counter() - begun
+    def _measure(self, job, method: Method, frames, edited, seconds: float) -> dict:
         if self.clips is not None:
             from ..view import save_video
 
-            (self.clips / job.id).mkdir(parents=True, exist_ok=True)
-            save_video(self.clips / job.id / f"{method.name}.mp4", frames)
-            asked(job, edited).save(self.clips / job.id / "asked.png")
+            folder = self.clips / job.id
+            save_video(folder / f"{method.name}.mp4", frames)
+            asked(job, edited).save(folder / "asked.png")
             texts = {"text": job.text, "motion": job.motion}
-            (self.clips / job.id / "texts.json").write_text(json.dumps(texts))
-        self.store.add(row | scores.measure(frames, job, edited, self.clip))
-        self.count += 1
+            (folder / "texts.json").write_text(json.dumps(texts))
+        row = {"case": job.id, "method": method.name, "group": job.group, "half": job.half}
+        return row | {"seconds": seconds} | scores.measure(frames, job, edited, self.clip)
 
-    def _broken(self, case, method: str, error: Exception, bar) -> None:
+    def _write(self, case, method: Method, task: Future) -> None:
+        try:
+            self.store.add(task.result())
+        except Exception as error:
+            self._broken(case, method.name, error)
+        self.bar.update()
+
+    def _broken(self, case, method: str, error: Exception) -> None:
         text = " ".join(traceback.format_exception_only(error)).strip()
         self.store.add_error({"case": case.id, "method": method, "error": text})
-        bar.write(f"broken: {case.id}, {method}: {text}")
+        self.bar.write(f"broken: {case.id}, {method}: {text}")
