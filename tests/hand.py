@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from datetime import datetime
 
 
 def event(canvas, name: str, x: float, y: float) -> None:
@@ -21,12 +22,11 @@ def stroke(canvas, *points, end="mouse_up") -> None:
 
 def upload(canvas, name: str, content: bytes) -> None:
     """What FileUpload holds after a file was chosen: ipywidgets 7 has a dict, 8 a tuple."""
+    row = {"name": name, "type": "", "size": len(content), "last_modified": datetime(2020, 1, 1)}
     if isinstance(canvas.upload.value, dict):
-        canvas.upload.value = {name: {"metadata": {"name": name}, "content": content}}
+        canvas.upload.set_trait("value", {name: {"metadata": row, "content": content}})
     else:
-        row = {"name": name, "type": "", "size": len(content), "content": memoryview(content),
-               "last_modified": __import__("datetime").datetime(2020, 1, 1)}  # fmt: skip
-        canvas.upload.value = (row,)
+        canvas.upload.value = ({**row, "content": memoryview(content)},)
 
 
 def huge_png(width: int, height: int) -> bytes:
