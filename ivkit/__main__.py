@@ -1,4 +1,4 @@
-"""`python -m ivkit demo`: the quickstart notebook, executed on recorded input."""
+"""`python -m ivkit demo`: the quickstart on recorded input; `... models`: what can be loaded."""
 
 import argparse
 import sys
@@ -11,7 +11,14 @@ def main(argv=None) -> int:
     demo = commands.add_parser("demo", help="make the quickstart's clip without opening it")
     demo.add_argument("--model", default=None, help="any name that ivkit.load knows")
     demo.add_argument("--out", type=Path, default=Path("outputs/demo"), help="default: %(default)s")
+    commands.add_parser("models", help="every checkpoint that ivkit.load knows by name")
     args = parser.parse_args(argv)
+
+    if args.command == "models":
+        from ivkit.models.table import listing
+
+        print(listing())
+        return 0
 
     from ivkit.demo import DemoError, demo
 

@@ -218,8 +218,8 @@ class Tiny:
         noise = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
         return Image.fromarray(noise).resize(self.size, Image.Resampling.BILINEAR)
 
-    def stock(self, run, picture, motion, steps, guidance):
-        """Latents (F, C, h, w) of the stock pipeline that begins where `run` did."""
+    def stock(self, run, picture, motion, steps, guidance, seed=None):
+        """Latents (F, C, h, w) of the stock pipeline, begun where `run` was, or from a seed."""
         parts = {k: v for k, v in self.parts().items()}
         if self.cls is i2vgenxl.I2VGenXLModel:  # where newer transformers have no inner model
             parts["text_encoder"].__dict__.setdefault("text_model", parts["text_encoder"])
@@ -231,11 +231,14 @@ class Tiny:
             z = eps.clone()
             z[:1] = self.model().encode(pixels(picture), "sample", drawn(run))
             latents = z.permute(0, 2, 3, 1).flatten(0, 2)[None]
+        generator = drawn(run)
+        if seed is not None:
+            latents, generator = None, torch.Generator().manual_seed(seed)
         options = {"prompt": motion} if self.text else {}
         torch.random.set_rng_state(run.drawn)  # one stock pipeline draws from torch's own
         out = pipe(
             image=picture, height=self.size[1], width=self.size[0], num_frames=self.num_frames,
-            num_inference_steps=steps, latents=latents, generator=drawn(run), output_type="latent",
+            num_inference_steps=steps, latents=latents, generator=generator, output_type="latent",
             **options, **self.stock_options, **{self.guidance: guidance},
         ).frames  # fmt: skip
         if self.cls is ltx.LTXModel:

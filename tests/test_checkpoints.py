@@ -330,3 +330,11 @@ def test_the_table_is_whole():
             assert set(row.settings) <= set(module.FAMILY.__dataclass_fields__)
         assert (not row.ids) == (row.download_gb == 0)
     assert models.TABLE is TABLE
+
+
+def test_the_table_can_be_read(capsys):
+    from ivkit.__main__ import main
+
+    assert main(["models"]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"{name:16s}" in printed and row.licence in printed for name, row in TABLE.items())
