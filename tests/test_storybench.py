@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import subprocess
 import sys
 from argparse import Namespace
@@ -20,7 +19,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 import ivkit as iv
 from ivkit import metrics
 from ivkit.bench import __main__ as bench
-from ivkit.bench import animatebench, cases, scores, storybench, study, tables
+from ivkit.bench import animatebench, cases, scaling, scores, storybench, study, tables
 from ivkit.bench.methods import METHODS, SWEEP, Job, Maker, Method
 from ivkit.bench.runner import Store, Work
 from ivkit.storybook import words
@@ -322,31 +321,33 @@ def test_bad_arguments_end_with_one_sentence_before_any_work(folder, tmp_path, w
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_numbers_of_one(folder, tmp_path, every):
-    """Started by accelerate, on two cases; then both processes together repeat nothing."""
-    some = ["--cases", every[0].id, every[5].id, "--methods", "i2v", "paired", "frozen"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+def test_two_processes_give_the_numbers_of_one(folder, tmp_path, every, monkeypatch):
+    """Started by accelerate, on two cases; both together then repeat nothing."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    out = tmp_path / "scaling"
+    some = ["--model", str(folder), "--steps", "2", "--cases", every[0].id, every[5].id,
+            "--methods", "i2v", "paired", "frozen"]  # fmt: skip
+    bench.main(["scaling", "--processes", "2", "--out", str(out), "--", *some])
+    figures = json.loads((out / "scaling.json").read_text())
+    assert figures["processes"] == 2 and figures["clips"] == 6
+    assert figures["largest_difference"] < 1e-4
+    assert all((out / "many" / f"rows-{i}.jsonl").stat().st_size for i in range(2))
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    command = [sys.executable, *launch, "-m", "ivkit.bench", "storybench", *some]
+    again = subprocess.run([*command, "--out", str(out / "many")], capture_output=True, text=True)
+    assert "6 of 6 clips are measured, 0 of them here" in again.stdout
 
-    def run(out, *launch):
-        command = [sys.executable, *launch, "-m", "ivkit.bench"]
-        done = subprocess.run(
-            [*command, *arguments(folder, out, *some)],
-            env=environment, capture_output=True, text=True, timeout=600,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr[-2000:]
-        return done.stdout, Store(out, json.loads((out / "settings.json").read_text())).rows()
 
-    two = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    _, alone = run(tmp_path / "one")
-    said, both = run(tmp_path / "two", *two)
-    assert "with 2 process(es)" in said
-    assert all((tmp_path / "two" / f"rows-{i}.jsonl").is_file() for i in range(2))
-    assert len(alone) == len(both) == 6
-    for a, b in zip(alone, both, strict=True):
-        a.pop("seconds"), b.pop("seconds")
-        assert a == pytest.approx(b, abs=1e-4)
-    said, _ = run(tmp_path / "two", *two)
-    assert "6 of 6 clips are measured, 0 of them here" in said
+def test_scaling_finds_a_measure_that_differs(tmp_path):
+    for name, image, seconds in (("one", 0.9, 8.0), ("many", 0.8, 4.0)):
+        (tmp_path / name).mkdir()
+        line = json.dumps(row("a", "i2v", image=image))
+        (tmp_path / name / "rows-0.jsonl").write_text(line + "\n")
+        facts = {"run_seconds": seconds, "processes": 2, "machine": "m"}
+        (tmp_path / name / "results.json").write_text(json.dumps({"facts": facts}))
+    found = scaling.compare(tmp_path / "one", tmp_path / "many")
+    assert found["ratio"] == 2 and found["largest_difference"] == pytest.approx(0.1)
+    assert found["differs_most"] == "a i2v image"
 
 
 # ---- tables ----

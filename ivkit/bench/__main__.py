@@ -6,7 +6,8 @@ A benchmark module has `add_arguments(parser)` and `main(args)`; its docstring i
 import argparse
 from importlib import import_module
 
-NAMES = ("latency", "pictures", "record", "drawings", "storybench", "animatebench", "study", "gpu")
+NAMES = ("latency", "gpu", "storybench", "scaling", "animatebench", "study",
+         "pictures", "record", "drawings")  # fmt: skip
 
 
 def main(argv=None) -> None:
