@@ -11,9 +11,11 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 import tiny
+import torch
 from PIL import Image
 
 import ivkit as iv
+from ivkit.pipeline import Pipeline
 from ivkit.widgets.session import Session, Take
 from ivkit.widgets.studio import CONSTANT, RAMP, REGION
 
@@ -376,6 +378,14 @@ def test_each_word_has_a_map_for_each_frame(run):
     for places in maps.values():
         assert places.shape == (4, 8, 8) and (places >= 0).all()
     assert (whole <= 1 + 1e-5).all()  # the rest of the attention goes to the marks and padding
+
+
+def test_words_are_shown_in_half_precision_too():
+    pipe = Pipeline(tiny.model("storybook", torch.bfloat16))
+    run = pipe.video(tiny.picture(), MOTION, edited=tiny.picture(1), progress=False)
+    explorer = iv.TraceExplorer(run)
+    explorer.words.value = True
+    assert explorer.errors == [] and len(explorer.word_row.children) == 4
 
 
 def test_words_say_where_the_network_looks():

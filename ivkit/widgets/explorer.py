@@ -195,7 +195,7 @@ class TraceExplorer(w.VBox):
             model.predict(z[None], t, [state.edit.condition])
         return {  # the last rows of the batch are the frames with the text
             word: np.stack([
-                np.mean([maps.of_token(i, row=f - frames).cpu().numpy() for i in at], axis=0)
+                np.mean([maps.of_token(i, row=f - frames).float().numpy() for i in at], axis=0)
                 for f in range(frames)
             ])
             for word, at in words_of(model.tokenizer, self.run.motion)

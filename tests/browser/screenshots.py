@@ -3,18 +3,22 @@
 python -m tests.browser.screenshots [canvas] [drag] [explorer] [studio]
 """
 
+import io
 import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
+from PIL import Image, ImageChops
+
 from .lab import Lab
 
 MEDIA = Path(__file__).parents[2] / "media"
-RECORDED = f"recorded = iv.Instructions.load({str(MEDIA / 'quickstart.json')!r})"
-PICTURE = """
+PICTURE = f"""
 import ivkit as iv
 pipe = iv.load("storybook")
-picture = pipe.image("a boat on the blue sea at day", seed=3)
+recorded = iv.Instructions.load({str(MEDIA / "quickstart.json")!r})
+picture = pipe.image("a boat on the blue sea at day", seed=recorded.seed)
 """
 BOAT = "drag = recorded.trajectory.drags[0]"
 
@@ -22,11 +26,11 @@ BOAT = "drag = recorded.trajectory.drags[0]"
 def canvas(book):
     book.run()
     book.wait("'shown' in globals()", 120)
-    s = 512 / 256
-    book.stroke([(170 * s, 60 * s), (172 * s, 30 * s), (190 * s, 52 * s), (200 * s, 30 * s)])
+    turns = [(r, a) for r in (24, 12) for a in np.linspace(0, 2 * np.pi, 24)]
+    book.stroke([(400 + r * np.cos(a), 90 + r * np.sin(a)) for r, a in turns])
     book.press("Region")
     book.wait("shown.tool.value == 'mask'")
-    book.stroke([(50 * s, 50 * s), (110 * s, 45 * s)])
+    book.stroke([(90, 110), (220, 95)])
     book.wait("len(shown.strokes) == 2")
     book.press("Brush")
     shoot(book, "canvas")
@@ -58,19 +62,20 @@ CELLS = {
     canvas: [PICTURE, "shown = iv.PaintCanvas(picture, autosave=None)\nshown"],
     drag: [
         PICTURE,
-        f"{RECORDED}\n{BOAT}\nshown = iv.DragCanvas(picture, autosave=None)",
+        f"{BOAT}\nshown = iv.DragCanvas(picture, autosave=None)",
         "shown.trajectory = iv.TrajectoryInstruction([drag], pins=[(60, 60)])\nshown",
     ],
     explorer: [
         PICTURE,
-        f"{RECORDED}\nrun = pipe.video(picture, 'the boat moves right', progress=False,\n"
+        "run = pipe.video(picture, 'the boat moves right', progress=False,\n"
         "    edited=pipe.image('a sun and a boat on the blue sea at day', picture,\n"
         "    strokes=recorded.content.strokes), drags=recorded.trajectory)",
-        "shown = iv.TraceExplorer(run)\nshown.step.value = 4\nshown",
+        "shown = iv.TraceExplorer(run)\nshown.step.value = 4\nshown.words.value = True\nshown",
     ],
     studio: [
         PICTURE,
-        f"{RECORDED}\nshown = iv.Studio(pipe, picture, autosave=None)\nshown",
+        "shown = iv.Studio(pipe, picture, autosave=None)\n"
+        "shown.panel['seed'].value = recorded.seed\nshown",
         "shown.paint.strokes = recorded.content.strokes\n"
         "shown.panel['content'].value = recorded.content.text\n"
         "shown.drag.trajectory = recorded.trajectory\n"
@@ -85,7 +90,12 @@ def shoot(book, name):
     book.page.mouse.move(2, 2)
     shown = book.page.locator(".jp-OutputArea-output:has(.widget-vbox), .jp-OutputArea-output"
                               ":has(.jupyter-widgets)").first  # fmt: skip
-    shown.screenshot(path=MEDIA / f"{name}.png")
+    picture = Image.open(io.BytesIO(shown.screenshot())).convert("RGB")
+    used = ImageChops.difference(picture, Image.new("RGB", picture.size, "white")).getbbox()
+    picture = picture.crop(
+        (0, 0, min(used[2] + 8, picture.width), min(used[3] + 8, picture.height))
+    )
+    picture.save(MEDIA / f"{name}.png", optimize=True)
     print(MEDIA / f"{name}.png")
 
 
