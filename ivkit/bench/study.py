@@ -170,10 +170,8 @@ class Study:
         ])  # fmt: skip
         self._show()
 
-    def _ipython_display_(self) -> None:
-        from IPython.display import display
-
-        display(self.widget)
+    def _repr_mimebundle_(self, **options):
+        return self.widget._repr_mimebundle_(**options)
 
     def _answered(self, _=None) -> None:
         self.next.disabled = any(q.value is None for q in self.questions.values())
