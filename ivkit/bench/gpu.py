@@ -12,7 +12,7 @@ from statistics import median
 from time import perf_counter
 
 MOTION = "the boat moves right"
-GOALS = {"exact": 1.0, "reuse_5": 0.5, "second_edit": 0.55, "stroke_ms": 8.0, "peak_gb": 8.0}
+GOALS = {"exact": 1.0, "reuse_4": 0.5, "second_edit": 0.55, "stroke_ms": 8.0, "peak_gb": 8.0}
 
 
 def add_arguments(parser) -> None:
@@ -88,7 +88,7 @@ def pia(args) -> dict:
     model.size = (side, side)
     found |= _ours(args, Pipeline(model), x, edited, options)
     base = found["stock_seconds"]
-    for name in ("naive_blend", "exact", "second_edit", "sped_up", "reuse_3", "reuse_5"):
+    for name in ("naive_blend", "exact", "second_edit", "sped_up", "reuse_3", "reuse_4"):
         if f"{name}_seconds" in found:
             found[f"{name}_of_stock"] = found[f"{name}_seconds"] / base
     found["second_edit_of_first"] = found["second_edit_seconds"] / found["exact_seconds"]
@@ -98,11 +98,13 @@ def pia(args) -> dict:
 def _ours(args, pipe, x, edited, options: dict, ways: bool = True) -> dict:
     """Our blend of a clip and its edit: exact, a second edit, sped up, with reused features."""
 
+    motion = MOTION if getattr(pipe.model, "max_tokens", True) else ""
+
     def blend(lam=0.3, fresh=True, **more):
         if fresh:
             pipe.forget()
         more = {"batch": True, "progress": False, **options, **more}
-        return pipe.video(x, MOTION, edited=edited, lam=lam, **more)
+        return pipe.video(x, motion, edited=edited, lam=lam, **more)
 
     warm = {"num_inference_steps": 2}
     found = _timed(args, "exact", blend, lambda: blend(**warm))
@@ -119,7 +121,7 @@ def _ours(args, pipe, x, edited, options: dict, ways: bool = True) -> dict:
             blend(**warm)
             found["compile_seconds"] = perf_counter() - began
         found |= _timed(args, "sped_up", blend)
-        for every in (3, 5):
+        for every in (3, 4):
             pipe.speed_up(compile=False, reuse=every)
             found |= _timed(args, f"reuse_{every}", blend, lambda: blend(**warm))
     return found
@@ -133,7 +135,7 @@ def caching(args) -> dict:
 
     pipe = iv.load("storybook", device=args.device, dtype=None if args.device.type != "cpu" else
                    args.dtype)  # fmt: skip
-    x = pipe.image("a boat on the blue sea at day", seed=3)
+    x = pipe.image("a boat on the blue sea at day", seed=7)
     mask = _disc(x, 0.2)
     drag = iv.Drag([(x.width * 0.5, x.height * 0.6), (x.width * 0.7, x.height * 0.6)], mask=mask)
     found, clips = {}, {}
