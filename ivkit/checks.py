@@ -230,6 +230,252 @@ def left_crown(mask, picture) -> bool:
     return _say()
 
 
+def affinity(values, num_frames: int) -> bool:
+    """Make it move, exercise 1: one number a frame, evenly from 1 down to 0.5."""
+    if values is None:
+        return _say(f"my_affinity is None: give {num_frames} numbers, one for each frame")
+    values = np.asarray(values, float)
+    if values.shape != (num_frames,):
+        return _say(f"the shape must be ({num_frames},), one number a frame, not {values.shape}")
+    if not np.allclose(values[[0, -1]], (1, 0.5)):
+        return _say(f"it goes from {values[0]:g} to {values[-1]:g}; it must go from 1 to 0.5")
+    if not np.allclose(np.diff(values), -0.5 / (num_frames - 1)):
+        return _say("the ends are right, but the steps between them are not all the same")
+    return _say()
+
+
+def widen(answer) -> bool:
+    """Make it move, exercise 2: weight (out, C, 3, 3) -> (out, 2C + 1, 3, 3), same answers."""
+    import torch
+
+    weight, z, extra = (
+        _tensors(np.random.default_rng(k).standard_normal(shape))
+        for k, shape in enumerate([(8, 4, 3, 3), (1, 4, 6, 6), (1, 5, 6, 6)])
+    )
+    found, trouble = _call(answer, weight.clone())
+    if trouble:
+        return _say(trouble)
+    if found.shape != (8, 9, 3, 3):
+        return _say(f"for C = 4 the shape must be (8, 9, 3, 3), yours is {found.shape}")
+    conv, found = torch.nn.functional.conv2d, _tensors(found)
+    if not torch.allclose(found[:, :4], weight):
+        return _say("the first C channels must be the old weight: they meet z_t")
+    if not torch.allclose(conv(torch.cat([z, extra], 1), found), conv(z, weight)):
+        return _say("the answer changes with what stands in the new channels: they must add 0")
+    return _say()
+
+
+def no_looking_ahead(answer) -> bool:
+    """Make it move, exercise 3: (scores (cells, heads, F, F)) -> attention to frames so far."""
+    (scores,) = _tensors(np.random.default_rng(0).standard_normal((1, 3, 2, 5, 5)))
+    before = scores.clone()
+    found, trouble = _call(answer, scores)
+    if trouble:
+        return _say(trouble)
+    if found.shape != scores.shape:
+        return _say(f"attention has the scores' shape {tuple(scores.shape)}, not {found.shape}")
+    if not (scores == before).all():
+        return _say("your function changed the caller's scores: work on scores.clone()")
+    if not np.isfinite(found).all():
+        return _say("there are infinities or NaN left: the softmax comes last")
+    ahead = np.triu(np.ones((5, 5), bool), 1)
+    if np.abs(found[..., ahead]).max() > 1e-12:
+        return _say(f"some frame looks ahead, by up to {np.abs(found[..., ahead]).max():.2f}: "
+                    "row i may look at columns 0 to i")  # fmt: skip
+    if not np.allclose(found.sum(-1), 1):
+        return _say(f"one frame's looks add up to {found.sum(-1)[0, 0, 0]:.3f}, not to 1: mask "
+                    "before the softmax, not after")  # fmt: skip
+    hidden = before.masked_fill(_tensors(ahead) > 0, -np.inf)
+    if not np.allclose(found, hidden.softmax(-1)):
+        return _say("the future is hidden, but the rest is not the softmax of its scores")
+    return _say()
+
+
+def late_edit(lam, num_steps: int, num_frames: int) -> bool:
+    """Lambda, exercise 1: 1 everywhere, but 0 from step 2 on in the last four frames."""
+    shape = (num_steps, num_frames, 1, 1, 1)
+    try:
+        by_step = np.broadcast_to(np.asarray(lam, float), shape)[:, :, 0, 0, 0]
+    except (TypeError, ValueError):
+        return _say(f"lam of shape {np.shape(lam)} does not broadcast to {shape}: steps first, "
+                    "then frames, then three axes of 1")  # fmt: skip
+    wanted = np.ones((num_steps, num_frames))
+    wanted[2:, -4:] = 0
+    wrong = np.argwhere(by_step != wanted)
+    if len(wrong):
+        i, f = wrong[0]
+        return _say(f"at step {i}, frame {f} it is {by_step[i, f]:g} and must be {wanted[i, f]:g} "
+                    "(both count from 0)")  # fmt: skip
+    return _say()
+
+
+def two_edits(answer) -> bool:
+    """Lambda, exercise 2: (eps, eps_a, eps_b, lam, share) -> Eq. 4 with two edits."""
+    eps, a, b = _tensors(np.random.default_rng(0).standard_normal((3, 2, 4, 8, 8)))
+    for lam, share, wanted, words in (
+        (1.0, 0.3, eps, "at lam = 1 no edit counts, whatever share is: the answer is eps"),
+        (0.0, 1.0, a, "at lam = 0 and share = 1 only the first edit counts"),
+        (0.0, 0.0, b, "at lam = 0 and share = 0 only the second edit counts"),
+        (0.4, 0.25, 0.4 * eps + 0.15 * a + 0.45 * b, "the ends are right; in between, share "
+         "divides what lam leaves over, so that the three weights add up to 1"),
+    ):  # fmt: skip
+        found, trouble = _call(answer, eps, a, b, lam, share)
+        if trouble:
+            return _say(trouble)
+        if found.shape != eps.shape or not np.allclose(found, wanted):
+            return _say(words)
+    return _say()
+
+
+def blend_in_eps(answer) -> bool:
+    """Lambda, exercise 3: (v, v_edit, z, z_edit, lam, a) -> the velocity of an epsilon-blend."""
+    v, v_edit, z, z_edit = _tensors(np.random.default_rng(0).standard_normal((4, 2, 4, 8, 8)))
+    lam, a = 0.3, 0.2
+    found, trouble = _call(answer, v, v_edit, z, z_edit, lam, a)
+    if trouble:
+        return _say(trouble)
+    v_hat = lam * v + (1 - lam) * v_edit
+    eps_hat = a**0.5 * v_hat + (1 - a) ** 0.5 * (lam * z + (1 - lam) * z_edit)
+    if found.shape != v.shape:
+        return _say(f"the velocity has the shape {tuple(v.shape)}, not {found.shape}")
+    if np.allclose(found, v_hat):
+        return _say("that blends the velocities: turn each into eps first, with its own latent")
+    if np.allclose(found, eps_hat):
+        return _say("that is the blended eps: now turn it into the velocity of z_edit")
+    if not np.allclose(found, v_hat + lam * ((1 - a) / a) ** 0.5 * (z - z_edit)):
+        return _say("the shape is right, the numbers are not: v goes with z, v_edit with z_edit, "
+                    "and the blend with z_edit")  # fmt: skip
+    return _say()
+
+
+def detour(drag) -> bool:
+    """Drag, exercise 1: a path that rises 20 pixels on its way and ends 60 to the right."""
+    if drag is None:
+        return _say("my_drag is None: give an iv.Drag with a path of three points or more")
+    path = np.array(getattr(drag, "path", ()), float)
+    if len(path) < 3:
+        return _say(f"the path has {len(path)} points: it takes three to leave the straight line")
+    right, down = path[-1] - path[0]
+    if right < 60:
+        return _say(f"it ends {right:g} pixels to the right of its handle; 60 or more are wanted")
+    if abs(down) > 5:
+        return _say(f"it ends {abs(down):g} pixels {'below' if down > 0 else 'above'} its handle; "
+                    "it must end at the handle's height")  # fmt: skip
+    rise = path[0, 1] - path[:, 1].min()
+    if rise < 20:
+        return _say(f"it rises {rise:g} pixels on its way; y grows downwards, so subtract 20")
+    return _say()
+
+
+def cut_and_drag(answer) -> bool:
+    """Drag, exercise 2: (picture, mask, background, (dx, dy)) -> the picture with the thing moved.
+
+    Tried with a move that stays inside and with one that leaves the frame in part.
+    """
+    rng = np.random.default_rng(0)
+    picture, background = rng.integers(0, 256, (2, 12, 16, 3), np.uint8)
+    mask = np.zeros((12, 16), bool)
+    mask[3:7, 4:9] = True
+    for dx, dy, name in ((3, 2, "inside"), (9, -5, "beyond the frame")):
+        mine = background.copy()
+        for row, column in np.argwhere(mask) + (dy, dx):
+            if 0 <= row < 12 and 0 <= column < 16:
+                mine[row, column] = picture[row - dy, column - dx]
+        found, trouble = _call(answer, picture.copy(), mask.copy(), background.copy(), (dx, dy))
+        if trouble:
+            return _say(f"for a move {name}, {trouble}")
+        if found.shape != mine.shape or found.dtype != np.uint8:
+            return _say(f"a picture is uint8 (12, 16, 3) here, not {found.dtype} {found.shape}")
+        wrong = (found != mine).any(-1)
+        if wrong[mask & ~np.roll(mask, (dy, dx), (0, 1))].any() and name == "inside":
+            return _say("where the thing was there must be background now")
+        if wrong.any():
+            return _say(f"for a move {name} by (dx, dy) = ({dx}, {dy}), {wrong.sum()} pixels are "
+                        "not what they should be")  # fmt: skip
+    return _say()
+
+
+def cell_means(answer) -> bool:
+    """Drag, exercise 3: (region (F, H, W), cell) -> (F, 1, h, w), the mean of each cell."""
+    region = np.random.default_rng(0).random((3, 12, 16)).astype(np.float32)
+    means = region.reshape(3, 3, 4, 4, 4).mean((2, 4))[:, None]
+    found, trouble = _call(answer, region.copy(), 4)
+    if trouble:
+        return _say(trouble)
+    if found.shape == means[:, 0].shape:
+        return _say(f"almost: {found.shape} lacks the axis of the channel, (F, 1, h, w)")
+    if found.shape != means.shape:
+        return _say(f"for (3, 12, 16) and cells of 4 the shape must be {means.shape}, "
+                    f"yours is {found.shape}")  # fmt: skip
+    if np.allclose(found[:, 0], region[:, ::4, ::4]):
+        return _say("that is one pixel of each cell, not their mean")
+    if not np.allclose(found, means, atol=1e-5):
+        return _say("the shape is right, but the cells do not hold the mean of their pixels")
+    return _say()
+
+
+def same_difference(pairs) -> bool:
+    """Align, exercise 1: ((v, x), (v, x)) that Eq. 5 as printed cannot tell apart."""
+    from .align import Align
+
+    if pairs is None:
+        return _say("my_pairs is None: give (v, x), (other_v, other_x)")
+    try:
+        (v, x), (other_v, other_x) = pairs
+        module = Align()
+        outs = [module(v.float(), x.float()), module(other_v.float(), other_x.float())]
+    except Exception as error:  # whatever the answer is, the check says what it could not do
+        return _say(f"Eq. 5 could not take them, {type(error).__name__}: {error}")
+    if v.shape != other_v.shape or np.abs(np.asarray(v - other_v)).mean() < 0.05:
+        return _say("the two frames v are (nearly) the same: take frames that differ")
+    if min(np.abs(np.asarray(d)).mean() for d in (v - x, other_v - other_x)) < 0.01:
+        return _say("a difference v - x is zero: section 2 has that case already")
+    off = float((outs[0] - outs[1]).detach().abs().max())
+    if off > 1e-2:
+        return _say(f"Eq. 5 tells them apart, by up to {off:.2f}: v - x must be the same in both")
+    return _say()
+
+
+def align_targets(answer) -> bool:
+    """Align, exercise 2: (x, x_edit, lam (F,)) -> (F, 3, H, W), what each frame is aligned with."""
+    x, x_edit = _tensors(np.random.default_rng(0).uniform(-1, 1, (2, 1, 3, 8, 8)))
+    (lam,) = _tensors([[1.0, 0.4, 0.0]])
+    found, trouble = _call(answer, x, x_edit, lam)
+    if trouble:
+        return _say(trouble)
+    if found.shape != (3, 3, 8, 8):
+        return _say(f"three frames need targets of shape (3, 3, 8, 8), not {found.shape}")
+    if not np.allclose(found[0], x[0]):
+        return _say("where lam = 1 the edit does not count: the target is x")
+    if not np.allclose(found[2], x_edit[0]):
+        return _say("where lam = 0 only the edit counts: the target is x_edit")
+    if not np.allclose(found[1], 0.4 * x[0] + 0.6 * x_edit[0]):
+        return _say("the ends are right; in between it is lam x + (1 - lam) x_edit")
+    return _say()
+
+
+def relative_flicker(answer) -> bool:
+    """Align, exercise 3: (frames, reference) -> mean change of frames over that of reference."""
+    frames, reference = np.random.default_rng(0).integers(0, 256, (2, 4, 8, 8, 3), np.uint8)
+    reference = reference // 2
+    changes = [np.abs(np.diff(c.astype(float), axis=0)).mean() for c in (frames, reference)]
+    wrapped = [np.diff(c, axis=0).mean() for c in (frames, reference)]
+    found, trouble = _call(answer, frames.copy(), reference.copy())
+    if trouble:
+        return _say(trouble)
+    if found.shape != ():
+        return _say(f"the answer is one number, yours has the shape {found.shape}")
+    if np.isclose(found, wrapped[0] / wrapped[1]):
+        return _say("uint8 wraps around below 0 (3 - 5 is 254): go to float first")
+    if np.isclose(found, changes[1] / changes[0]):
+        return _say("upside down: the reference clip's change divides")
+    if np.isclose(found, changes[0]):
+        return _say("that is the change of frames: divide it by the reference's")
+    if not np.isclose(found, changes[0] / changes[1]):
+        return _say(f"for the check's clips it is {changes[0] / changes[1]:.3f}, you say {found:.3f}")
+    return _say()
+
+
 def _tensors(values):
     import torch
 
