@@ -217,7 +217,7 @@ class Pipeline:
     """
 
     def __init__(self, model: VideoModel, pictures: VideoModel | None = None):
-        self.model, self.pictures = model, pictures or model
+        self.model, self._pictures = model, pictures
         self.align = load_align(model.folder) if getattr(model, "folder", None) else None
         self.last_run: Run | None = None
         self.plan: memory.Plan | None = None  # of the latest run, see `memory`
@@ -226,6 +226,10 @@ class Pipeline:
     def __repr__(self) -> str:
         w, h = self.size
         return f"Pipeline({self.name!r}, {w} x {h}, {self.device}, {self.model.dtype})"
+
+    @property
+    def pictures(self) -> VideoModel:
+        return self._pictures or self.model
 
     @property
     def name(self) -> str:
