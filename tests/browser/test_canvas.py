@@ -10,6 +10,7 @@ from PIL import Image
 from ivkit import PaintCanvas, DragCanvas
 picture = np.full((256, 256, 3), (120, 180, 230), np.uint8)
 picture[100:140, 60:110] = (200, 40, 40)
+picture[185:225, 195:235] = (40, 140, 60)
 """
 INKED = """() => {
     const canvas = [...document.querySelectorAll('.jp-OutputArea canvas')]
@@ -82,7 +83,7 @@ def test_two_drags_one_of_them_edited(lab):
         )
         book.press("Path")
         book.wait("canvas.tool.value == 'path'")
-        book.stroke([(320, 320), (340, 200), (200, 300)])
+        book.stroke([(320, 310), (340, 200), (200, 300)])
         book.wait("len(canvas.trajectory.drags) == 2")
         assert len(book.kernel("canvas.trajectory.drags[1].path")) > 2
         book.press("Edit")
