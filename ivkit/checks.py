@@ -472,7 +472,9 @@ def relative_flicker(answer) -> bool:
     if np.isclose(found, changes[0]):
         return _say("that is the change of frames: divide it by the reference's")
     if not np.isclose(found, changes[0] / changes[1]):
-        return _say(f"for the check's clips it is {changes[0] / changes[1]:.3f}, you say {found:.3f}")
+        return _say(
+            f"for the check's clips it is {changes[0] / changes[1]:.3f}, you say {found:.3f}"
+        )
     return _say()
 
 

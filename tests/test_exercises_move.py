@@ -6,6 +6,7 @@ import tiny
 import torch
 from test_exercises import defined, refused
 
+import ivkit
 from ivkit import checks
 
 # ---- chapter 4 -------------------------------------------------------------------------------
@@ -88,3 +89,93 @@ def hidden_evenly(scores):
 )
 def test_no_looking_ahead_says_what_is_wrong(answer, words, capsys):
     refused(capsys, checks.no_looking_ahead, answer, words)
+
+
+# ---- chapter 5 -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [[(4, 7), (11, 9)], [(4, 7), (4, 3), (12, 3)], [(5, 6), (5, 6)]])
+def test_paths_and_fields_written_out_are_ivkits(path):
+    chapter = defined("05_drag")
+    where = chapter["along"](path, 6)
+    for rotate, scale in ((0, 1), (-40, 0.5), (700, 2)):
+        drag = ivkit.Drag(path=path, mask=tiny.region(), rotate=rotate, scale=scale)
+        mine = chapter["turned"](tiny.region(), where, rotate, scale)
+        theirs = ivkit.displacement(drag, (tiny.SIZE, tiny.SIZE), 6)
+        np.testing.assert_allclose(mine, theirs, atol=1e-4)
+
+
+def test_dual_clock_written_out_is_ivkits():
+    chapter, pipe = defined("05_drag"), tiny.pipeline("storybook")
+    drag = ivkit.Drag(path=[(5, 7), (9, 9)], mask=tiny.region())
+    options = {"drags": [drag], "lam": 0.25, "mechanism": "dual-clock", "progress": False}
+    run = pipe.video(tiny.picture(), "the boat moves right", **options)
+    edit, eps = run.state.edit, run.state.reference.eps
+    assert edit.weak > 0  # the first step: pure noise, and the mask is 1 everywhere
+    t = run.state.scheduler.timesteps[:1]
+    clip = run.state.scheduler.add_noise(edit.drag, eps, t)
+    mine = chapter["put_back"](eps, clip, torch.ones_like(edit.mask), 0.25)
+    torch.testing.assert_close(mine, run.trace[0]["z_edit"])
+
+
+def path(*points):
+    return ivkit.Drag(path=points)
+
+
+@pytest.mark.parametrize(
+    "drag, words",
+    [
+        (None, "None"),
+        (path((50, 90), (120, 90)), "2 points"),
+        (path((50, 90), (60, 60), (90, 90)), "40 pixels"),
+        (path((50, 90), (60, 60), (120, 60)), "30 pixels above"),
+        (path((50, 90), (60, 60), (120, 99)), "9 pixels below"),
+        (path((50, 90), (80, 120), (120, 90)), "rises 0"),
+    ],
+)
+def test_detour_says_what_is_wrong(drag, words, capsys):
+    refused(capsys, checks.detour, drag, words)
+
+
+def rolled(picture, mask, background, shift):
+    there = np.roll(mask, shift[::-1], (0, 1))
+    return np.where(there[..., None], np.roll(picture, shift[::-1], (0, 1)), background)
+
+
+def uncut(picture, mask, background, shift):
+    there = np.roll(mask, shift[::-1], (0, 1))
+    return np.where(there[..., None], picture, background)
+
+
+def left_behind(picture, mask, background, shift):
+    moved = rolled(picture, mask, background, shift)
+    moved[mask] = picture[mask]
+    return moved
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (lambda *given: rolled(*given).astype(float), "uint8"),
+        (lambda *given: rolled(*given)[:5], "(12, 16, 3)"),
+        (left_behind, "background now"),
+        (uncut, "move inside by"),
+        (rolled, "beyond the frame by"),
+        (lambda picture, mask: picture, "for a move inside, your function raised TypeError"),
+    ],
+)
+def test_cut_and_drag_says_what_is_wrong(answer, words, capsys):
+    refused(capsys, checks.cut_and_drag, answer, words)
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (lambda region, cell: region.reshape(3, 3, 4, 4, 4).mean((2, 4)), "channel"),
+        (lambda region, cell: region, "(3, 1, 3, 4)"),
+        (lambda region, cell: region[:, None, ::cell, ::cell], "one pixel"),
+        (lambda region, cell: region.reshape(3, 1, 3, 4, 4, 4).max((3, 5)), "not hold the mean"),
+    ],
+)
+def test_cell_means_says_what_is_wrong(answer, words, capsys):
+    refused(capsys, checks.cell_means, answer, words)
