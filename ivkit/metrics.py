@@ -130,8 +130,8 @@ def motion_amount(frames) -> float:
 def flicker(frames) -> float:
     """Warp error: mean absolute difference of each frame to the next one, warped back by its flow.
 
-    In grey levels, by Farneback's optical flow; what moves smoothly does not count, what trembles,
-    appears or fades does.
+    In grey levels, by Farneback's optical flow, a pixel counting as unmoved where that fits better:
+    what moves smoothly does not count, what trembles, appears or fades does, a frozen clip has 0.
     """
     import cv2
 
@@ -142,5 +142,8 @@ def flicker(frames) -> float:
     errors = []
     for a, b, now, after in zip(frames, frames[1:], grey, grey[1:], strict=False):
         flow = cv2.calcOpticalFlowFarneback(now, after, None, 0.5, 3, 15, 3, 5, 1.2, 0)
-        errors.append(np.abs(a - cv2.remap(b, grid + flow, None, cv2.INTER_LINEAR)).mean())
+        warped = np.abs(a - cv2.remap(b, grid + flow, None, cv2.INTER_LINEAR))
+        errors.append(
+            np.minimum(warped, np.abs(a - b)).mean()
+        )  # the flow of stillness is not quite 0
     return float(np.mean(errors))
