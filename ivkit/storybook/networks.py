@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ..models.pia import motion_unet
 from .words import MAX_TOKENS, WORDS
 from .world import NUM_FRAMES
 
@@ -113,22 +114,8 @@ class WidenedIn(nn.Module):
 
 
 def tie(unet, adapter):
-    """UNetMotionModel made of the very modules of `unet` and `adapter` (shared, not copied)."""
-    from diffusers import MotionAdapter, UNetMotionModel
-
-    plain = MotionAdapter.from_config({**adapter.config, "conv_in_channels": None})
-    motion = UNetMotionModel.from_unet2d(unet, plain)
-    for mine, theirs, extra in [
-        *zip(motion.down_blocks, unet.down_blocks, adapter.down_blocks, strict=False),
-        *zip(motion.up_blocks, unet.up_blocks, adapter.up_blocks, strict=False),
-        (motion.mid_block, unet.mid_block, adapter.mid_block),
-    ]:
-        for part in ("resnets", "attentions", "downsamplers", "upsamplers"):
-            if getattr(theirs, part, None) is not None:
-                setattr(mine, part, getattr(theirs, part))
-        mine.motion_modules = extra.motion_modules
-    for part in ("time_embedding", "conv_norm_out", "conv_out"):
-        setattr(motion, part, getattr(unet, part))
+    """UNetMotionModel of the very modules of `unet` and `adapter`, to be trained: see WidenedIn."""
+    motion = motion_unet(unet, adapter)
     motion.conv_in = WidenedIn(unet.conv_in, adapter.conv_in)
     return motion
 
