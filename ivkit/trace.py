@@ -22,7 +22,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-OUTPUTS = ("out", "out_edit", "out_hat")
 _X0 = {"x0": "out_hat", "x0_ref": "out", "x0_edit": "out_edit"}
 
 
