@@ -149,8 +149,9 @@ class Trace:
         try:
             with safe_open(path, "pt") as file:
                 facts = json.loads((file.metadata() or {})["steps"])
-                records = [Record(*fact, lam=file.get_tensor(f"{i}.lam"))
-                           for i, fact in enumerate(facts)]
+                records = [
+                    Record(*fact, lam=file.get_tensor(f"{i}.lam")) for i, fact in enumerate(facts)
+                ]
                 for key in file.keys():  # noqa: SIM118 (a safetensors file is no dict)
                     i, _, name = key.partition(".")
                     if name != "lam":
