@@ -1,4 +1,8 @@
-"""`python -m ivkit demo`: the quickstart on recorded input; `... models`: what can be loaded."""
+"""`python -m ivkit demo`: the quickstart on recorded input; `... models`: what can be loaded.
+
+`... student FOLDER`: the course with stubs and without solutions; `... mark PATH`: what the
+exercises' checks say of notebooks that came back.
+"""
 
 import argparse
 import sys
@@ -12,25 +16,63 @@ def main(argv=None) -> int:
     demo.add_argument("--model", default=None, help="any name that ivkit.load knows")
     demo.add_argument("--out", type=Path, default=Path("outputs/demo"), help="default: %(default)s")
     commands.add_parser("models", help="every checkpoint that ivkit.load knows by name")
+    student = commands.add_parser("student", help="write the course without its solutions")
+    student.add_argument("folder", metavar="FOLDER", type=Path, help="a new or empty folder")
+    mark = commands.add_parser("mark", help="run students' notebooks and read their checks")
+    mark.add_argument("paths", metavar="PATH", nargs="+", help="notebooks, or folders of them")
+    mark.add_argument("--csv", type=Path, default=None, help="also write the marks here")
     args = parser.parse_args(argv)
+    runs = {"demo": _demo, "models": _models, "student": _student, "mark": _mark}
 
-    if args.command == "models":
-        from ivkit.models.table import listing
-
-        print(listing())
-        return 0
-
-    from ivkit.demo import DemoError, demo
+    from ivkit.course import CourseError
 
     try:
-        demo(args.out, model=args.model)
-    except DemoError as error:
-        print(f"ivkit demo: {error}", file=sys.stderr)
+        runs[args.command](args)
+    except CourseError as error:
+        print(f"ivkit {args.command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nivkit demo: stopped", file=sys.stderr)
+        print(f"\nivkit {args.command}: stopped", file=sys.stderr)
         return 130
     return 0
+
+
+def _demo(args) -> None:
+    from ivkit.demo import demo
+
+    demo(args.out, model=args.model)
+
+
+def _models(args) -> None:
+    from ivkit.models.table import listing
+
+    print(listing())
+
+
+def _student(args) -> None:
+    from ivkit.course import student
+
+    for path in student(args.folder):
+        print(path)
+
+
+def _mark(args) -> None:
+    from ivkit.course import CourseError, mark, notebooks_in, write_marks
+
+    paths = notebooks_in(args.paths)
+    if not paths:
+        raise CourseError(f"there is no notebook in {', '.join(args.paths)}")
+    if args.csv is not None and not args.csv.resolve().parent.is_dir():
+        raise CourseError(f"--csv: there is no folder {args.csv.resolve().parent}")
+    marks = []
+    for path in paths:
+        found = mark(path)
+        print(f"{path}: {sum(one.right for one in found)} of {len(found)} right", flush=True)
+        for one in found:
+            print(f"    {one.check:24s} {one.said}")
+        marks += found
+        if args.csv is not None:  # after each notebook: a stop keeps what is done
+            write_marks(args.csv, marks)
 
 
 if __name__ == "__main__":

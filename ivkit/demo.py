@@ -9,12 +9,10 @@ import re
 from datetime import datetime
 from pathlib import Path
 
-NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "00_quickstart.ipynb"
+from ivkit.course import NOTEBOOKS, CourseError, execute, read
+
+NOTEBOOK = NOTEBOOKS / "00_quickstart.ipynb"
 MODEL_LINE = re.compile(r'^MODEL = "[^"]*"', re.MULTILINE)
-
-
-class DemoError(RuntimeError):
-    """The demo could not be made; the message is one sentence for the person."""
 
 
 def demo(out="outputs/demo", model: str | None = None, notebook=NOTEBOOK) -> dict:
@@ -31,17 +29,15 @@ def demo(out="outputs/demo", model: str | None = None, notebook=NOTEBOOK) -> dic
         the report: `seconds` of each stage and in all, `model`, `device`, `seed`, `versions`.
 
     Raises:
-        DemoError: the notebook is missing, or one of its cells failed.
+        CourseError: the notebook is missing, or one of its cells failed.
     """
     import nbformat
-    from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError, DeadKernelError
     from tqdm import tqdm
 
     notebook, out = Path(notebook), Path(out).resolve()
     if not notebook.is_file():
-        raise DemoError(f"there is no {notebook}: run the demo from a checkout of the repository")
-    book = nbformat.read(notebook, as_version=4)
+        raise CourseError(f"there is no {notebook}: run the demo from a checkout of the repository")
+    book = read(notebook)
     if model is not None:
         for cell in book.cells:
             cell.source = MODEL_LINE.sub(lambda _: f"MODEL = {model!r}", cell.source)
@@ -51,21 +47,8 @@ def demo(out="outputs/demo", model: str | None = None, notebook=NOTEBOOK) -> dic
 
     count = sum(cell.cell_type == "code" for cell in book.cells)
     bar = tqdm(total=count, desc=notebook.stem, unit="cell")
-    client = NotebookClient(
-        book,
-        timeout=600,
-        kernel_name="python3",
-        extra_arguments=["--log-level=40"],  # errors only: its warnings are for servers
-        resources={"metadata": {"path": str(notebook.parent)}},
-        on_cell_executed=lambda **_: bar.update(),
-    )
     try:
-        client.execute()
-    except CellExecutionError as error:
-        reason = f"{error.ename}: {error.evalue}"
-        raise DemoError(f"a cell of {notebook.name} failed: {reason}") from error
-    except DeadKernelError as error:
-        raise DemoError("the notebook's kernel died, most often of too little memory") from error
+        execute(book, notebook.name, notebook.parent, on_cell=bar.update)
     finally:
         bar.close()
         book.cells.pop()  # the one added above

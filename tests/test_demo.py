@@ -2,7 +2,6 @@
 
 import json
 
-import mediapy
 import nbformat
 import numpy as np
 import pytest
@@ -10,7 +9,9 @@ from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
 
 from ivkit.__main__ import main
-from ivkit.demo import DemoError, demo, stage_seconds
+from ivkit.course import CourseError
+from ivkit.demo import demo, stage_seconds
+from ivkit.view import _mediapy
 
 MADE = """
 from types import SimpleNamespace
@@ -39,7 +40,7 @@ def test_demo_writes_what_the_notebook_made_and_how_long_it_took(tmp_path, capsy
     assert json.loads((out / "report.json").read_text()) == report
     assert report["model"] == "other" and report["seed"] == 5 and report["device"] == "cpu"
     assert set(report["seconds"]) == {"load", "all"} and "torch" in report["versions"]
-    assert mediapy.read_video(out / "video.mp4").shape == (4, 32, 32, 3)
+    assert _mediapy().read_video(out / "video.mp4").shape == (4, 32, 32, 3)
     assert (np.asarray(Image.open(out / "edited.png")) == (9, 99, 9)).all()
     assert Image.open(out / "contact_sheet.png").width > 32
     executed = nbformat.read(out / "lesson.ipynb", 4)
@@ -51,20 +52,20 @@ def test_demo_writes_what_the_notebook_made_and_how_long_it_took(tmp_path, capsy
 
 def test_a_failing_cell_is_one_sentence_and_what_ran_is_kept(tmp_path):
     lesson = book(tmp_path, "kept = 1", "raise ValueError('the boat has sunk')")
-    with pytest.raises(DemoError, match="lesson.ipynb failed: ValueError: the boat has sunk"):
+    with pytest.raises(CourseError, match="lesson.ipynb failed: ValueError: the boat has sunk"):
         demo(tmp_path / "out", notebook=lesson)
     assert nbformat.read(tmp_path / "out" / "lesson.ipynb", 4).cells[0].execution_count == 1
 
 
 def test_without_a_checkout_the_demo_says_so(tmp_path):
-    with pytest.raises(DemoError, match="checkout"):
+    with pytest.raises(CourseError, match="checkout"):
         demo(tmp_path / "out", notebook=tmp_path / "none.ipynb")
     assert not (tmp_path / "out").exists()
 
 
 def test_the_command_prints_the_sentence_and_fails(monkeypatch, capsys):
     def sunk(*args, **kwargs):
-        raise DemoError("the boat has sunk")
+        raise CourseError("the boat has sunk")
 
     monkeypatch.setattr("ivkit.demo.demo", sunk)
     assert main(["demo"]) == 1

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from test_notebooks import execute, printed
+from test_notebooks import execute
 
 import ivkit
 from ivkit import checks
+from ivkit.course import printed
 
 ROOT = Path(__file__).parents[1] / "notebooks"
 CHAPTERS = sorted(

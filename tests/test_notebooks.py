@@ -4,28 +4,24 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
+
+from ivkit import course
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 QUICKSTART = NOTEBOOKS[0]
 
 
 def execute(path):
-    book = nbformat.read(path, as_version=4)
-    resources = {"metadata": {"path": str(path.parent)}}
-    NotebookClient(book, timeout=600, kernel_name="python3", resources=resources).execute()
+    book = course.read(path)
+    course.execute(book, path.name, path.parent)
     return book
-
-
-def printed(cell) -> str:
-    return "".join(output.get("text", "") for output in cell.get("outputs", []))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs_from_top_to_bottom(path):
     book = execute(path)
-    said = "\n".join(printed(cell) for cell in book.cells)
+    said = "\n".join(course.printed(cell) for cell in book.cells)
     for line in said.splitlines():
         if "| exact:" in line:
             assert "approximate: True" in line, f"what {path.stem} claims does not hold: {line}"

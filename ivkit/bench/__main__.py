@@ -6,7 +6,7 @@ A benchmark module has `add_arguments(parser)` and `main(args)`; its docstring i
 import argparse
 from importlib import import_module
 
-NAMES = ("latency", "gpu", "storybench", "scaling", "animatebench", "study",
+NAMES = ("latency", "notebooks", "gpu", "storybench", "scaling", "animatebench", "study",
          "pictures", "record", "drawings")  # fmt: skip
 
 

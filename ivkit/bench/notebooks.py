@@ -1,0 +1,80 @@
+"""Seconds and peak memory of each notebook, run from top to bottom, as a table in markdown.
+
+Every notebook gets a fresh kernel, one after the other. The seconds are what a person waits for
+after Run All: from the kernel's start to the end of the last cell. The memory is the kernel's.
+"""
+
+import json
+import sys
+from pathlib import Path
+from time import perf_counter
+
+PROBE = "from ivkit.machine import peak_memory_mb\nprint(peak_memory_mb())"
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="default: all of notebooks/")
+    parser.add_argument("--threads", type=int, default=2, help="default: %(default)s")
+    parser.add_argument("--json", type=Path, default=None, help="also write the figures here")
+
+
+def main(args) -> None:
+    from ivkit.course import NOTEBOOKS, CourseError
+
+    if args.threads < 1:
+        sys.exit(f"--threads must be at least 1, not {args.threads}")
+    if args.json is not None and not args.json.resolve().parent.is_dir():
+        sys.exit(f"--json: there is no folder {args.json.resolve().parent}")
+    figures, failed = {}, []
+    for path in map(Path, args.paths or sorted(NOTEBOOKS.glob("*.ipynb"))):
+        try:
+            figures[path.stem] = measure(path, args.threads)
+        except CourseError as error:
+            failed.append(str(error))
+            continue
+        print(f"{path.stem}: {figures[path.stem]['seconds']:.1f} s", file=sys.stderr, flush=True)
+        if args.json is not None:  # after each: a stop keeps what is done
+            args.json.write_text(json.dumps(report(figures, args.threads), indent=2) + "\n")
+    print(table(figures))
+    if failed:
+        sys.exit("\n".join(failed))
+
+
+def measure(path, threads: int = 2) -> dict[str, float]:
+    """Run one notebook in its own folder: {"seconds", "peak_memory_mb"} (10^6 bytes).
+
+    Raises:
+        ivkit.course.CourseError: it is no notebook, or a cell failed.
+    """
+    from nbformat.v4 import new_code_cell
+
+    from ivkit.course import execute, printed, read
+
+    path = Path(path)
+    book = read(path)
+    book.cells.append(new_code_cell(PROBE))
+    begun = perf_counter()
+    execute(book, path.name, path.resolve().parent, threads=threads)
+    seconds = perf_counter() - begun
+    return {"seconds": seconds, "peak_memory_mb": float(printed(book.cells[-1]))}
+
+
+def report(figures: dict, threads: int) -> dict:
+    """The figures with what they depend on."""
+    import ivkit as iv
+    from ivkit.machine import device_name
+
+    machine = {"threads": threads, "device": device_name().split(": ")[0]}
+    return {**machine, "versions": iv.versions(), "notebooks": figures}
+
+
+def table(figures: dict) -> str:
+    """{notebook: figures} as a table in markdown, with a line for all."""
+    lines = ["| notebook | seconds | peak memory, MB |", "|---|---|---|"]
+    for name, row in figures.items():
+        lines.append(f"| `{name}` | {row['seconds']:.0f} | {row['peak_memory_mb']:.0f} |")
+    if figures:
+        total = sum(row["seconds"] for row in figures.values())
+        most = max(row["peak_memory_mb"] for row in figures.values())
+        lines.append(f"| all | {total:.0f} | {most:.0f} at most |")
+    return "\n".join(lines)
