@@ -9,11 +9,17 @@ import csv
 import os
 import re
 import shutil
+import tomllib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 MEDIA = NOTEBOOKS.parent / "media"
+ASKS = {  # what the notebooks say while the repository's address is unknown: what then
+    "asks for the address of the repository you found this notebook in, and installs":
+        "fetches ivkit and installs",
+    'input("Address of ivkit\'s repository, where you found this notebook: ")': '"{address}"',
+}  # fmt: skip
 TO_SOLUTIONS = re.compile(r"\s*Solutions are in `solutions/[^`]*`\.")
 CALL = re.compile(r"\bchecks\.(\w+)\(")
 SECONDS_A_CELL = 600
@@ -88,7 +94,9 @@ def student(folder, notebooks=NOTEBOOKS, media=MEDIA) -> list[Path]:
 
     FOLDER/notebooks/ gets each notebook without outputs, without cells tagged `solution` and
     without the sentence that says where solutions are, and the glossary; FOLDER/media/ gets the
-    recordings that the notebooks read. With ivkit installed the folder needs nothing else.
+    recordings that the notebooks read. With ivkit installed the folder needs nothing else. Where
+    the publisher has set the repository's address in pyproject.toml, the cell for Colab holds it
+    and asks nobody.
 
     Returns:
         the notebooks that were written.
@@ -109,19 +117,31 @@ def student(folder, notebooks=NOTEBOOKS, media=MEDIA) -> list[Path]:
     shutil.copytree(media, folder / "media")
     for page in notebooks.glob("*.md"):
         shutil.copy(page, folder / "notebooks")
-    written = []
+    written, address = [], repository()
     for path in books:
         written.append(folder / "notebooks" / path.name)
-        nbformat.write(without_solutions(read(path)), written[-1])
+        nbformat.write(without_solutions(read(path), address), written[-1])
     return written
 
 
-def without_solutions(book):
-    """The notebook as a student gets it, changed in place and returned."""
+def repository(project=NOTEBOOKS.parent / "pyproject.toml") -> str | None:
+    """The address that people clone, from [project.urls]; None until the publisher sets it."""
+    address = tomllib.loads(Path(project).read_text())["project"]["urls"]["Repository"]
+    return None if ".invalid/" in address else address
+
+
+def without_solutions(book, address: str | None = None):
+    """The notebook as a student gets it, changed in place and returned.
+
+    Args:
+        address: of the repository, for the cell that Colab needs; None leaves that cell asking.
+    """
     book.cells = [c for c in book.cells if "solution" not in c.metadata.get("tags", [])]
     book.metadata.pop("widgets", None)
     for cell in book.cells:
         cell.source = TO_SOLUTIONS.sub("", cell.source)
+        for asks, instead in ASKS.items() if address else ():
+            cell.source = cell.source.replace(asks, instead.format(address=address))
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     return book

@@ -80,6 +80,23 @@ def test_the_student_version_of_the_course(tmp_path):
     assert not (tmp_path / "class" / "notebooks" / "solutions").exists()
 
 
+def test_where_the_address_is_set_no_student_is_asked_for_it(tmp_path, monkeypatch):
+    project = tmp_path / "pyproject.toml"
+    for address, known in (
+        ("https://example.invalid/x", None),
+        ("https://localhost/c", "https://localhost/c"),
+    ):
+        project.write_text(f'[project.urls]\nRepository = "{address}"\n')
+        assert course.repository(project) == known
+    monkeypatch.setattr(course, "repository", lambda: "https://localhost/c")
+    for path in student(tmp_path / "class"):
+        head, first = nbformat.read(path, 4).cells[:2]
+        assert "next cell fetches ivkit and installs what Colab lacks" in head.source, path.name
+        assert (
+            'REPOSITORY = "https://localhost/c"\n' in first.source and "input(" not in first.source
+        )
+
+
 @pytest.mark.slow
 def test_a_students_notebook_runs_to_its_end_in_the_folder_it_was_written_to(tmp_path):
     student(tmp_path / "class")

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import nbformat
 import pytest
 import tiny
 
@@ -50,14 +51,70 @@ def test_every_name_of_ivkit_is_there(run):
         assert hasattr(run.warped, name), name
 
 
-@pytest.mark.parametrize(
-    "symbol",
-    r"$x$ $y$ $y'$ $r$ \mathcal{P}_{img} \mathcal{P}_{video} \mathcal{E} $z_0$ $z_0'$ $z_t$ $R$ "
-    r"\bar\alpha_t $\epsilon_t$ $\epsilon_t'$ $\hat\epsilon_t$ $\lambda$ $N_F$ $v_i$ $v_i'$".split()
-    + [r"$\tilde x$", r"$\tilde x'$"],
+# Section 3 of the paper: its five equations, and what its text sets in mathematics beside them.
+SECTION_3 = r"""
+\{v_1, v_2, \dots, v_{N_F}\} = \mathcal{P}_{video}(\mathcal{P}_{img}(x, y), y', r).
+z_t = \sqrt{\bar{\alpha}_t} z_0 + \sqrt{1 - \bar{\alpha}_t} \cdot \epsilon_t,
+z_t = \sqrt{\bar{\alpha}_t} z_0 + \sqrt{1 - \bar{\alpha}_t} \cdot R(\epsilon_t).
+\hat{\epsilon}_t = \lambda \cdot \epsilon_t + (1 - \lambda) \cdot \epsilon'_t,
+v'_i = \text{Conv2D}(\text{SiLU}(\text{GroupNorm}(v_i - \tilde{x}))).
+N_F, x \in \mathbb{R}^{C \times H \times W}, z_0 = \mathcal{E}(\tilde{x}), t, i
+\tilde{x}', z'_0 = \mathcal{E}(\tilde{x}'), z_{t-1}, z'_{t-1}
+"""
+NO_SYMBOL = r"\\(?:text\{\w+\}|mathbb\{R\}|sqrt|dots|cdot|times|in\b)"
+SYMBOL = (
+    r"(?:\\(?:tilde|bar|hat)(?:\\\w+| ?\w)|\\mathcal\{\w\}|\\\w+|[A-Za-z])(?:_\{[^}]*\}|_\w|')*"
 )
-def test_every_symbol_of_the_paper_has_a_row(symbol):
-    assert any(line.startswith("| ") and symbol in line.split("|")[1] for line in PAPER.split("\n"))
+
+
+def symbols(latex) -> set[str]:
+    """The symbols of a formula, written one way: primes last, z_{t-1} as z_t, v_1 as v_i."""
+    latex = re.sub(NO_SYMBOL, " ", latex)
+    latex = re.sub(r"(\\(?:tilde|bar|hat))\{([^}]*)\}", r"\1 \2", latex)
+    latex = re.sub(r"(\\(?:tilde|bar|hat)) (?=\\)", r"\1", latex)
+    found = set()
+    for symbol in re.findall(SYMBOL, latex):
+        symbol = symbol.replace("_{t-1}", "_t")
+        symbol = re.sub(r"v('?)_(?:\d|\{N_F\})", r"v\1_i", symbol)
+        found.add(symbol.replace("'", "") + "'" * symbol.count("'"))
+    return found
+
+
+def rows(text) -> list[list[str]]:
+    """A table's rows as cells; the head and the line under it are left out."""
+    split = [re.split(r"\s*\|\s*", line)[1:-1] for line in text.split("\n") if line.startswith("|")]
+    return [cells for cells in split if cells[0] not in ("paper", "written", "---")]
+
+
+def test_every_symbol_of_the_papers_section_3_has_a_row():
+    explained = set().union(*(symbols(cells[0].replace("$", "")) for cells in rows(PAPER)))
+    asked = symbols(SECTION_3)
+    assert {"v_i'", r"\hat\epsilon_t", r"\tilde x'", r"\mathcal{P}_{img}", "z_t'", "C"} < asked
+    assert len(asked) == 27 and asked - explained == set()
+
+
+def test_every_row_names_a_tensor_a_shape_and_chapters():
+    no_tensor = ("the picture model", "the video model", "what your edits do")
+    for symbol, words, name, shape, chapters in rows(PAPER):
+        assert (
+            symbol and words and re.search("`.+`", name) and re.fullmatch(r"\d+(, \d+)*", chapters)
+        )
+        assert shape or words.startswith(no_tensor), symbol
+
+
+def test_what_it_says_a_chapter_holds_is_in_that_chapter():
+    """Of each row, one of the names stands in each of the chapters it gives."""
+    sources = {
+        path.stem[:2]: "\n".join(cell.source for cell in nbformat.read(path, 4).cells)
+        for path in NOTEBOOKS.glob("*.ipynb")
+    }
+    everywhere = {"trace", "i", "run", "pipe", "ivkit", "model", "state", "warped"}
+    for symbol, _, name, _, chapters in rows(TEXT.split("## The chapters")[0]):
+        code = " ".join(re.findall("`([^`]+)`", name))
+        names = set(re.findall(r"[A-Za-z_]\w*", code)) - everywhere
+        for chapter in re.findall(r"\d+", chapters):
+            held = [n for n in names if re.search(rf"\b{n}\b", sources[f"{int(chapter):02d}"])]
+            assert held, f"chapter {chapter} has none of {sorted(names)} ({symbol})"
 
 
 def test_the_chapters_it_lists_are_the_notebooks():

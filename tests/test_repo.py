@@ -14,6 +14,7 @@ import yaml
 from packaging.requirements import Requirement
 
 import ivkit
+from ivkit import course
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -134,6 +135,15 @@ def test_the_repository_address_is_set_in_one_place():
     address = PROJECT["project"]["urls"]["Repository"]
     holders = [str(path) for path, text in texts() if address in text]
     assert holders == ["pyproject.toml"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_on_colab_the_address_is_asked_for_and_not_written_down(path):
+    """Whoever publishes the repository sets its address once; no notebook has it, nor a badge."""
+    first, *others = [c.source for c in nbformat.read(path, 4).cells if c.cell_type == "code"]
+    _, asked = course.ASKS
+    assert f"    REPOSITORY = {asked}\n    !git clone -q $REPOSITORY ivkit\n" in first
+    assert "git clone" not in "\n".join(others) and "colab.research" not in path.read_text()
 
 
 # Where an address may lead besides the project itself: papers, and the standards' own pages.
