@@ -24,7 +24,8 @@ def test_trainer_moves_master_network_and_average_together():
     for i in range(200):
         loss = (layer(x) - y).pow(2).mean()
         losses.append(float(loss.detach()))
-        trainer.step(loss, i / 200, warm_up=10)
+        trainer.backward(loss)
+        trainer.step(i / 200, warm_up=10)
     assert losses[-1] < 0.02 * losses[0]
     assert torch.equal(unused.weight, before)
     with trainer.averaged():

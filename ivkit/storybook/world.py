@@ -109,6 +109,11 @@ class Scenes:
             },
         )
 
+    def become(self, other: Scenes) -> None:
+        """Takes over as many other scenes, in place."""
+        for f in fields(self):
+            getattr(self, f.name).copy_(getattr(other, f.name))
+
     @staticmethod
     def join(parts: list[Scenes]) -> Scenes:
         return Scenes(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Scenes)))
@@ -147,8 +152,8 @@ class World:
             return torch.tensor(values, device=self.device, dtype=torch.float32)
 
         self.dx, self.dy, self.grow, self.tilt = map(table, (_DX, _DY, _GROW, _TILT))
-        self.ground, self.sky_top, self.sky_low, self.light = map(
-            table, (_GROUND, _SKY_TOP, _SKY_LOW, _LIGHT)
+        self.ground, self.sand, self.sky_top, self.sky_low, self.light = map(
+            table, (_GROUND, _SAND, _SKY_TOP, _SKY_LOW, _LIGHT)
         )
         self.draw = self._draw  # may be replaced by torch.compile(self._draw)
 
@@ -399,7 +404,7 @@ class World:
         edge = flat(s.shore) + wide(tide * 0.34) + 0.015 * torch.sin(x * 11 + flat(s.hills[:, 0]))
         sand = ((y - edge) * SIZE / 3).clamp(0, 1)[:, :, None]
         foam = (1 - (y - edge + 0.008).abs() / 0.012).clamp(0, 1)[:, :, None]
-        land = land * (1 - sand) + torch.tensor(_SAND, device=t.device)[:, None, None] * sand
+        land = land * (1 - sand) + self.sand[:, None, None] * sand
         land = (land * (1 - 0.7 * foam) + 0.7 * foam).clamp(0, 1) * lamp
         ground = ((y - hill) * SIZE).clamp(0, 1)[:, :, None]
         picture = sky.clamp(0, 1) * (1 - ground) + land * ground

@@ -94,7 +94,8 @@ def train(
             v, x0, target = (p.to(ranks.device) for p in picks)
             moved = ((target - x0).abs().amax(1, keepdim=True) > 0.1).float()
             error = (module(v, x0) - target).abs()  # where things moved on, no trace of x may stay
-            trainer.step((error * (1 + MOVED * moved)).mean(), clock.share, 50)
+            trainer.backward((error * (1 + MOVED * moved)).mean())
+            trainer.step(clock.share, 50)
             more = clock.tick()
         trainer.push(trainer.ema)
         with torch.no_grad():

@@ -104,7 +104,8 @@ def train(
             + F.cross_entropy(ground.float(), s.ground)
             + F.cross_entropy(time.float(), s.time)
         )
-        trainer.step(loss, clock.share, 200)
+        trainer.backward(loss)
+        trainer.step(clock.share, 200)
         more = clock.tick()
         if clock.n % 200 == 1:
             ranks.say(

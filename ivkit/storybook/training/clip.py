@@ -106,7 +106,8 @@ def train(
         logits = logits.masked_fill(same, -1e4)  # the same caption twice is no mistake
         target = torch.arange(batch, device=d)
         loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-        trainer.step(loss, clock.share, 200)
+        trainer.backward(loss)
+        trainer.step(clock.share, 200)
         accuracy = 0.95 * accuracy + 0.05 * float((logits.argmax(1) == target).float().mean())
         more = clock.tick()
         if clock.n % 100 == 1:

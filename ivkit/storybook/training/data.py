@@ -19,7 +19,8 @@ class Clips:
 
     def __init__(self, vae, ranks: Ranks, size: int, chunk: int = 32, seed: int = 0):
         d = ranks.device
-        self.ranks, self.chunk, self.at, self.full = ranks, chunk, 0, 0
+        self.ranks, self.chunk, self.at = ranks, chunk, 0
+        self.full = torch.zeros((), device=d, dtype=torch.long)  # on the device: see Ranks.replay
         self.world, self.rng = World(d), np.random.default_rng(seed + ranks.rank)
         self.world.draw = ranks.compile(self.world._draw)
         self.encode = ranks.compile(vae.encoder)
@@ -62,12 +63,12 @@ class Clips:
                 (s.event == 0) & ~loop[:, 0],
             )
             self.at += self.chunk
-            self.full = max(self.full, self.at)
+            self.full.clamp_(min=self.at)
             if self.at + self.chunk > len(self.z):
                 self.at = 0
 
     def rows(self, n: int) -> torch.Tensor:
-        return torch.randint(self.full, (n,), device=self.z.device)
+        return (torch.rand(n, device=self.z.device, dtype=torch.float64) * self.full).long()
 
     def pictures(self, n: int) -> tuple[torch.Tensor, torch.Tensor]:
         """n frames (n, C, 16, 16) and their captions' ids; later ones only of steady scenes."""

@@ -141,7 +141,8 @@ def train(
     pictures: int = 192,
     clips: int = 28,
     ring: int = 24_000,
-    first_fill: int = 12_000,
+    first_fill: int = 6_000,
+    renew: int = 16,
     lr: float = 1e-3,
     max_steps: int | None = None,
     save_every: float = 150.0,
@@ -152,6 +153,7 @@ def train(
 
     `total` and `before`: seconds of a longer run of several parts, and those already behind: the
     learning rate falls over the whole. What has been learned is saved every `save_every` seconds.
+    Every `renew` steps a few clips are rendered anew.
     """
     from diffusers import AutoencoderTiny
 
@@ -176,17 +178,12 @@ def train(
     ranks.say(f"{first_fill} clips in {time.time() - start:.0f} s")
     draw, film = ranks.compile(nets.unet), ranks.compile(nets.motion)
     bar, empty = alphas(d), torch.tensor([words.encode("")], device=d)
-    clock, sums, saved, more = (
-        Clock(ranks, seconds, max_steps=max_steps),
-        torch.zeros(2, device=d),
-        0.0,
-        True,
-    )
-    while more:
+    sums = torch.zeros(2, device=d)
 
-        def chance(n, p):
-            return torch.rand(n, 1, device=d) < p
+    def chance(n, p):
+        return torch.rand(n, 1, device=d) < p
 
+    def gradient():
         zi, ci = data.pictures(pictures)
         ci = torch.where(chance(pictures, 0.1), empty, ci)
         zv, cv, both, mask = data.clips(clips)
@@ -199,29 +196,30 @@ def train(
         h = nets.text(torch.cat([ci, cv])).last_hidden_state
         ti = torch.randint(1000, (pictures,), device=d)
         x, v = noised(zi, ti, bar)
-        out_i = draw(
-            x.to(low).contiguous(memory_format=torch.channels_last),
-            ti,
-            h[:pictures],
-            return_dict=False,
-        )[0]
+        x = x.to(low).contiguous(memory_format=torch.channels_last)
+        loss_i = F.mse_loss(draw(x, ti, h[:pictures], return_dict=False)[0].float(), v)
         tv = torch.where(
             torch.rand(clips, device=d) < 0.5,
             torch.randint(600, 1000, (clips,), device=d),
             torch.randint(1000, (clips,), device=d),
         )  # motion is decided early
-        x, w = noised(zv, tv, bar)
-        x = video_input(x, condition, mask.masked_fill(blind, 0.0))
-        out_v = film(
-            x.to(low), tv, h[pictures:].repeat_interleave(NUM_FRAMES, 0), return_dict=False
-        )[0]
-        loss_i, loss_v = F.mse_loss(out_i.float(), v), F.mse_loss(out_v.float().transpose(1, 2), w)
+        x, v = noised(zv, tv, bar)
+        x = video_input(x, condition, mask.masked_fill(blind, 0.0)).to(low)
+        hv = h[pictures:].repeat_interleave(NUM_FRAMES, 0)
+        loss_v = F.mse_loss(film(x, tv, hv, return_dict=False)[0].float().transpose(1, 2), v)
+        trainer.backward(loss_i + loss_v)
+        sums.add_(torch.stack([loss_i.detach(), loss_v.detach()]))
+
+    gradient = ranks.replay(gradient)
+    sums.zero_()
+    clock, saved, more = Clock(ranks, seconds, max_steps=max_steps), 0.0, True
+    while more:
+        gradient()
         past = (before + clock.share * seconds) / total if total else clock.share
-        trainer.step(loss_i + loss_v, past)
-        sums += torch.stack([loss_i.detach(), loss_v.detach()])
+        trainer.step(past)
         more = clock.tick()
-        if clock.n % 60 == 0:
-            data.fill(2 * data.chunk)
+        if clock.n % renew == 0:
+            data.fill(data.chunk)
         if clock.n % 500 == 0:
             a, b = (sums / 500).tolist()
             sums.zero_()

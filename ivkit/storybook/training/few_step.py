@@ -8,6 +8,7 @@ Salimans and Ho 2022, in one go), half of the time from a state that it reached 
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -131,34 +132,38 @@ def train(
         for p in params:
             torch.distributed.broadcast(p.data, 0)
     trainer, jump = Trainer(params, ranks, lr, weight_decay=0.0, decay=0.995), Jump(d)
-    clock, sums, more = (
-        Clock(ranks, seconds * (1 - share_drawn), warm_up=1, max_steps=max_steps),
-        torch.zeros(2, device=d),
-        True,
-    )
+    sums = torch.zeros(2, device=d)
 
-    def loss_of(states, ids, condition=None, mask=None):
+    def loss_of(own, states, ids, condition=None, mask=None):
         n = len(states)
         h = nets.text(ids).last_hidden_state
         k = torch.randint(STEPS, (n,), device=d)
         rows = torch.arange(n, device=d)
         z, z_next = states[rows, k].float(), states[rows, k + 1].float()
-        if torch.rand(()) < 0.5:  # from where the LoRA itself gets to
+        if own:  # from where the LoRA itself gets to
             with torch.no_grad():
                 back = (k - 1).clamp(min=0)
                 before = states[rows, back].float()
-                own = jump(before, predict(nets, before, jump.t[back], h, condition, mask), back)
-                z = torch.where((k > 0).view(-1, *[1] * (z.dim() - 1)), own, z)
+                there = jump(before, predict(nets, before, jump.t[back], h, condition, mask), back)
+                z = torch.where((k > 0).view(-1, *[1] * (z.dim() - 1)), there, z)
         v = predict(nets, z, jump.t[k], h, condition, mask)
         return F.mse_loss(v, jump.velocity(z, z_next, k))
 
-    while more:
+    def gradient(own: bool):
         i = torch.randint(len(states_p), (pictures,), device=d)
         j = torch.randint(len(states_c), (clips,), device=d)
-        loss_p = loss_of(states_p[i], ids_p[i])
-        loss_c = loss_of(states_c[j], ids_c[j], first_c[j], mask_c[j])
-        trainer.step(loss_p + loss_c, clock.share, 50)
-        sums += torch.stack([loss_p.detach(), loss_c.detach()])
+        loss_p = loss_of(own, states_p[i], ids_p[i])
+        loss_c = loss_of(own, states_c[j], ids_c[j], first_c[j], mask_c[j])
+        trainer.backward(loss_p + loss_c)
+        sums.add_(torch.stack([loss_p.detach(), loss_c.detach()]))
+
+    gradients = [ranks.replay(partial(gradient, own)) for own in (False, True)]
+    sums.zero_()
+    clock = Clock(ranks, seconds * (1 - share_drawn), warm_up=1, max_steps=max_steps)
+    more = True
+    while more:
+        gradients[clock.n % 2]()
+        trainer.step(clock.share, 50)
         more = clock.tick()
         if clock.n % 100 == 0:
             a, b = (sums / 100).tolist()

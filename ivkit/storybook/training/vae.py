@@ -121,47 +121,54 @@ def train(
     params = [p for p in vae.parameters() if p.requires_grad]
     trainer = Trainer(params, ranks, lr, betas=(0.9, 0.99), weight_decay=1e-3, decay=0.998)
     encode, decode = ranks.compile(vae.encoder), ranks.compile(vae.decoder)
-    clock, more, scenes = Clock(ranks, seconds, max_steps=max_steps), True, None
     across, down = lambda a: a[..., 1:] - a[..., :-1], lambda a: a[..., 1:, :] - a[..., :-1, :]
     n_photos = batch * 5 // 16 if shots is not None else 0
-    while more:
+    n = batch - n_photos
+    scenes, turn = world.sample(8 * n), torch.zeros((), device=ranks.device, dtype=torch.long)
+
+    def gradient():
         with torch.no_grad():
-            if clock.n % 8 == 0:
-                scenes = world.sample(8 * (batch - n_photos))
-            rows = torch.arange(batch - n_photos, device=ranks.device) + clock.n % 8 * (
-                batch - n_photos
-            )
-            x = rendered(world, scenes[rows])
+            x = rendered(world, scenes[torch.arange(n, device=ranks.device) + turn * n])
+            turn.add_(1).remainder_(8)
             if n_photos:
                 x = torch.cat([x, crops(shots, n_photos)])
             x = x.contiguous(memory_format=torch.channels_last)
         with ranks.autocast():
             z = encode(x)
-            y = decode(z + torch.randn_like(z) * 0.05)
-        y, zf = y.float(), z.float()
+            noise = torch.rand(batch, 1, 1, 1, device=x.device) * 0.05
+            y = decode(z + torch.randn_like(z) * noise)
+        y, z = y.float(), z.float()
         error = y - x
         loss = (
             error.abs().mean()
             + 0.5 * (across(error).abs().mean() + down(error).abs().mean())
-            + 1.5 * error.pow(2).mean()
+            + 6 * error.pow(2).mean()
         )
         # standard normal latents: no scale need be folded in (the decoder begins with tanh)
         loss = loss + 0.02 * (
-            zf.mean((0, 2, 3)).pow(2).mean()
-            + (zf.std((0, 2, 3)) - 1).pow(2).mean()
-            + (zf.abs() - 2.5).clamp(min=0).pow(2).mean()
+            z.mean((0, 2, 3)).pow(2).mean()
+            + (z.std((0, 2, 3)) - 1).pow(2).mean()
+            + (z.abs() - 2.5).clamp(min=0).pow(2).mean()
         )
-        trainer.step(loss, clock.share, 200)
+        trainer.backward(loss)
+        return x, y.detach(), z.detach(), loss.detach()
+
+    gradient = ranks.replay(gradient)
+    clock, more = Clock(ranks, seconds, max_steps=max_steps), True
+    while more:
+        if clock.n % 8 == 7:
+            scenes.become(world.sample(8 * n))
+        x, y, z, loss = gradient()
+        trainer.step(clock.share, 200)
         more = clock.tick()
         if clock.n % 400 == 1:
-            r = batch - n_photos
             ranks.say(
                 "vae",
                 clock.n,
                 f"{clock.elapsed:.0f} s",
-                f"loss {float(loss.detach()):.4f} renders {psnr(x[:r], y[:r].detach()):.2f} dB",
-                f"photos {psnr(x[r:], y[r:].detach()):.2f} dB" if n_photos else "",
-                f"std {float(zf.detach().std()):.3f}",
+                f"loss {float(loss):.4f} renders {psnr(x[:n], y[:n]):.2f} dB",
+                f"photos {psnr(x[n:], y[n:]):.2f} dB" if n_photos else "",
+                f"std {float(z.std()):.3f}",
             )
     trainer.push(trainer.ema)
     result = {}
