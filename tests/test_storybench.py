@@ -1,9 +1,11 @@
 """StoryBench on a tiny model with random weights: what is asked, measured, kept and taken up."""
 
 import csv
+import inspect
 import json
 import subprocess
 import sys
+import time
 from argparse import Namespace
 from dataclasses import replace
 from types import SimpleNamespace
@@ -19,9 +21,9 @@ from transformers import CLIPTextConfig, CLIPTextModel
 import ivkit as iv
 from ivkit import metrics
 from ivkit.bench import __main__ as bench
-from ivkit.bench import animatebench, cases, scaling, scores, storybench, study, tables
+from ivkit.bench import animatebench, cases, full, scaling, scores, storybench, study, tables
 from ivkit.bench.methods import METHODS, SWEEP, Job, Maker, Method
-from ivkit.bench.runner import Store, Work
+from ivkit.bench.runner import INTERRUPTED, TIME_IS_UP, Store, Work
 from ivkit.storybook import words
 from ivkit.storybook.world import MOVES
 from tests import tiny
@@ -227,10 +229,11 @@ def fake_work(tmp_path, monkeypatch):
     some = [SimpleNamespace(id=name) for name in ("a", "b", "c")]
     methods = [Method("i2v"), Method("swap")]
 
-    def run(maker, settings=None):
-        store = Store(tmp_path, settings or {"model": "m"})
+    def run(maker, settings=None, deadline=None):
+        store = Store(tmp_path, settings or {"model": "m"}, run={"command": type(maker).__name__})
         work = Work(maker, None, methods, lambda c: Job(c.id, c.id, Image.new("RGB", (16, 16)),
-                                                        "a sun", "it moves"), store)  # fmt: skip
+                                                        "a sun", "it moves"), store,
+                    deadline=deadline)  # fmt: skip
         return work.run(some), store
 
     return run
@@ -239,10 +242,27 @@ def fake_work(tmp_path, monkeypatch):
 def test_ctrl_c_keeps_what_is_done_and_the_next_run_repeats_none_of_it(fake_work):
     first, second = Fake(stops=("b", "swap")), Fake()
     stopped, store = fake_work(first)
-    assert stopped and len(store.rows()) == 3 == len(first.made)
+    assert stopped == INTERRUPTED and len(store.rows()) == 3 == len(first.made)
     stopped, store = fake_work(second)
     assert not stopped and len(store.rows()) == 6
     assert not set(first.made) & set(second.made)
+    assert [run["clips"] for run in store.runs(store.rows())] == [3, 3]
+
+
+def test_when_the_time_is_up_no_clip_is_begun_and_the_next_run_goes_on(fake_work):
+    class Slow(Fake):
+        def frames(self, method):
+            time.sleep(0.3)
+            return super().frames(method)
+
+    first, second = Slow(), Fake()
+    stopped, store = fake_work(first, deadline=time.perf_counter() + 0.5)
+    assert stopped == TIME_IS_UP and len(store.rows()) == len(first.made) == 2
+    stopped, store = fake_work(second)
+    assert not stopped and len(store.rows()) == 6 and len(second.made) == 4
+    assert [(run["command"], run["clips"]) for run in store.runs(store.rows())] == [
+        ("Slow", 2), ("Fake", 4)
+    ]  # fmt: skip
 
 
 def test_a_broken_case_is_reported_by_its_id_and_the_rest_goes_on(fake_work):
@@ -280,11 +300,11 @@ def test_one_command_writes_the_tables(folder, tmp_path, every, capsys):
     some = ["--cases", *ids, "--methods", "i2v", "paired", "swap", "frozen", "--keep-clips"]
     latency = tmp_path / "latency.json"
     figures = {f"{k}_seconds": 1.5 for k in (*tables.PAPER_2, "whole_job")}
-    latency.write_text(json.dumps({**figures, "peak_memory_mb": 900, "model": "m", "device": "d"}))
+    latency.write_text(json.dumps({**figures, "peak_memory_mb": 900, "model": "m", "machine": "d"}))
     bench.main(arguments(folder, out, *some, "--latency", str(latency)))
     text = (out / "tables.md").read_text()
     assert "VideoComposer, as the paper prints it (not run) | 225.3 | 62.85" in text
-    assert "| m on d | 1.5 s" in text and "## Measures, all: 3 cases" in text
+    assert "| m, d | 1.5 s" in text and "## Measures, all: 3 cases" in text
     assert "paired | swap | image alignment" in text
     result = json.loads((out / "results.json").read_text())
     assert result["facts"]["command"] and result["facts"]["date"] and result["facts"]["weights"]
@@ -312,12 +332,68 @@ def test_sweep_ranks_the_settings(folder, tmp_path, every, capsys):
         (["--methods", "magic"], "'magic' is not known"),
         (["--lam", "2"], "--lam must be in"),
         (["--study", "/none.csv"], "no file /none.csv"),
+        (["--seconds", "-1"], "--seconds must be at least 0"),
     ],
 )
 def test_bad_arguments_end_with_one_sentence_before_any_work(folder, tmp_path, wrong, sentence):
     with pytest.raises(SystemExit, match=sentence):
         bench.main(arguments(folder, tmp_path / "out", *wrong))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def few_cases(every, tmp_path):
+    """A file of two cases, one of each half."""
+    file = tmp_path / "few.json"
+    cases.save([next(c for c in every if c.half == h) for h in ("tuning", "reporting")], file)
+    return file
+
+
+@pytest.mark.slow
+def test_the_full_command_stops_in_time_goes_on_and_leaves_small_files(
+    folder, few_cases, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    results = tmp_path / "results"
+    command = ["full", "--model", str(folder), "--out", str(tmp_path / "out"), "--results",
+               str(results), "--commit", "abc1234"]  # fmt: skip
+    rest = ["--", "--steps", "1", "--case-file", str(few_cases)]
+    results.mkdir()
+    (results / "latency-cpu.json").write_text(
+        json.dumps({"model": "m", "machine": "d", "peak_memory_mb": 1e3}
+                   | {f"{k}_seconds": 1.5 for k in (*tables.PAPER_2, "whole_job")})
+    )  # fmt: skip
+    bench.main([*command, "--seconds", "1", *rest])  # no time to begin anything
+    assert not (results / "storybench.csv").exists()
+    bench.main([*command, "--processes", "2", *rest])
+    names = {"latency-cpu.json", "storybench.csv", "storybench.json", "sweep.csv", "sweep.json",
+             "tables.md"}  # fmt: skip
+    assert {file.name for file in results.iterdir()} == names
+    assert sum(file.stat().st_size for file in results.iterdir()) < 200_000
+    found = json.loads((results / "storybench.json").read_text())
+    (run,) = found["facts"]["runs"]
+    assert (run["clips"], run["processes"], run["commit"]) == (20, 2, "abc1234")
+    assert "accelerate launch --multi_gpu --num_processes 2 -m ivkit.bench" in run["command"]
+    sweep = json.loads((results / "sweep.json").read_text())
+    assert set(sweep["means"]) == {"tuning", "reporting"}
+    assert len(sweep["means"]["tuning"]) == 30
+    best = [name for name, _ in sweep["ranking"]["tuning"]][:3]
+    assert set(sweep["means"]["reporting"]) == {*best, full.OWN}
+    text = (results / "tables.md").read_text()
+    assert "| m, d | 1.5 s" in text and "Best by mean rank" in text
+    before = (results / "storybench.csv").read_text()
+    bench.main([*command, "--seconds", "0", *rest])  # the tables alone
+    assert (results / "storybench.csv").read_text() == before
+
+
+def test_the_packages_own_setting_is_in_the_sweep(tmp_path):
+    defaults = inspect.signature(iv.Pipeline._start).parameters["lam"].default
+    own = next(m for m in SWEEP if m.name == full.OWN)
+    settings = iv.pipeline.Settings()
+    assert (own.lam, own.reading, own.mechanism) == (
+        defaults, settings.reading, settings.mechanism
+    )  # fmt: skip
+    assert full.winners(tmp_path) == [full.OWN]
 
 
 @pytest.mark.slow

@@ -6,8 +6,8 @@ A benchmark module has `add_arguments(parser)` and `main(args)`; its docstring i
 import argparse
 from importlib import import_module
 
-NAMES = ("latency", "notebooks", "gpu", "storybench", "scaling", "animatebench", "study",
-         "pictures", "record", "drawings")  # fmt: skip
+NAMES = ("full", "latency", "notebooks", "gpu", "storybench", "scaling", "animatebench",
+         "study", "pictures", "record", "drawings")  # fmt: skip
 
 
 def main(argv=None) -> None:

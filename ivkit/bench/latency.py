@@ -7,6 +7,7 @@ which is measured once from a cold start: what a person waits for the first time
 import json
 import subprocess
 import sys
+from datetime import date
 from itertools import count
 from pathlib import Path
 from statistics import median
@@ -49,10 +50,13 @@ def measure(pipe, num_inference_steps: int | None = None, repeat: int = 3) -> di
         `motion_seconds`: picture and motion text to clip, no edit. `trajectory_seconds`: a drag to
         field and warped frames (`trajectory_frame_seconds`: the same, per frame).
         `whole_job_seconds`: all of them with both branches blended, decoded and aligned.
-        `peak_memory_mb`, `device`, `dtype`, `num_inference_steps`, `num_frames`, `versions`.
+        `peak_memory_mb`: of the GPU's memory on CUDA, else of the process.
+        `device`, `machine`, `dtype`, `num_inference_steps`, `num_frames`, `date`, `versions`.
     """
+    import torch
+
     import ivkit as iv
-    from ivkit.machine import peak_memory_mb
+    from ivkit.machine import device_name, peak_memory_mb
 
     seeds = count()  # never the same clip twice: what the pipeline keeps of a run must not be timed
     steps = {} if num_inference_steps is None else {"num_inference_steps": num_inference_steps}
@@ -80,15 +84,21 @@ def measure(pipe, num_inference_steps: int | None = None, repeat: int = 3) -> di
     whole = perf_counter() - begun
     frames = len(run.frames)
     trajectory = _median_seconds(lambda: iv.warp(edited, drag(edited), frames).field, repeat)
-    return {
+    seconds = {
         "image_seconds": _median_seconds(image, repeat),
         "content_seconds": _median_seconds(lambda: content(picture), repeat),
         "motion_seconds": _median_seconds(lambda: motion(picture), repeat),
         "trajectory_seconds": trajectory,
         "trajectory_frame_seconds": trajectory / frames,
         "whole_job_seconds": whole,
-        "peak_memory_mb": peak_memory_mb(),
+    }
+    cuda = torch.device(pipe.device).type == "cuda"
+    return {
+        **seconds,
+        "peak_memory_mb": torch.cuda.max_memory_allocated() / 1e6 if cuda else peak_memory_mb(),
         "device": str(pipe.device),
+        "machine": device_name(),
+        "date": date.today().isoformat(),
         "dtype": str(pipe.model.dtype).removeprefix("torch."),
         "num_inference_steps": len(run.trace),
         "num_frames": frames,

@@ -1,16 +1,19 @@
 """Runs cases x methods: resumes, survives a broken case and Ctrl-C, splits over processes.
 
 A row is written the moment it is measured (`rows-*.jsonl`, one file a process), and the tables are
-made from the rows alone, so whatever was finished counts whoever finished it.
+made from the rows alone, so whatever was finished counts whoever finished it. `runs.jsonl` says of
+each start what it was; every row names the run that made it.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
@@ -19,6 +22,8 @@ from pathlib import Path
 
 from . import scores, tables
 from .methods import Maker, Method
+
+INTERRUPTED, TIME_IS_UP = "stopped", "time is up"
 
 
 def add_arguments(parser) -> None:
@@ -39,69 +44,92 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "--latency",
         type=Path,
+        nargs="+",
         default=None,
         metavar="JSON",
-        help="of `python -m ivkit.bench latency --json`, for Table 2",
+        help="of `python -m ivkit.bench latency --json`, one a machine, for Table 2",
     )
     parser.add_argument(
         "--study",
         type=Path,
+        nargs="+",
         default=None,
         metavar="CSV",
         help="answers of a blind study, for Table 1",
     )
-    # fmt: skip
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=None,
+        help="begin no clip after so many seconds, loading included; the same command goes on "
+        "later, and 0 writes the tables of what is there",
+    )
+    parser.add_argument(
+        "--commit", default=None, help="of the code, where git cannot tell (default: git's)"
+    )
 
 
 def main(args, cases: Sequence, build: Callable, methods: dict[str, Method], title: str,
          sweep: bool = False) -> None:  # fmt: skip
     """The whole of a benchmark's command. cases have `.id`; build(case, size) makes the Job."""
+    begun = time.perf_counter()
     chosen = or_exit(lambda: _checked(args, methods))
     state = _processes()
+    _share_cores(state.num_processes)
     import ivkit as iv
 
-    pipe = or_exit(lambda: iv.load(args.model, device=state.device if _many(state) else None))
+    device = state.device if state.num_processes > 1 else None
+    pipe = or_exit(lambda: iv.load(args.model, device=device))
     size = square(pipe)
     options = {} if args.steps is None else {"num_inference_steps": args.steps}
-    maker = Maker(pipe, args.lam, _t2v(args, pipe, state), **options)
+    maker = Maker(pipe, args.lam, _t2v(args, device), **options)
     clip = or_exit(lambda: scores.Clip(args.clip, pipe.device))
     settings = {
         "benchmark": title, "model": str(args.model), "lam": args.lam, "steps": args.steps,
         "clip": str(args.clip), "weights": scores.fingerprint(getattr(pipe.model, "folder", None)),
         "dtype": str(pipe.model.dtype), "size": size,
     }  # fmt: skip
+    this = {**tables.provenance(state.num_processes, args.commit), "device": str(pipe.device),
+            "processes": state.num_processes}  # fmt: skip
     keep = args.out / "clips" if args.keep_clips else None
-    store = or_exit(lambda: Store(args.out, settings, state))
-    before, begun = len(store.rows()), time.perf_counter()
+    store = or_exit(lambda: Store(args.out, settings, state, this))
+    before, loaded = len(store.rows()), time.perf_counter()
     threads = 0 if pipe.device.type == "cpu" else 4
-    work = Work(maker, clip, chosen, lambda case: build(case, size), store, keep, threads)
-    interrupted = work.run(cases, state)
-    if not interrupted:
-        state.wait_for_everyone()
-    took = time.perf_counter() - begun
+    work = Work(maker, clip, chosen, lambda case: build(case, size), store, keep, threads,
+                None if args.seconds is None else begun + args.seconds)  # fmt: skip
+    stopped = work.run(cases, state)
+    if stopped == INTERRUPTED:  # a launcher passes the key on: once is enough
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    else:
+        together(state)
+    took = time.perf_counter() - loaded
     if not state.is_main_process:
-        sys.exit(130 if interrupted else 0)
-    new = len(store.rows()) - before
+        sys.exit(130 if stopped == INTERRUPTED else 0)
+    rows, new = store.rows(), len(store.rows()) - before
     wanted = {case.id for case in cases}
-    rows = [r for r in store.rows() if r["case"] in wanted and r["method"] in work.names]
-    rows.sort(key=lambda r: work.names.index(r["method"]))
+    finished = [r for r in rows if r["case"] in wanted and r["method"] in work.names]
+    names = list(methods)
+    # A sweep's settings come together from several calls, see `full`.
+    rows = [r for r in rows if r["method"] in names] if sweep else finished
+    rows.sort(key=lambda r: names.index(r["method"]))
     facts = {
-        **settings, **tables.provenance(), "device": str(pipe.device),
-        "processes": state.num_processes, "run_seconds": round(took, 1), "run_clips": new,
-        "cases": len(wanted), "methods": list(work.names),
+        **settings, **this, "run_seconds": round(took, 1), "run_clips": new,
+        "cases": len({r["case"] for r in rows}), "methods": list(dict.fromkeys(
+            r["method"] for r in rows)), "runs": store.runs(rows),
     }  # fmt: skip
     if rows:
         text = tables.write(args.out, rows, facts, sweep, args.latency, args.study)
         print("\n" + text)
     errors = store.errors()
     print(
-        f"\n{len(rows)} of {len(wanted) * len(chosen)} clips are measured, {new} of them "
+        f"\n{len(finished)} of {len(wanted) * len(chosen)} clips are measured, {new} of them "
         f"here and now in {took:.0f} s with {state.num_processes} process(es); in {args.out}"
     )
     for error in errors:
         print(f"  broken: {error['case']}, {error['method']}: {error['error']}")
-    if interrupted:
-        print("stopped; the same command goes on from here")
+    if stopped:
+        print(f"{stopped}; the same command goes on from here")
+    if stopped == INTERRUPTED:
         sys.exit(130)
     if errors:
         sys.exit(1)
@@ -116,10 +144,12 @@ def _checked(args, methods: dict[str, Method]) -> list[Method]:
         raise ValueError(f"--lam must be in [0, 1], got {args.lam}")
     if args.steps is not None and args.steps < 1:
         raise ValueError(f"--steps must be at least 1, got {args.steps}")
+    if args.seconds is not None and args.seconds < 0:
+        raise ValueError(f"--seconds must be at least 0, got {args.seconds:g}")
     for option in ("latency", "study"):
-        file = getattr(args, option)
-        if file is not None and not file.is_file():
-            raise ValueError(f"--{option}: there is no file {file}")
+        for file in getattr(args, option) or ():
+            if not file.is_file():
+                raise ValueError(f"--{option}: there is no file {file}")
     return [methods[name] for name in names]
 
 
@@ -138,28 +168,46 @@ def square(pipe) -> int:
 
 
 def _processes():
-    """accelerate's view of the processes; a slow one may take half a day longer than the rest."""
+    """accelerate's view of the processes; a slow one may take half a day longer than the rest.
+
+    They only ever wait for each other, by gloo, so that several can share one GPU.
+    """
     import torch
     from accelerate import PartialState
 
     if "WORLD_SIZE" in os.environ:
         cpu = not torch.cuda.is_available()
-        return PartialState(cpu=cpu, timeout=timedelta(hours=12))
+        return PartialState(cpu=cpu, backend="gloo", timeout=timedelta(hours=12))
     return PartialState()
 
 
-def _many(state) -> bool:
-    return state.num_processes > 1
+def together(state) -> None:
+    """Wait until every process is here (accelerate's own way takes a GPU for each)."""
+    if state is not None and state.num_processes > 1:
+        import torch
+
+        torch.distributed.all_reduce(torch.zeros(1))
 
 
-def _t2v(args, pipe, state):
+def _share_cores(processes: int) -> None:
+    """Of several processes each gets its share of the cores."""
+    if processes > 1:
+        import cv2
+        import torch
+
+        threads = max(1, (os.cpu_count() or 1) // processes)
+        torch.set_num_threads(threads)
+        cv2.setNumThreads(threads)
+
+
+def _t2v(args, device):
     """Where there is a checkpoint for text alone in the table, that one; see methods.text_only."""
     name = getattr(args, "t2v", None)
     if not name:
         return None
     import ivkit as iv
 
-    return or_exit(lambda: iv.load(name, device=state.device if _many(state) else None))
+    return or_exit(lambda: iv.load(name, device=device))
 
 
 def asked(job, edited):
@@ -177,15 +225,24 @@ def asked(job, edited):
 
 
 class Store:
-    """A folder of rows. ValueError where it holds those of other settings."""
+    """A folder of rows. ValueError where it holds those of other settings.
 
-    def __init__(self, folder: Path, settings: dict, state=None):
+    run: what this start is (command, date, machine ...), kept once for all its rows.
+    """
+
+    def __init__(self, folder: Path, settings: dict, state=None, run: dict | None = None):
         self.folder = Path(folder)
         index = 0 if state is None else state.process_index
         self.errors_file = self.folder / f"errors-{index}.jsonl"
         self.file = self.folder / f"rows-{index}.jsonl"
-        with state.main_process_first() if state is not None else nullcontext():
-            self._open(settings, state is None or state.is_main_process)
+        first = state is None or state.is_main_process
+        for turn in (True, False):
+            if turn == first:
+                self._open(settings, first)
+                if first:
+                    self._append(self.folder / "runs.jsonl", run or {})
+            together(state)
+        self.run = len(self._read("runs")) - 1
 
     def _open(self, settings: dict, first: bool) -> None:
         note = self.folder / "settings.json"
@@ -213,15 +270,20 @@ class Store:
     def errors(self) -> list[dict]:
         return self._read("errors")
 
+    def runs(self, rows: Sequence[dict]) -> list[dict]:
+        """What each run that made any of these rows was, and how many it made."""
+        made = Counter(row["run"] for row in rows)
+        return [{**run, "clips": made[i]} for i, run in enumerate(self._read("runs")) if made[i]]
+
     def add(self, row: dict) -> None:
-        self._append(self.file, row)
+        self._append(self.file, {**row, "run": self.run})
 
     def add_error(self, row: dict) -> None:
         self._append(self.errors_file, row)
 
     def _read(self, kind: str) -> list[dict]:
         found = []
-        for file in sorted(self.folder.glob(f"{kind}-*.jsonl")):
+        for file in sorted(self.folder.glob(f"{kind}*.jsonl")):
             for line in file.read_text(encoding="utf-8").splitlines():
                 try:
                     found.append(json.loads(line))
@@ -238,30 +300,36 @@ class Store:
             os.fsync(f.fileno())
 
 
+class _TimeIsUp(Exception):
+    pass
+
+
 class Work:
     """The loop over cases and methods of one process.
 
     threads: how many measure clips while the next ones are made; with 0 each clip waits to be
-    measured, which is faster where the model runs on the CPU too.
+    measured, which is faster where the model runs on the CPU too. deadline: of `perf_counter`;
+    after it no clip is begun.
     """
 
     def __init__(self, maker: Maker, clip, methods: Sequence[Method], build, store: Store,
-                 clips: Path | None = None, threads: int = 0):  # fmt: skip
+                 clips: Path | None = None, threads: int = 0,
+                 deadline: float | None = None):  # fmt: skip
         self.maker, self.clip, self.methods, self.build = maker, clip, methods, build
-        self.store, self.clips, self.threads = store, clips, threads
+        self.store, self.clips, self.threads, self.deadline = store, clips, threads, deadline
 
     @property
     def names(self) -> list[str]:
         return [method.name for method in self.methods]
 
-    def run(self, cases: Sequence, state=None) -> bool:
-        """Does what is left of the cases; True where Ctrl-C stopped it."""
+    def run(self, cases: Sequence, state=None) -> str:
+        """Does what is left of the cases; INTERRUPTED where Ctrl-C stopped it, TIME_IS_UP where the
+        deadline did, else empty."""
         from tqdm.auto import tqdm
 
         done = {(r["case"], r["method"]) for r in self.store.rows()}
         left = [c for c in cases if any((c.id, m) not in done for m in self.names)]
-        if state is not None:
-            state.wait_for_everyone()  # all have read the same rows: the split is of one list
+        together(state)  # all have read the same rows: the split is of one list
         split = nullcontext(left) if state is None else state.split_between_processes(left)
         main = state is None or state.is_local_main_process
         with split as mine, ThreadPoolExecutor(max(1, self.threads)) as self.pool:
@@ -269,11 +337,18 @@ class Work:
             with tqdm(total=total, desc="clips", unit="clip", disable=not main) as self.bar:
                 try:
                     for case in mine:
+                        self._check_time()
                         methods = [m for m in self.methods if (case.id, m.name) not in done]
                         self._case(case, methods)
                 except KeyboardInterrupt:
-                    return True
-        return False
+                    return INTERRUPTED
+                except _TimeIsUp:
+                    return TIME_IS_UP
+        return ""
+
+    def _check_time(self) -> None:
+        if self.deadline is not None and time.perf_counter() > self.deadline:
+            raise _TimeIsUp
 
     def _case(self, case, methods: Sequence[Method]) -> None:
         try:
@@ -286,6 +361,7 @@ class Work:
         waiting: list[tuple[Method, Future]] = []
         try:
             for method in methods:
+                self._check_time()
                 self.bar.set_postfix_str(f"{case.id} {method.name}")
                 if not self.maker.can(method):
                     self.bar.update()

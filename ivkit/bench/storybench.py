@@ -1,13 +1,15 @@
 """StoryBench: 105 cases of the storybook world, every method, measured by what is known to be true.
 
 The renderer knows the true frames, positions and masks. Finished cases are kept in --out at once:
-stop with Ctrl-C, start the same command again, and it goes on. On several GPUs (or processes):
+stop with Ctrl-C, start the same command again, and it goes on. On several GPUs, or by several
+processes that share the GPUs there are (they take turns, a small model leaves a GPU idle):
 
-    accelerate launch --num_processes 2 -m ivkit.bench storybench
+    accelerate launch --multi_gpu --num_processes 2 -m ivkit.bench storybench
 """
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +51,8 @@ def main(args) -> None:
     cases = runner.or_exit(lambda: choose(args))
     args.model = args.model or ("storybook-fast" if args.subset else "storybook")
     args.clip = args.clip or "storybook"
+    # Drawn by lot, so that a run whose time is up has seen every scenery and kind of motion.
+    cases = random.Random(0).sample(cases, len(cases))
     kind = "sweep" if args.sweep else "storybench"
     args.out = args.out or Path("outputs") / kind / Path(args.model).name
     worlds: list[World] = []

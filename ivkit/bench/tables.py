@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 
@@ -87,45 +88,49 @@ def ranking(table: dict) -> list[tuple[str, float]]:
     return sorted(mean.items(), key=lambda item: item[1])
 
 
-def provenance() -> dict:
-    """Command, date, commit and versions: without them a result is worth nothing."""
+def provenance(processes: int = 1, commit: str | None = None) -> dict:
+    """Command, date, commit and versions: without them a result is worth nothing.
+
+    commit: where there is no git to ask.
+    """
     from ..machine import device_name, versions
 
     git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
-    try:
-        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        commit = None
-    arguments = " ".join(sys.argv[1:])
-    return {"command": f"python -m ivkit.bench {arguments}", "date": date.today().isoformat(),
-            "commit": commit, "machine": device_name(), "versions": versions()}  # fmt: skip
+    if commit is None:
+        with suppress(OSError, subprocess.CalledProcessError):
+            commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    many = f"accelerate launch --multi_gpu --num_processes {processes}"
+    command = ["python" if processes == 1 else many, "-m ivkit.bench", *sys.argv[1:]]
+    return {"command": " ".join(command), "date": date.today().isoformat(), "commit": commit,
+            "machine": device_name(), "versions": versions()}  # fmt: skip
 
 
 def write(folder: Path, rows: Sequence[dict], facts: dict, sweep: bool = False,
-          latency: Path | None = None, study: Path | None = None) -> str:  # fmt: skip
+          latency: Sequence[Path] | None = None,
+          study: Sequence[Path] | None = None) -> str:  # fmt: skip
     """Writes results.csv (every row), results.json (facts, means, intervals) and tables.md.
 
     Returns the text of tables.md.
     """
-    halves = [half for half in ("reporting", "tuning") if any(r["half"] == half for r in rows)]
-    parts = {"all": list(rows)}
-    if len(halves) == 2:
-        parts |= {half: [r for r in rows if r["half"] == half] for half in halves}
+    halves = {half: [r for r in rows if r["half"] == half] for half in ("tuning", "reporting")}
+    halves = {half: own for half, own in halves.items() if own}
+    # A sweep is of the tuning half; few of its settings go on to the other one.
+    parts = halves if sweep else {"all": list(rows)} | (halves if len(halves) == 2 else {})
     columns = ["case", "method", "group", "half"]
     columns += [name for name in MEASURES if any(name in row for row in rows)]
     with (folder / "results.csv").open("w", newline="", encoding="utf-8") as f:
-        writer = csv.DictWriter(f, columns, extrasaction="ignore")
+        writer = csv.DictWriter(f, [*columns, "run"], extrasaction="ignore")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({k: _short(v) for k, v in row.items()} for row in rows)
     means = {part: summary(own) for part, own in parts.items()}
     gains = {} if sweep else {part: differences(own) for part, own in parts.items()}
-    times = None if latency is None else json.loads(latency.read_text(encoding="utf-8"))
+    times = [json.loads(Path(file).read_text(encoding="utf-8")) for file in latency or ()]
     votes = None
-    if study is not None:
+    if study:
         from .study import columns as study_columns
         from .study import read
 
-        votes = study_columns(read(study))
+        votes = study_columns([row for file in study for row in read(file)])
     result = {"facts": facts, "means": means, "differences": gains,
               "ranking": {part: ranking(table) for part, table in means.items()}}  # fmt: skip
     (folder / "results.json").write_text(json.dumps(_plain(result), indent=1) + "\n")
@@ -146,11 +151,17 @@ def write(folder: Path, rows: Sequence[dict], facts: dict, sweep: bool = False,
 
 
 def _facts(facts: dict) -> str:
-    return (
-        f"`{facts['command']}`, {facts['date']}, commit {facts['commit']}, weights "
-        f"{facts['weights']}, {facts['machine']}, {facts['processes']} process(es). CLIP: "
-        f"{facts['clip']}. Intervals are 95%, by bootstrap over pictures."
+    made = [
+        f"- {run['clips']} clips: `{run['command']}`, {run['date']}, commit {run['commit']},"
+        f" {run['machine']}, {run['processes']} process(es)"
+        for run in facts["runs"]
+    ]
+    head = (
+        f"Weights {facts['weights']}, {facts['dtype'].removeprefix('torch.')}, "
+        f"{facts['steps'] or 'its own number of'} steps, λ of the blends {facts['lam']:g}. "
+        f"CLIP: {facts['clip']}. Intervals are 95%, by bootstrap over pictures."
     )
+    return "\n".join([head, "", *made])
 
 
 def table_1(means: dict, clip: str, votes: dict | None = None) -> str:
@@ -178,19 +189,19 @@ def table_1(means: dict, clip: str, votes: dict | None = None) -> str:
     return "\n".join(lines)
 
 
-def table_2(figures: dict | None) -> str:
-    """The paper's latencies and, where they were measured, ours."""
+def table_2(machines: Sequence[dict]) -> str:
+    """The paper's latencies and ours, a row for each machine that they were measured on."""
     names = list(PAPER_2)
     lines = ["| | image | content | motion | trajectory | whole job | peak memory |",
              "|---|---|---|---|---|---|---|",
              "| the paper's, RTX 4090 | " + " | ".join(f"{PAPER_2[n]:g} s" for n in names)
              + " | | 16 GB |"]  # fmt: skip
-    if figures is None:
-        lines.append("| this machine | not run: `python -m ivkit.bench latency` | | | | | |")
-    else:
+    for figures in machines:
         cells = [f"{figures[f'{n}_seconds']:.3g} s" for n in [*names, "whole_job"]]
         cells.append(f"{figures['peak_memory_mb'] / 1000:.1f} GB")
-        lines.append(f"| {figures['model']} on {figures['device']} | " + " | ".join(cells) + " |")
+        lines.append(f"| {figures['model']}, {figures['machine']} | " + " | ".join(cells) + " |")
+    if not machines:
+        lines.append("| ours | not run: `python -m ivkit.bench latency` | | | | | |")
     return "\n".join(lines)
 
 
@@ -236,10 +247,15 @@ def cell(value, digits: int, times: float = 1, unit: str = "") -> str:
     return f"{mean}{unit}" + (f" [{low}, {high}]" if np.isfinite(value[1]) else "")
 
 
+def _short(value):
+    """A number to six digits, more than any measure has."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
 def _plain(value):
     """NaN as null: JSON knows no other."""
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
+    return None if isinstance(value, float) and not np.isfinite(value) else _short(value)

@@ -1,0 +1,129 @@
+"""All that the chapter on measuring shows, in one command: latency, StoryBench, the sweep.
+
+    python -m ivkit.bench full --processes 8 --seconds 420 --results media/results
+    python -m ivkit.bench full --results media/results -- --subset
+
+Several processes share the GPUs there are. When the time is up, or after Ctrl-C, the same command
+goes on where it stopped; --seconds 0 writes the results of what is there. What follows -- goes to
+storybench. The sweep ranks lam x reading x mechanism on the tuning half; its best settings and the
+package's own then meet the reporting half, which had no say in the choice.
+
+--results gets small files alone: storybench.csv and sweep.csv (every clip's measures), .json
+(means, intervals, verdicts, what was run), latency-*.json, and tables.md.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+BEST = 3  # settings of the sweep that go on to the reporting half
+OWN = "lam 0.3, paired, both"  # what `pipe.video` does when nothing else is said
+SLACK = 15  # seconds for starting Python and for the tables, of each step
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("--model", default=None, help="default: that of each benchmark")
+    parser.add_argument("--out", type=Path, default=Path("outputs/full"), help="finished rows")
+    parser.add_argument("--results", type=Path, default=Path("media/results"),
+                        help="small result files go here (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--processes", type=int, default=1, help="default: %(default)s")
+    parser.add_argument("--seconds", type=float, default=None, help="for everything together")
+    parser.add_argument("--commit", default=None, help="of the code, where git cannot tell")
+    parser.add_argument("rest", nargs="*", metavar="ARGUMENT", help="of storybench, after --")
+
+
+def main(args) -> None:
+    if args.processes < 1:
+        sys.exit(f"--processes must be at least 1, not {args.processes}")
+    if args.seconds is not None and args.seconds < 0:
+        sys.exit(f"--seconds must be at least 0, not {args.seconds:g}")
+    args.end = None if args.seconds is None else time.monotonic() + args.seconds
+    args.out.mkdir(parents=True, exist_ok=True)
+    args.results.mkdir(parents=True, exist_ok=True)
+    try:
+        _latency(args)
+        times = sorted(args.results.glob("latency-*.json"))
+        _bench(args, "storybench", *(["--latency", *map(str, times)] if times else []))
+        _bench(args, "sweep", "--sweep")
+        _bench(args, "sweep", "--sweep", "--half", "reporting", "--methods",
+               *winners(args.out / "sweep"))  # fmt: skip
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here")
+        sys.exit(130)
+    finally:
+        gather(args.out, args.results)
+    print(f"results are in {args.results}")
+
+
+def _left(args) -> float | None:
+    """Seconds for the next step, None without an end; 0 where there is no time to begin it."""
+    if args.end is None:
+        return None
+    return max(0.0, args.end - time.monotonic() - SLACK)
+
+
+def _latency(args) -> None:
+    """Before all else, as nothing may run beside it; once for each kind of device."""
+    import torch
+
+    file = args.results / f"latency-{'cuda' if torch.cuda.is_available() else 'cpu'}.json"
+    if not file.is_file() and _left(args) != 0:
+        model = [] if args.model is None else ["--model", args.model]
+        _run([sys.executable, "-m", "ivkit.bench", "latency", *model, "--json", str(file)])
+
+
+def _bench(args, name: str, *more: str) -> None:
+    out, seconds = args.out / name, _left(args)
+    if seconds == 0 and (args.seconds or not out.is_dir()):
+        print(f"no time for storybench {' '.join(more)}")
+        return
+    many = args.processes > 1 and seconds != 0
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1",
+              "--mixed_precision", "no", "--dynamo_backend", "no", "--num_processes",
+              str(args.processes)]  # fmt: skip
+    command = [sys.executable, *(launch if many else []), "-m", "ivkit.bench", "storybench",
+               *args.rest, *more, "--out", str(out)]  # fmt: skip
+    given = {"--model": args.model, "--commit": args.commit,
+             "--seconds": None if seconds is None else round(seconds)}  # fmt: skip
+    for option, value in given.items():
+        command += [] if value is None else [option, str(value)]
+    _run(command)
+
+
+def _run(command: list[str]) -> None:
+    """A step that fails is told of, and the next one goes on: each keeps what it has."""
+    process = subprocess.Popen(command)
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        process.wait()  # it was stopped by the same key, and writes its tables now
+        raise
+    if code:
+        print(f"ended with {code}: {' '.join(command)}")
+
+
+def winners(sweep: Path) -> list[str]:
+    """The sweep's settings that the reporting half is to judge: its best on the tuning half, and
+    the package's own; the latter alone where there is no sweep yet."""
+    file = sweep / "results.json"
+    if not file.is_file():
+        return [OWN]
+    ranking = json.loads(file.read_text(encoding="utf-8"))["ranking"].get("tuning", [])
+    return list(dict.fromkeys([*(name for name, _ in ranking[:BEST]), OWN]))
+
+
+def gather(out: Path, results: Path) -> None:
+    """Copies the small files of each step to `results`, and their tables into one tables.md."""
+    texts = []
+    for name in ("storybench", "sweep"):
+        if (out / name / "results.json").is_file():
+            for kind in ("csv", "json"):
+                shutil.copyfile(out / name / f"results.{kind}", results / f"{name}.{kind}")
+            texts.append((out / name / "tables.md").read_text(encoding="utf-8"))
+    if texts:
+        (results / "tables.md").write_text("\n".join(texts), encoding="utf-8")
