@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from .speed import plain
+
 KINDS = ("text", "space", "time")
 
 
@@ -79,9 +81,8 @@ def record(network, kind: str = "text") -> Iterator[Maps]:
         raise ValueError(f"{type(network).__name__} has no attention of kind {kind!r}")
     maps = Maps({name: [] for name in layers})
 
-    def note_shape(module, args, options):
-        z = args[0] if args else options["sample"]
-        maps.shape = tuple(z.shape[-2:])
+    def note_shape(module, args):
+        maps.shape = tuple(args[0].shape[-2:])
 
     def keep(name):
         def watch(layer, args, options):
@@ -91,10 +92,11 @@ def record(network, kind: str = "text") -> Iterator[Maps]:
 
         return watch
 
-    hooks = [network.register_forward_pre_hook(note_shape, with_kwargs=True)]
+    hooks = [getattr(network, "conv_in", network).register_forward_pre_hook(note_shape)]
     hooks += [m.register_forward_pre_hook(keep(n), with_kwargs=True) for n, m in layers.items()]
     try:
-        yield maps
+        with plain():
+            yield maps
     finally:
         for hook in hooks:
             hook.remove()

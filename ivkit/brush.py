@@ -9,13 +9,15 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from .instructions import Stroke, _number
 from .paint import rasterise
-from .pixels import to_pictures, to_pixels
+from .pixels import as_bytes, as_floats
+from .speed import Graphed
 
 
 class Brush:
@@ -43,38 +45,32 @@ class Brush:
         self.kind = self.scheduler.config.prediction_type
         self.condition = model.image_condition(model.check_text(prompt, "prompt"), "", 1.0)
         self.eps = model.image_noise(picture.size, torch.Generator().manual_seed(seed))
-        self._pixels = to_pixels(picture).to(device)
-        self._graph = None
-        if device.type == "cuda":
-            self._record()
+        self._steps = Graphed(self._draw) if device.type == "cuda" else self._draw
+        self()  # what is made at the first use is made now
 
     def __call__(self, strokes: Sequence[Stroke] = ()) -> Image.Image:
         """The picture with the strokes, redrawn; PIL RGB of the picture's size."""
         begun = time.perf_counter()
         painted = rasterise(self.picture, strokes)[0] if strokes else self.picture
-        drawn = to_pictures(self.draw(to_pixels(painted)))[0]
+        drawn = Image.fromarray(self.draw(torch.from_numpy(np.array(painted))).cpu().numpy())
         self.seconds = time.perf_counter() - begun
         return drawn
 
     @torch.no_grad()
-    def draw(self, pixels: Tensor) -> Tensor:
-        """(1, 3, H, W) in [-1, 1] to the same."""
-        if self._graph is None:
-            return self._draw(pixels.to(self.model.device))
-        self._pixels.copy_(pixels)
-        self._graph.replay()
-        return self._drawn
+    def draw(self, painted: Tensor) -> Tensor:
+        """uint8 (H, W, 3) to the same, on the model's device."""
+        return self._steps(painted.to(self.model.device))
 
-    def _draw(self, pixels: Tensor) -> Tensor:
+    def _draw(self, painted: Tensor) -> Tensor:
         model = self.model
-        z0 = self._encode(pixels)
+        z0 = self._encode(as_floats(painted[None]))
         z = self.signal * z0 + self.noise_level * self.eps  # Eq. 2, whatever the scheduler
         out = model.predict_image(z, self.t, self.condition).guided
         if self.kind == "v_prediction":
             x0 = self.signal * z - self.noise_level * out
         else:
             x0 = (z - self.noise_level * out) / self.signal
-        return self._decode(x0)
+        return as_bytes(self._decode(x0))[0].contiguous()
 
     def _encode(self, pixels: Tensor) -> Tensor:
         tiny = self.model.taesd
@@ -87,16 +83,3 @@ class Brush:
         if tiny is None:
             return self.model.decode(z)
         return tiny.decode(z.to(tiny.dtype)).sample.float().clamp(-1, 1)
-
-    def _record(self) -> None:
-        """One CUDA graph of the whole: what a stroke waits for is the work, not its launching."""
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.no_grad(), torch.cuda.stream(side):
-            for _ in range(3):
-                self._draw(self._pixels)
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.no_grad(), torch.cuda.graph(graph):
-            self._drawn = self._draw(self._pixels)
-        self._graph = graph

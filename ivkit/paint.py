@@ -44,8 +44,9 @@ def rasterise(picture: Any, strokes: Iterable[Stroke]) -> tuple[Image.Image, np.
         colour = (0, 0, 0, 0) if stroke.tool == "eraser" else (*_rgb(stroke), 1)
         paint[box] += cover[..., None] * (np.array(colour, np.float32) - paint[box])
     alpha = np.clip(paint[..., 3], 0, 1)
-    painted = np.asarray(picture) * (1 - alpha[..., None]) + paint[..., :3]
-    painted = np.clip(np.rint(painted), 0, 255).astype(np.uint8)
+    painted, there = np.array(picture), alpha > 0
+    mixed = painted[there] * (1 - alpha[there][:, None]) + paint[there][:, :3]
+    painted[there] = np.clip(np.rint(mixed), 0, 255)
     return Image.fromarray(painted), alpha
 
 

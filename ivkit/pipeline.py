@@ -81,7 +81,8 @@ class Settings:
             text that moves the same thing elsewhere then leaves no second one behind, but what
             else should move moves less), and where things move before `strong`.
         skip_zero: do not evaluate a branch whose weight is zero everywhere.
-        batch: both branches in one call of the network; None does so on a GPU.
+        batch: both branches in one call of the network; None does so on a GPU, unless the network
+            is compiled for one branch.
         eta: of a DDIM scheduler, in [0, 1]; 0 is deterministic.
         posterior: "mode", or "sample" as diffusers' own pipelines do.
         align: Eq. 5 after the denoising, where the model brings the module.
@@ -109,7 +110,8 @@ class Settings:
         """Checked, with the model's own values where there was None."""
         given = {k: v for k, v in vars(self).items() if v is not None}
         own = {"num_frames": model.num_frames, "size": model.size, **model.defaults["video"]}
-        s = Settings(**{"batch": model.device.type != "cpu", **own, **given})
+        batch = model.device.type != "cpu" and not getattr(model, "one_shape", False)
+        s = Settings(**{"batch": batch, **own, **given})
         s.seed = _integer("seed", s.seed, 0)
         s.num_frames = _integer("num_frames", s.num_frames, 1)
         s.num_inference_steps = _integer("num_inference_steps", s.num_inference_steps, 1)
@@ -274,13 +276,19 @@ class Pipeline:
         for kept in ("_codes", "_texts"):
             getattr(self.model, kept, {}).clear()
 
-    def speed_up(self, compile: bool | None = None, reuse: int = 0, cache: float = 0.0) -> list:
+    def speed_up(
+        self,
+        compile: bool | str | None = None,
+        reuse: int = 0,
+        cache: float = 0.0,
+        graphs: bool | None = None,
+    ) -> list[str]:
         """Make this pipeline faster; returns what was done, a line each. See `speed.speed_up`.
 
         Without `reuse` and `cache` nothing changes but rounding. Approximate, opt-in: `reuse=3`
         keeps a motion UNet's deep features over 3 steps, `cache=0.05` a transformer's.
         """
-        done = speed.speed_up(self.model, compile, reuse, cache)
+        done = speed.speed_up(self.model, compile, reuse, cache, graphs)
         self.forget()  # a chain is kept as it was computed
         return done
 

@@ -12,13 +12,23 @@ def to_pixels(frames: np.ndarray | Image.Image) -> Tensor:
     """uint8 (N, H, W, 3), or one picture, to float32 (N, 3, H, W) in [-1, 1]."""
     array = np.array(frames)
     array = array[None] if array.ndim == 3 else array
-    return torch.from_numpy(array).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return as_floats(torch.from_numpy(array))
 
 
 def to_frames(pixels: Tensor) -> np.ndarray:
     """float (N, 3, H, W) in [-1, 1] to uint8 (N, H, W, 3)."""
+    return as_bytes(pixels).cpu().numpy()
+
+
+def as_floats(frames: Tensor) -> Tensor:
+    """uint8 (N, H, W, 3) to float32 (N, 3, H, W) in [-1, 1], on the same device."""
+    return frames.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def as_bytes(pixels: Tensor) -> Tensor:
+    """float (N, 3, H, W) in [-1, 1] to uint8 (N, H, W, 3), on the same device."""
     values = ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return values.permute(0, 2, 3, 1).cpu().numpy()
+    return values.permute(0, 2, 3, 1)
 
 
 def to_pictures(pixels: Tensor) -> list[Image.Image]:

@@ -5,7 +5,16 @@ Approximate ways (`reuse`, `cache`) are off unless they are asked for.
 
 from __future__ import annotations
 
+import contextlib
+import functools
+from statistics import median
+
 import torch
+import torch.nn.attention
+from torch.nn.functional import scaled_dot_product_attention
+
+from .models.motion import Network
+from .models.reuse import Reuse
 
 # Inner blocks, compiled one by one: a whole motion UNet has crashed the compiler.
 INNER = (
@@ -14,44 +23,58 @@ INNER = (
 )  # fmt: skip
 
 
-def speed_up(model, compile: bool | None = None, reuse: int = 0, cache: float = 0.0) -> list[str]:
+HOW = (None, False, True, "whole", "blocks")
+
+
+def speed_up(
+    model,
+    compile: bool | str | None = None,
+    reuse: int = 0,
+    cache: float = 0.0,
+    graphs: bool | None = None,
+) -> list[str]:
     """Switch on what there is for this model and device; returns what was done, a line each.
 
-    compile: inner blocks through torch.compile; the first step of each size then takes a minute.
-        None does so on a CUDA device.
+    What an earlier call compiled or recorded is dropped. Kernels are chosen by timing them.
+
+    compile: "whole" puts a UNet through torch.compile in as few parts as can be, "blocks" the inner
+        blocks of any network one by one; the first step of each size then takes a minute or two.
+        True takes "whole" where there is a UNet of Stable Diffusion, else "blocks". None is True
+        on a CUDA device, else False.
+    graphs: record a motion UNet's step as CUDA graphs; None does so on a CUDA device where it is
+        compiled whole.
     reuse: deep features of a motion UNet across this many steps; approximate, see `models.reuse`.
         On the embedded model a clip with a drag comes within 44 dB of the exact one at 3, 37 dB at
         4 and 30 dB at 5; at SD 1.5's size 3 takes 38 % of the operations and 4 takes 31 %.
     cache: of a transformer, diffusers' first-block cache with this threshold; approximate.
-    Raises ValueError where `reuse` or `cache` is asked of a model that has no such thing.
+    Raises ValueError where `reuse`, `cache` or `graphs` is asked of a model that has no such thing.
     """
-    done = []
+    on_gpu = model.device.type == "cuda"
     networks = networks_of(model)
-    _check(model, networks, reuse, cache)
+    how = _check(model, networks, compile, reuse, cache, graphs)
     modules = list({id(m): m for n in networks for m in n.modules()}.values())
-    convolutions = [m for m in modules if isinstance(m, torch.nn.Conv2d)]
-    for convolution in convolutions:
-        torch.nn.Module.to(convolution, memory_format=torch.channels_last)
-    if convolutions:
-        done.append(f"channels_last in {len(convolutions)} convolutions")
-    fused = [n for n in networks if _fuse(n)]
-    if fused:
-        done.append(f"query, key and value in one product in {len(fused)} networks")
-    if compile or (compile is None and model.device.type == "cuda"):
-        torch._dynamo.config.cache_size_limit = max(torch._dynamo.config.cache_size_limit, 64)
+    done = [*_channels_last(modules), *_fuse(networks)]
+    if on_gpu:
+        torch.backends.cudnn.benchmark = True
+        done.append("convolutions tuned for each size")
+        done += _choose_attention(model, modules)
+    for module in [*modules, getattr(_vae(model), "decoder", None)]:
+        if module is not None:
+            module._compiled_call_impl = None
+    if hasattr(model, "faster"):
+        model.faster, model.one_shape = None, how == "whole"
+    if how == "blocks":
         blocks = [m for m in modules if type(m).__name__ in INNER]
         for block in blocks:
             block.compile(dynamic=False)
         done.append(f"{len(blocks)} inner blocks compiled at their first use")
-    if model.device.type == "cuda":
-        torch.backends.cudnn.benchmark = True
-        done.append("convolutions tuned for each size")
+    elif how == "whole":
+        done.append(_compile_whole(model))
+    if graphs if graphs is not None else on_gpu and how == "whole" and model.video_unet:
+        done.append(_record_graphs(model))
     if hasattr(model, "reuse"):
-        model.reuse = None
+        model.reuse = Reuse(reuse) if reuse > 1 else None
     if reuse > 1:
-        from .models.reuse import Reuse
-
-        model.reuse = Reuse(reuse)
         done.append(f"approximate: deep features kept over {reuse} steps, for each branch its own")
     if cache:
         from diffusers import FirstBlockCacheConfig
@@ -63,6 +86,176 @@ def speed_up(model, compile: bool | None = None, reuse: int = 0, cache: float = 
     return done
 
 
+def _check(model, networks, compile, reuse: int, cache: float, graphs) -> str | None:
+    """How to compile: "whole", "blocks" or None; ValueError for what this model has not."""
+    has_motion = getattr(model, "video_unet", None) is not None
+    if compile not in HOW:
+        raise ValueError(f"compile must be True, False, 'whole' or 'blocks', got {compile!r}")
+    if compile == "whole" and not hasattr(model, "unet"):
+        raise ValueError(f"compile='whole' is for UNets of Stable Diffusion; {model.name} has none")
+    if reuse > 1 and not has_motion:
+        raise ValueError(f"reuse is for motion UNets, which {model.name} has not; try cache=0.05")
+    if graphs and (not has_motion or model.device.type != "cuda"):
+        raise ValueError(f"graphs are for motion UNets on a CUDA device; {model.name} is not one")
+    if cache and not all(hasattr(n, "enable_cache") for n in networks):
+        raise ValueError(f"cache is for transformers, which {model.name} has not; try reuse=3")
+    if cache < 0 or reuse < 0:
+        raise ValueError(f"reuse and cache must not be negative, got {reuse} and {cache}")
+    if isinstance(compile, str) or compile is False:
+        return compile or None
+    wanted = compile or model.device.type == "cuda"
+    return ("whole" if hasattr(model, "unet") else "blocks") if wanted else None
+
+
+def _channels_last(modules) -> list[str]:
+    convolutions = [m for m in modules if isinstance(m, torch.nn.Conv2d)]
+    for convolution in convolutions:
+        torch.nn.Module.to(convolution, memory_format=torch.channels_last)
+    return [f"channels_last in {len(convolutions)} convolutions"] if convolutions else []
+
+
+def _compile_whole(model) -> str:
+    """The motion UNet in its two parts, the picture UNet, and the decoder a frame at a time."""
+    import torch._inductor.config
+
+    torch._inductor.config.triton.coalesce_tiling_analysis = False  # asserts at some shapes
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
+    if model.video_unet is not None:
+        model.faster = Network.of(model.video_unet, _compiled)
+    model.unet.compile(dynamic=False)
+    model.vae.decoder.compile(dynamic=False)
+    model.decode_slice = 1
+    return "the UNets and the decoder compiled whole at their first use, for one branch at a time"
+
+
+@functools.cache
+def _compiled(call):
+    return torch.compile(call, dynamic=False)
+
+
+def _record_graphs(model) -> str:
+    network = model.faster or Network.of(model.video_unet)
+    model.faster = Network(Graphed(network.deep_features), Graphed(network.last_layer))
+    return "the motion UNet recorded as CUDA graphs at its first use"
+
+
+class Graphed:
+    """A call of tensors, recorded as a CUDA graph once for each set of shapes and then replayed:
+    what it takes is the work, not its launching. The call must not look at the tensors' values."""
+
+    def __init__(self, call):
+        self.call, self._kept = call, {}
+
+    @torch.no_grad()
+    def __call__(self, *tensors: torch.Tensor) -> torch.Tensor:
+        if _plain:
+            return self.call(*tensors)
+        key = tuple((t.shape, t.dtype) for t in tensors)
+        if key not in self._kept:
+            self._kept[key] = self._record([t.clone() for t in tensors])
+        graph, inputs, out = self._kept[key]
+        for mine, given in zip(inputs, tensors, strict=True):
+            mine.copy_(given)
+        graph.replay()
+        return out.clone()
+
+    def _record(self, inputs: list[torch.Tensor]):
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):  # whatever is compiled or tuned at its first use
+                self.call(*inputs)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            out = self.call(*inputs)
+        return graph, inputs, out
+
+
+_plain: list[bool] = []
+
+
+@contextlib.contextmanager
+def plain():
+    """Within it nothing compiled or recorded is used, so that hooks on the layers are called."""
+    _plain.append(True)
+    try:
+        with torch.compiler.set_stance("force_eager"):
+            yield
+    finally:
+        _plain.pop()
+
+
+# ---------------------------------------------------------------------------------- attention
+
+
+def _choose_attention(model, modules) -> list[str]:
+    """The fastest kernels of scaled dot-product attention for this model's widths, by time."""
+    from torch.nn.attention import SDPBackend as Kernel
+
+    layer = next((m for m in modules if hasattr(m, "to_q") and hasattr(m, "heads")), None)
+    if layer is None:
+        return []
+    width = layer.to_q.out_features // layer.heads
+    kind = {"device": model.device, "dtype": networks_of(model)[0].dtype}
+    q = torch.randn(4, 8, 4096, width, **kind)
+    seconds = {}
+    for kernel in (Kernel.FLASH_ATTENTION, Kernel.CUDNN_ATTENTION, Kernel.EFFICIENT_ATTENTION):
+        with contextlib.suppress(RuntimeError), torch.nn.attention.sdpa_kernel(kernel):
+            seconds[kernel] = milliseconds(lambda: scaled_dot_product_attention(q, q, q))
+    order = sorted(seconds, key=seconds.get)
+    model.attention = (*order, Kernel.MATH)
+    said = ", ".join(f"{k.name.split('_')[0].lower()} {seconds[k]:.2f} ms" for k in order)
+    return [f"attention by the fastest kernel: {said}", *_attend_frames(model)]
+
+
+def _attend_frames(model) -> list[str]:
+    """A kernel of our own for attention over frames, where it is right and faster."""
+    unet = getattr(model, "video_unet", None)
+    layers = [m for name, m in (unet.named_modules() if unet is not None else ())
+              if "motion_modules" in name and hasattr(m, "to_qkv")]  # fmt: skip
+    if not layers:
+        return []
+    try:
+        from .models.frames import MOST_FRAMES, FramesAttention, attend_frames
+
+        heads, wide = layers[0].heads, layers[0].to_qkv.out_features
+        qkv = torch.randn(4096, model.num_frames, wide, device=model.device, dtype=unet.dtype)
+
+        def theirs():
+            q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in qkv.chunk(3, -1))
+            return scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+        off = float((attend_frames(qkv, heads) - theirs()).abs().max())
+        mine, stock = milliseconds(lambda: attend_frames(qkv, heads)), milliseconds(theirs)
+    except Exception as error:  # no Triton, or one that does not know this device: not needed
+        return [f"attention over frames by torch: {type(error).__name__} in the kernel for it"]
+    said = f"{mine:.2f} ms against torch's {stock:.2f} ms, {off:.1g} apart"
+    longest = unet.config.motion_max_seq_length
+    if mine >= stock or off > 0.02 or longest > MOST_FRAMES:
+        return [f"attention over frames by torch: the kernel for it takes {said}"]
+    for layer in layers:
+        layer.set_processor(FramesAttention())
+    return [f"attention over frames by a kernel of its own: {said}"]
+
+
+def milliseconds(call, times: int = 10) -> float:
+    """Of a call on a CUDA device, the median after two that are not counted."""
+    found = []
+    for _ in range(times + 2):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        call()
+        end.record()
+        end.synchronize()
+        found.append(begin.elapsed_time(end))
+    return median(found[2:])
+
+
+def _vae(model) -> torch.nn.Module:
+    return model.parts["vae"] if hasattr(model, "parts") else model.vae
+
+
 def networks_of(model) -> list[torch.nn.Module]:
     """The networks that are evaluated at each step."""
     if hasattr(model, "parts"):
@@ -71,16 +264,13 @@ def networks_of(model) -> list[torch.nn.Module]:
     return [n for n in (model.unet, model.video_unet) if n is not None]
 
 
-def _check(model, networks, reuse: int, cache: float) -> None:
-    if reuse > 1 and getattr(model, "video_unet", None) is None:
-        raise ValueError(f"reuse is for motion UNets, which {model.name} has not; try cache=0.05")
-    if cache and not all(hasattr(n, "enable_cache") for n in networks):
-        raise ValueError(f"cache is for transformers, which {model.name} has not; try reuse=3")
-    if cache < 0 or reuse < 0:
-        raise ValueError(f"reuse and cache must not be negative, got {reuse} and {cache}")
+def _fuse(networks) -> list[str]:
+    fused = [n for n in networks if _fuse_one(n)]
+    said = f"query, key and value in one product in {len(fused)} networks"
+    return [said] if fused else []
 
 
-def _fuse(network) -> bool:
+def _fuse_one(network) -> bool:
     if not hasattr(network, "fuse_qkv_projections"):
         return False
     try:

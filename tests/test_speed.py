@@ -1,13 +1,20 @@
 """Faster and smaller: exact ways change nothing, approximate ones are named, memory is planned."""
 
+import functools
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tiny
 import torch
+from diffusers import MotionAdapter
 from families import FAMILIES, NAMES
 
 import ivkit as iv
-from ivkit import memory
+from ivkit import memory, speed
+from ivkit.attention import record
 from ivkit.models import pia
 from ivkit.pipeline import Pipeline
 
@@ -50,14 +57,75 @@ def test_speed_up_changes_nothing_and_says_what_it_did(name):
     close(clip(pipe, picture), before)
 
 
-@pytest.mark.parametrize("name", ["pia", "svd", "wan-2.1", "cogvideox", "ltx", "i2vgenxl"])
+@pytest.fixture
+def no_compiler(monkeypatch):
+    """torch.compile traces and runs what it traced, without a compiler behind it."""
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda f, **o: compile_(f, backend="eager", **o))
+    monkeypatch.setattr(speed, "_compiled", functools.cache(speed._compiled.__wrapped__))
+    yield
+    torch._dynamo.reset()
+
+
+def test_a_unet_compiled_whole_is_the_same_in_two_graphs(no_compiler):
+    pipe, picture = fresh("pia")
+    before = clip(pipe, picture)
+    drawn = pipe.image("a red sun", num_inference_steps=2)
+    torch._dynamo.utils.counters.clear()
+    done = pipe.speed_up(compile=True)
+    assert done[-1].startswith("the UNets and the decoder compiled whole")
+    run = clip(pipe, picture)
+    close(run, before)
+    assert not run.settings.batch and not torch._dynamo.utils.counters["graph_break"]
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 3  # deep, last, decoder
+    assert np.abs(np.asarray(pipe.image("a red sun", num_inference_steps=2), int) - drawn).max() < 3
+    pipe.forget()
+    with record(pipe.model.video_unet, "time") as maps:
+        clip(pipe, picture, lam=1.0)
+    assert maps.shape == (8, 8) and all(len(calls) == 4 for calls in maps.layers.values())
+    pipe.speed_up(compile=False)
+    assert pipe.model.faster is None and pipe.model.unet._compiled_call_impl is None
+    close(clip(pipe, picture), before)
+
+
+@pytest.mark.parametrize("other", [{}, {"conv_in_channels": None, "use_motion_mid_block": False}])
+def test_a_motion_unet_in_two_parts_is_the_network_itself(other):
+    from ivkit.models.motion import Network
+
+    parts = tiny.parts()
+    config = {**parts["motion_adapter"].config, **other}
+    unet = pia.motion_unet(parts["unet"], MotionAdapter.from_config(config).eval())
+    z = torch.randn(2, unet.conv_in.in_channels, 4, 8, 8)
+    t, text = torch.tensor(400), torch.randn(8, 12, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(Network.of(unet)(z, t, text), unet(z, t, text).sample)
+
+
+def test_attention_over_frames_by_its_own_kernel_is_attention():
+    """Through Triton's interpreter, in a process of its own: it is asked for before the import."""
+    pytest.importorskip("triton")
+    code = """
+import torch
+from torch.nn.functional import scaled_dot_product_attention as attend
+from ivkit.models.frames import attend_frames
+for pixels, frames, heads, width in ((6, 16, 8, 40), (3, 4, 2, 5), (2, 24, 4, 80)):
+    qkv = torch.randn(pixels, frames, 3 * heads * width)
+    q, k, v = (x.unflatten(-1, (heads, width)).transpose(1, 2) for x in qkv.chunk(3, -1))
+    expected = attend(q, k, v).transpose(1, 2).flatten(2)
+    torch.testing.assert_close(attend_frames(qkv, heads), expected, atol=1e-5, rtol=1e-5)
+"""
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+@pytest.mark.parametrize("name", ["svd", "wan-2.1", "cogvideox", "ltx", "i2vgenxl", "pia"])
 def test_inner_blocks_are_compiled_one_by_one(name, monkeypatch):
     compiled = []
     monkeypatch.setattr(
         torch.nn.Module, "compile", lambda self, **options: compiled.append((self, options))
     )
     pipe, _ = fresh(name)
-    done = pipe.speed_up(compile=True)
+    done = pipe.speed_up(compile="blocks")
     assert compiled and len(compiled) == len({id(m) for m, _ in compiled})
     assert all(options == {"dynamic": False} for _, options in compiled)
     assert any(line.startswith(f"{len(compiled)} inner blocks") for line in done)
@@ -134,6 +202,12 @@ def test_what_a_model_has_not_is_refused():
         fresh("pia")[0].speed_up(cache=0.1)
     with pytest.raises(ValueError, match="must not be negative"):
         fresh("pia")[0].speed_up(reuse=-1)
+    with pytest.raises(ValueError, match="compile must be True, False, 'whole' or 'blocks'"):
+        fresh("pia")[0].speed_up(compile="all")
+    with pytest.raises(ValueError, match="'whole' is for UNets of Stable Diffusion; tiny has none"):
+        fresh("svd")[0].speed_up(compile="whole")
+    with pytest.raises(ValueError, match="graphs are for motion UNets on a CUDA device"):
+        fresh("pia")[0].speed_up(graphs=True)
 
 
 # ------------------------------------------------------------------------------------ memory

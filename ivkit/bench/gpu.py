@@ -1,27 +1,42 @@
 """The blend against the stock pipelines: time, memory and the distance to the chip, on one GPU.
 
-Full-size random weights in half precision. Each section is printed when it is done and everything
-so far is saved, so that an interrupted run loses nothing; `--tiny` rehearses it all on a CPU.
+Full-size random weights in half precision. Ways to be faster are tried one after the other, from
+the plain blend to compiled networks and recorded graphs, each timed in the same run as the stock
+pipeline. What fails is noted and the rest goes on; everything so far is saved after each way.
+`--tiny` rehearses it all on a CPU.
 """
 
+from __future__ import annotations
+
 import json
+import re
+import subprocess
 import sys
-from argparse import BooleanOptionalAction
+import traceback
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from time import perf_counter
 
 MOTION = "the boat moves right"
-GOALS = {"exact": 1.0, "reuse_4": 0.5, "second_edit": 0.55, "stroke_ms": 8.0, "peak_gb": 8.0}
+GOALS = {"exact_of_stock": 1.0, "cached_of_stock": 0.5, "cached_db": 30.0,
+         "second_edit_of_first": 0.55, "stroke_ms": 8.0, "peak_gb": 8.0}  # fmt: skip
+KERNELS = {
+    "attention": r"flash|fmha|sdpa|attention|_one_pixel_and_head",
+    "convolutions": r"conv|fprop|implicit|cudnn|nhwc",
+    "matrix products": r"gemm|cutlass|nvjet|cublas|addmm|aten::mm|bmm",
+    "copies": r"memcpy|memset|copy|catarray",
+}  # the rest: norms and elementwise
 
 
 def add_arguments(parser) -> None:
     parser.add_argument("--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS))
     parser.add_argument("--steps", type=int, default=25, help="default: %(default)s")
     parser.add_argument("--tiny", action="store_true", help="small models, any device")
-    parser.add_argument("--budget", type=float, default=540, help="seconds; default: %(default)s")
+    parser.add_argument("--seconds", type=float, default=540, help="what would take longer is left "
+                        "out; default: %(default)s")  # fmt: skip
     parser.add_argument("--peak", type=float, default=790, help="TFLOP/s; default: %(default)s")
-    parser.add_argument("--compile", action=BooleanOptionalAction, help="default: on a GPU")
+    parser.add_argument("--no-compile", dest="compile", action="store_false")
     parser.add_argument("--out", type=Path, default=Path("outputs/gpu.json"))
 
 
@@ -32,156 +47,403 @@ def main(args) -> None:
 
     if not args.tiny and not torch.cuda.is_available():
         sys.exit("no CUDA device is here; --tiny rehearses the benchmark on a CPU")
-    args.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    args.dtype = torch.float16 if args.device.type == "cuda" else torch.float32
+    bench = Bench(args, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    found = {"device": device_name(), "dtype": str(args.dtype), "versions": versions(),
-             "steps": args.steps, "tiny": args.tiny, "goals": GOALS}  # fmt: skip
-    args.found, begun = found, perf_counter()
-    for name in args.only:
-        if perf_counter() - begun > args.budget:
-            print(f"{name}: left out, the time is over (run it with --only {name})", flush=True)
-            continue
-        started = perf_counter()
-        try:
-            found[name] = SECTIONS[name](args)
-        except Exception as error:  # one section's failure must not cost the others their figures
-            found[name] = {"error": f"{type(error).__name__}: {error}"}
-        found[name]["section_seconds"] = perf_counter() - started
-        print(f"{name}\n" + "\n".join(f"  {k:28s}{_show(v)}" for k, v in found[name].items()),
-              flush=True)  # fmt: skip
-        args.out.write_text(json.dumps(found, indent=2, default=str) + "\n")
-        _let_go(args)
+    bench.found |= {"device": device_name(), "dtype": str(bench.dtype), "versions": versions(),
+                    "steps": args.steps, "tiny": args.tiny, "goals": GOALS}  # fmt: skip
+    if args.out.is_file():  # what an earlier run found of other sections stays
+        before = json.loads(args.out.read_text())
+        if before.get("device") == bench.found["device"] and before.get("tiny") == args.tiny:
+            bench.found = before | bench.found
+    for i, name in enumerate(args.only):
+        bench.section(name)
+        if not bench.alive():
+            return bench.begin_anew(args.only[i + 1 :])
     print(f"saved in {args.out}")
+
+
+@dataclass
+class Bench:
+    """One run: what is asked for, what was found, and the clock."""
+
+    args: object
+    device: object
+    found: dict = field(default_factory=dict)
+    here: dict = field(default_factory=dict)  # of the section at work
+    begun: float = field(default_factory=perf_counter)
+
+    @property
+    def dtype(self):
+        import torch
+
+        return torch.float16 if self.on_gpu else torch.float32
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device.type == "cuda"
+
+    @property
+    def left(self) -> float:
+        return self.args.seconds - (perf_counter() - self.begun)
+
+    def section(self, name: str) -> None:
+        self.here = self.found[name] = {}
+        started = perf_counter()
+        print(name, flush=True)
+        if self.left < 0:
+            print(f"  left out, the time is over (run it with --only {name})", flush=True)
+            return
+        self._try("", SECTIONS[name], self)
+        self.here["section_seconds"] = perf_counter() - started
+        self.save()
+        if self.on_gpu and self.alive():
+            self.let_go()
+
+    def way(self, name: str, need: float, call, *inputs, **options) -> bool:
+        """One way within a section: `call` returns what it found.
+
+        need: seconds that it takes on an H100, about; it is left out where less is left.
+        """
+        if self.left < (need if self.on_gpu else 0):
+            self.note({f"{name}_left_out": f"{self.left:.0f} s were left"})
+            return False
+        return self._try(name, lambda: self.note(call(*inputs, **options)))
+
+    def _try(self, name: str, call, *inputs) -> bool:
+        try:
+            call(*inputs)
+        except Exception as error:  # one way's failure must not cost the others their figures
+            said = f"{type(error).__name__}: {str(error).strip()[:300]}"
+            self.note({f"{name}_error" if name else "error": said})
+            traceback.print_exc(limit=-4)
+            return False
+        return True
+
+    def note(self, found: dict) -> None:
+        self.here |= found
+        for key, value in found.items():
+            shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+            print(f"  {key:28s}{shown}", flush=True)
+        self.save()
+
+    def save(self) -> None:
+        self.args.out.write_text(json.dumps(self.found, indent=2, default=str) + "\n")
+
+    def sync(self) -> None:
+        import torch
+
+        if self.on_gpu:
+            torch.cuda.synchronize()
+
+    def let_go(self) -> None:
+        import gc
+
+        import torch
+
+        from ivkit.memory import let_go
+
+        torch._dynamo.reset()
+        torch.backends.cudnn.benchmark = False  # as a stock pipeline finds it
+        gc.collect()
+        let_go(self.device)
+
+    def alive(self) -> bool:
+        """Whether the device still answers: an illegal access leaves this process without it."""
+        try:
+            self.sync()
+        except RuntimeError:
+            return False
+        return True
+
+    def begin_anew(self, names: list[str]) -> None:
+        """The sections that are left, in a process of their own."""
+        a = self.args
+        options = ["--steps", a.steps, "--seconds", self.left, "--peak", a.peak, "--out", a.out]
+        options += ["--no-compile"] * (not a.compile) + ["--tiny"] * a.tiny
+        if names:
+            call = [sys.executable, "-m", "ivkit.bench", "gpu", "--only", *names, *options]
+            subprocess.run([str(part) for part in call], check=False)
+
+    def timed(self, name: str, call, warm=None) -> dict:
+        """Seconds of one call after `warm`, and on a GPU its peak memory."""
+        import torch
+
+        if warm is not None:
+            begun = perf_counter()
+            warm()
+            self.sync()
+            first = {f"{name}_first_seconds": perf_counter() - begun}
+        self.sync()
+        if self.on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+        begun = perf_counter()
+        call()
+        self.sync()
+        found = {f"{name}_seconds": perf_counter() - begun}
+        if self.on_gpu:
+            found[f"{name}_peak_gb"] = torch.cuda.max_memory_allocated() / 1e9
+        return found if warm is None else first | found
+
+    def parts(self, make, bfloat: bool = False) -> dict:
+        """The parts that `make()` makes, on the device itself, in half precision."""
+        import torch
+
+        from ivkit.models.common import cast
+
+        torch.manual_seed(0)
+        with torch.device(self.device):
+            parts = make()
+        dtype = torch.bfloat16 if bfloat and self.on_gpu else self.dtype
+        for part in parts.values():
+            if isinstance(part, torch.nn.Module):
+                cast(torch.nn.Module.to(part, self.device), dtype)
+                part.eval().requires_grad_(False)
+        return parts
 
 
 # -------------------------------------------------------------------------------------- sections
 
 
-def pia(args) -> dict:
+def pia(b: Bench) -> None:
     """SD 1.5 + PIA: 16 frames, 512 x 512: stock, naive blend, ours in each way."""
-    from diffusers import PIAPipeline
-
     from ivkit.bench import bodies
+
+    side, frames, options = _pia_size(b)
+    parts = b.parts(lambda: bodies.sd(b.args.tiny))
+    x, edited = _picture(side), _picture(side, 1)
+    _stock_pia(b, parts, x, edited, options)
+    b.let_go()
+    clips = _pia_clips(b, parts, x, edited, options)
+    b.way("floor", 3, _floor, b, clips.pipe.model, frames, side)
+    b.way("one_by_one", 30, clips.timed, "one_by_one", batch=False)
+    b.way("one_batch", 20, clips.timed, "one_batch", second=False, batch=True)
+    clips.ladder(compile=True, reuse=(3, 4))
+    b.way("summary", 0, _summary, b.here)
+
+
+def more(b: Bench) -> None:
+    """Further ways on the clip of `pia`: inner blocks compiled, both branches compiled in one."""
+    from ivkit.bench import bodies
+
+    side, _, options = _pia_size(b)
+    parts = b.parts(lambda: bodies.sd(b.args.tiny))
+    clips = _pia_clips(b, parts, _picture(side), _picture(side, 1), options)
+    if not b.args.compile:
+        return
+    b.way("compiled_batch", 90, clips.faster, "compiled_batch",
+          {"compile": "whole", "graphs": False}, second=False, batch=True)  # fmt: skip
+    b.way("compiled_blocks", 60, clips.faster, "compiled_blocks", {"compile": "blocks"},
+          batch=False)  # fmt: skip
+
+
+def _pia_size(b: Bench) -> tuple[int, int, dict]:
+    side, frames = (128, 4) if b.args.tiny else (512, 16)
+    options = {"num_frames": frames, "num_inference_steps": b.args.steps, "guidance_scale": 7.5}
+    return side, frames, options
+
+
+def _pia_clips(b: Bench, parts: dict, x, edited, options: dict) -> Clips:
     from ivkit.models import pia as family
     from ivkit.pipeline import Pipeline
 
-    side, frames = (128, 4) if args.tiny else (512, 16)
-    parts = _on(args, lambda: bodies.sd(args.tiny))
-    options = {"num_frames": frames, "num_inference_steps": args.steps, "guidance_scale": 7.5}
-    stock = PIAPipeline(**_copy(parts))
+    facts = {"num_frames": options["num_frames"]}
+    model = family.build("pia", parts, facts, device=b.device, dtype=b.dtype)
+    model.size = x.size
+    return Clips(b, Pipeline(model), x, edited, options)
+
+
+def _stock_pia(b: Bench, parts: dict, x, edited, options: dict) -> None:
+    import copy
+
+    import torch
+    from diffusers import PIAPipeline
+
+    adapter = copy.deepcopy(parts["motion_adapter"])  # its own: the two would share a convolution
+    with torch.device(b.device):
+        stock = PIAPipeline(**{**parts, "motion_adapter": adapter})
     stock.set_progress_bar_config(disable=True)
-    stock.to(args.device)
-    x, edited = _picture(side), _picture(side, 1)
+    stock.to(b.device)
 
     def theirs(picture=x, **more):
-        return stock(picture, MOTION, height=side, width=side, output_type="np",
+        return stock(picture, MOTION, height=x.height, width=x.width, output_type="np",
                      **{**options, **more})  # fmt: skip
 
-    found = {}
-    found |= _timed(args, "stock", theirs, lambda: theirs(num_inference_steps=2))
-    found |= _timed(args, "naive_blend", lambda: (theirs(), theirs(edited)))
-    stock = None
-    _let_go(args)
-    facts = {"num_frames": frames}
-    model = family.build("pia", parts, facts, device=args.device, dtype=args.dtype)
-    model.size = (side, side)
-    found |= _ours(args, Pipeline(model), x, edited, options)
-    base = found["stock_seconds"]
-    for name in ("naive_blend", "exact", "second_edit", "sped_up", "reuse_3", "reuse_4"):
-        if f"{name}_seconds" in found:
-            found[f"{name}_of_stock"] = found[f"{name}_seconds"] / base
-    found["second_edit_of_first"] = found["second_edit_seconds"] / found["exact_seconds"]
-    return found | _floor(args, model, frames, side, found)
+    short = {"num_inference_steps": 2}
+    b.way("stock", 15, b.timed, "stock", theirs, lambda: theirs(**short))
+    b.way("stock_profile", 5, _profile, "stock", b, lambda: theirs(**short))
+    b.way("naive_blend", 20, b.timed, "naive_blend", lambda: (theirs(), theirs(edited)))
 
 
-def _ours(args, pipe, x, edited, options: dict, ways: bool = True) -> dict:
-    """Our blend of a clip and its edit: exact, a second edit, sped up, with reused features."""
+@dataclass
+class Clips:
+    """Our blend of a clip and its edit, made in one way after the other."""
 
-    motion = MOTION if getattr(pipe.model, "max_tokens", True) else ""
+    bench: Bench
+    pipe: object
+    x: object
+    edited: object
+    options: dict
+    first: object = None  # latents of the first way, which the others are compared with
 
-    def blend(lam=0.3, fresh=True, **more):
+    def blend(self, lam=0.3, fresh=True, **more):
         if fresh:
-            pipe.forget()
-        more = {"batch": True, "progress": False, **options, **more}
-        return pipe.video(x, motion, edited=edited, lam=lam, **more)
+            self.pipe.forget()
+        motion = MOTION if getattr(self.pipe.model, "max_tokens", True) else ""
+        more = {"progress": False, **self.options, **more}
+        return self.pipe.video(self.x, motion, edited=self.edited, lam=lam, **more)
 
-    warm = {"num_inference_steps": 2}
-    found = _timed(args, "exact", blend, lambda: blend(**warm))
-    found |= _timed(args, "second_edit", lambda: blend(lam=0.5, fresh=False))
-    one_by_one = {"batch": False}
-    found |= _timed(args, "one_by_one", lambda: blend(**one_by_one))
-    found["profile"] = _profile(args, lambda: blend(**warm))
-    if ways:
-        found["did"] = pipe.speed_up(compile=False)
-        found |= _timed(args, "fused", blend, lambda: blend(**warm))
-        if args.compile or (args.compile is None and args.device.type == "cuda"):
-            found["did"] = pipe.speed_up(compile=True)
-            began = perf_counter()
-            blend(**warm)
-            found["compile_seconds"] = perf_counter() - began
-        found |= _timed(args, "sped_up", blend)
-        for every in (3, 4):
-            pipe.speed_up(compile=False, reuse=every)
-            found |= _timed(args, f"reuse_{every}", blend, lambda: blend(**warm))
+    def short(self, **more):
+        return self.blend(num_inference_steps=2, **more)
+
+    def timed(self, name: str, second: bool = True, **more) -> dict:
+        """A first edit and a second one; how far the latents are from the first way's."""
+        runs = []
+        found = self.bench.timed(
+            name, lambda: runs.append(self.blend(**more)), lambda: self.short(**more)
+        )
+        found |= {f"{name}_{part}": s for part, s in runs[0].seconds.items() if part != "prepare"}
+        z = runs[0].state.z
+        if self.first is None:
+            self.first = z
+        else:
+            found[f"{name}_off"] = float((z - self.first).abs().max() / self.first.std())
+        if second:
+            again = {"lam": 0.5, "fresh": False, **more}
+            found |= self.bench.timed(f"{name}_second_edit", lambda: self.blend(**again))
+        return found
+
+    def faster(self, name: str, ways: dict, **more) -> dict:
+        self.bench.note({f"{name}_did": self.pipe.speed_up(**ways)})
+        return self.timed(name, **more)
+
+    def ladder(self, compile: bool, reuse=()) -> None:
+        """Each way on the shoulders of the one before; where the time of the best one goes."""
+        b, ways = self.bench, {"compile": False, "graphs": False}
+        b.way("tuned", 30, self.faster, "tuned", ways)
+        if compile and b.args.compile:
+            whole = {"compile": "whole", "graphs": False}
+            if b.way("compiled", 120, self.faster, "compiled", whole):
+                ways = whole
+        for every in reuse:
+            more = {**ways, "reuse": every}
+            b.way(f"reuse_{every}", 10, self.faster, f"reuse_{every}", more, second=False)
+        self.pipe.speed_up(**ways)
+        b.way("profile", 5, _profile, "best", b, self.short)
+        if compile and b.on_gpu:
+            b.way("graphs", 25, self.faster, "graphs", {**ways, "graphs": True})
+
+
+def _summary(here: dict) -> dict:
+    """The best exact way, what is cached, and both against the stock pipeline."""
+    exact = {name: here[f"{name}_seconds"] for name in
+             ("one_by_one", "one_batch", "tuned", "compiled", "graphs")
+             if f"{name}_seconds" in here}  # fmt: skip
+    best = min(exact, key=exact.get)
+    stock = here["stock_seconds"]
+    found = {"best": best, "exact_of_stock": exact[best] / stock}
+    found |= {f"{name}_of_stock": seconds / stock for name, seconds in exact.items()}
+    if "naive_blend_seconds" in here:
+        found["naive_blend_of_stock"] = here["naive_blend_seconds"] / stock
+    cached = {k: here[f"{k}_seconds"] / stock for k in ("reuse_3", "reuse_4")
+              if f"{k}_seconds" in here}  # fmt: skip
+    found |= {f"{name}_of_stock": ratio for name, ratio in cached.items()}
+    if f"{best}_second_edit_seconds" in here:
+        found["second_edit_of_first"] = here[f"{best}_second_edit_seconds"] / exact[best]
+    if f"{best}_peak_gb" in here:
+        found["peak_gb"] = here[f"{best}_peak_gb"]
+    if "floor_seconds" in here:
+        found["exact_of_chip"] = 2 * here["floor_seconds"] / exact[best]
+        found["stock_of_chip"] = here["floor_seconds"] / stock
     return found
 
 
-def caching(args) -> dict:
-    """What reused deep features cost the picture, on the embedded model: PSNR to exact."""
+def caching(b: Bench) -> None:
+    """The embedded model: what reused deep features cost its clip (PSNR), and its time."""
     import numpy as np
 
     import ivkit as iv
 
-    pipe = iv.load("storybook", device=args.device, dtype=None if args.device.type != "cpu" else
-                   args.dtype)  # fmt: skip
+    pipe = iv.load("storybook", device=b.device, dtype=None if b.on_gpu else "float32")
     x = pipe.image("a boat on the blue sea at day", seed=7)
-    mask = _disc(x, 0.2)
-    drag = iv.Drag([(x.width * 0.5, x.height * 0.6), (x.width * 0.7, x.height * 0.6)], mask=mask)
-    found, clips = {}, {}
-    for every in (1, 2, 3, 4, 5):
+    drag = iv.Drag(
+        [(x.width * 0.5, x.height * 0.6), (x.width * 0.7, x.height * 0.6)], mask=_disc(x, 0.2)
+    )
+    kept = {}
+
+    def clip(fresh=True, **more):
+        if fresh:
+            pipe.forget()
+        return pipe.video(x, MOTION, drags=[drag], progress=False, **more).frames.astype(float)
+
+    def near(every: int) -> dict:
         pipe.speed_up(compile=False, reuse=every)
-        clips[every] = pipe.video(x, MOTION, drags=[drag], progress=False).frames.astype(float)
-        if every > 1:
-            error = ((clips[every] - clips[1]) ** 2).mean()
-            found[f"reuse_{every}_db"] = float(10 * np.log10(255**2 / max(error, 1e-9)))
-    return found
+        kept[every] = clip()
+        error = ((kept[every] - kept[1]) ** 2).mean()
+        return {f"reuse_{every}_db": float(10 * np.log10(255**2 / max(error, 1e-9)))}
+
+    def quick(name: str, **ways) -> dict:
+        b.note({f"{name}_did": pipe.speed_up(**ways)})
+        return b.timed(name, clip, clip)
+
+    b.way("clip", 8, b.timed, "clip", clip, clip)
+    pipe.speed_up(compile=False, graphs=False)
+    kept[1] = clip()
+    for every in (2, 3, 4, 5):
+        b.way(f"reuse_{every}", 4, near, every)
+    b.way("clip_tuned", 8, quick, "clip_tuned", compile=False, graphs=False)
+    if b.on_gpu:
+        b.way("clip_graphs", 12, quick, "clip_graphs", compile=False, graphs=True)
 
 
-def brush(args) -> dict:
+def brush(b: Bench) -> None:
     """Stroke to picture, 512 x 512, SD-Turbo's size with TAESD: latency, each stroke alone."""
-    import ivkit as iv
     from ivkit.bench import bodies
     from ivkit.models import pia as family
     from ivkit.pipeline import Pipeline
 
-    side = 128 if args.tiny else 512
-    parts = _on(args, lambda: bodies.turbo(args.tiny))
-    model = family.build("sd-turbo", parts, {}, device=args.device, dtype=args.dtype)
+    side = 128 if b.args.tiny else 512
+    parts = b.parts(lambda: bodies.turbo(b.args.tiny))
+    model = family.build("sd-turbo", parts, {}, device=b.device, dtype=b.dtype)
     model.size = (side, side)
+    pipe = Pipeline(model)
+    b.way("recorded", 10, _strokes, b, pipe, "recorded")
+    b.way("tuned", 15, _strokes, b, pipe, "tuned", {"compile": False})
+    if b.args.compile:
+        b.way("compiled", 75, _strokes, b, pipe, "compiled", {"compile": "whole"})
+    found = [v for k, v in b.here.items() if k.endswith("_stroke_ms")]
+    b.note({"stroke_ms": min(found)} if found else {})
+
+
+def _strokes(b: Bench, pipe, name: str, way: dict | None = None) -> dict:
+    """Milliseconds from a stroke to its picture, of the drawing alone, and until all was ready."""
+    import numpy as np
+    import torch
+
+    import ivkit as iv
+
+    side = pipe.size[0]
+    did = {} if way is None else {f"{name}_did": pipe.speed_up(**way)}
     begun = perf_counter()
-    brush = Pipeline(model).brush("a sun over the sea", _picture(side), strength=0.5)
-    found = {"prepare_seconds": perf_counter() - begun}
-    strokes = [iv.Stroke([(side / 2 + i, side / 2), (side / 2, side / 2 + i)]) for i in range(24)]
-    seconds = []
-    for stroke in strokes:
-        brush([stroke])
+    brush = pipe.brush("a sun over the sea", _picture(side), strength=0.5)
+    found = {**did, f"{name}_prepare_seconds": perf_counter() - begun}
+    seconds, drawing = [], []
+    for i in range(24):
+        brush([iv.Stroke([(side / 2 + i, side / 2), (side / 2, side / 2 + i)])])
         seconds.append(brush.seconds)
-    network = []
-    pixels = brush._pixels.clone()
-    for _ in strokes:
-        _sync(args)
+    painted = torch.from_numpy(np.array(brush.picture)).to(b.device)
+    for _ in range(24):
+        b.sync()
         begun = perf_counter()
-        brush.draw(pixels)
-        _sync(args)
-        network.append(perf_counter() - begun)
-    found["stroke_ms"] = 1000 * median(seconds)
-    found["stroke_worst_ms"] = 1000 * max(seconds[2:])
-    found["network_ms"] = 1000 * median(network)
+        brush.draw(painted)
+        b.sync()
+        drawing.append(perf_counter() - begun)
+    found[f"{name}_stroke_ms"] = 1000 * median(seconds)
+    found[f"{name}_worst_stroke_ms"] = 1000 * max(seconds[2:])
+    found[f"{name}_drawing_ms"] = 1000 * median(drawing)
     return found
 
 
-def coding(args) -> dict:
+def coding(b: Bench) -> None:
     """Encode and decode 16 frames of 512 x 512; a drag's field and its warped frames."""
     import torch
 
@@ -189,9 +451,9 @@ def coding(args) -> dict:
     from ivkit.bench import bodies
     from ivkit.models import pia as family
 
-    side, frames = (128, 4) if args.tiny else (512, 16)
-    parts = _on(args, lambda: bodies.sd(args.tiny, motion=False))
-    model = family.build("sd", parts, {}, device=args.device, dtype=args.dtype)
+    side, frames = (128, 4) if b.args.tiny else (512, 16)
+    parts = b.parts(lambda: bodies.sd(b.args.tiny, motion=False))
+    model = family.build("sd", parts, {}, device=b.device, dtype=b.dtype)
     pixels = torch.rand(frames, 3, side, side) * 2 - 1
     z = model.encode(pixels)
 
@@ -199,162 +461,112 @@ def coding(args) -> dict:
         model._codes.clear()
         return model.encode(pixels)
 
-    found = _timed(args, "encode", encode)
-    for held in (2, 8):
+    b.way("encode", 5, b.timed, "encode", encode, encode)
+    for held in (1, 2, 8):
         model.decode_slice = held
-        found |= _timed(args, f"decode_{held}_at_once", lambda: model.decode(z))
+        name = f"decode_{held}_at_once"
+        b.way(name, 5, b.timed, name, lambda: model.decode(z), lambda: model.decode(z))
     picture = _picture(side)
     drag = iv.Drag([(side * 0.4, side * 0.5), (side * 0.6, side * 0.5)], mask=_disc(picture, 0.15))
     trajectory = iv.TrajectoryInstruction([drag])
-    found |= _timed(args, "warp", lambda: iv.warp(picture, trajectory, frames).frames)
-    found |= _timed(args, "field", lambda: iv.displacement(trajectory, (side, side), frames))
-    return found
+    b.way("warp", 5, b.timed, "warp", lambda: iv.warp(picture, trajectory, frames).frames)
+    field_of = lambda: iv.displacement(trajectory, (side, side), frames)  # noqa: E731
+    b.way("field", 5, b.timed, "field", field_of)
 
 
-def svd(args) -> dict:
+def svd(b: Bench) -> None:
     """SVD: 14 frames, 1024 x 576, ten steps: stock and ours."""
     from diffusers import StableVideoDiffusionPipeline
 
     from ivkit.bench import bodies
     from ivkit.models.svd import SVDModel
-    from ivkit.pipeline import Pipeline
 
-    size, frames = ((128, 64), 4) if args.tiny else ((1024, 576), 14)
-    parts = _on(args, lambda: bodies.svd(args.tiny))
+    size, frames = ((128, 64), 4) if b.args.tiny else ((1024, 576), 14)
+    parts = b.parts(lambda: bodies.svd(b.args.tiny))
     stock = StableVideoDiffusionPipeline(**parts)
-    options = {"num_frames": frames, "num_inference_steps": min(args.steps, 10)}
+    options = {"num_frames": frames, "num_inference_steps": min(b.args.steps, 10)}
     call = {"height": size[1], "width": size[0], "decode_chunk_size": 8, "output_type": "np"}
-    return _against(args, stock, lambda: SVDModel("svd", parts, args.device, args.dtype, size=size,
-                    num_frames=frames), size, options, {}, call, Pipeline)  # fmt: skip
+    made = {"size": size, "num_frames": frames}
+    _against(b, stock, call, options, lambda: SVDModel("svd", parts, b.device, b.dtype, **made))
 
 
-def wan(args) -> dict:
+def wan(b: Bench) -> None:
     """Wan 2.2 TI2V 5B: 49 frames, 832 x 480, ten steps: stock and ours."""
     import diffusers.pipelines.wan.pipeline_wan_i2v as stock_wan
 
     from ivkit.bench import bodies
     from ivkit.models.wan import WanModel
-    from ivkit.pipeline import Pipeline
 
     stock_wan.prompt_clean = str.strip  # its cleaning needs a library that is no part of this
-    size, frames = ((64, 32), 5) if args.tiny else ((832, 480), 49)
-    parts = _on(args, lambda: bodies.wan(args.tiny), bfloat=True)
+    size, frames = ((64, 32), 5) if b.args.tiny else ((832, 480), 49)
+    parts = b.parts(lambda: bodies.wan(b.args.tiny), bfloat=True)
     parts["vae"].float()  # as its makers use it
     stock = stock_wan.WanImageToVideoPipeline(**parts, expand_timesteps=True)
-    options = {"num_frames": frames, "num_inference_steps": min(args.steps, 10)}
+    options = {"num_frames": frames, "num_inference_steps": min(b.args.steps, 10),
+               "guidance_scale": 5.0}  # fmt: skip
     call = {"height": size[1], "width": size[0], "output_type": "np", "prompt": MOTION}
-    return _against(args, stock, lambda: WanModel("wan", parts, args.device, parts["transformer"]
-                    .dtype, size=size, num_frames=frames, replaces=True), size, options,
-                    {"guidance_scale": 5.0}, call, Pipeline)  # fmt: skip
+    made = {"size": size, "num_frames": frames, "replaces": True}
+    dtype = parts["transformer"].dtype
+    _against(b, stock, call, options, lambda: WanModel("wan", parts, b.device, dtype, **made))
 
 
-def _against(args, stock, build, size, options, guidance, call, pipeline) -> dict:
+def _against(b: Bench, stock, call: dict, options: dict, build) -> None:
+    """A stock pipeline and our blend over the same networks."""
+    from ivkit.pipeline import Pipeline
+
     stock.set_progress_bar_config(disable=True)
+    size = call["width"], call["height"]
     x, edited = _picture(size), _picture(size, 1)
 
     def theirs(**more):
-        return stock(image=x, **{**call, **options, **guidance, **more})
+        return stock(image=x, **{**call, **options, **more})
 
-    found = _timed(args, "stock", theirs, lambda: theirs(num_inference_steps=2))
-    pipe = pipeline(build())
-    found |= _ours(args, pipe, x, edited, {**options, **guidance}, ways=False)
-    for name in ("exact", "second_edit", "one_by_one"):
-        found[f"{name}_of_stock"] = found[f"{name}_seconds"] / found["stock_seconds"]
-    return found
+    b.way("stock", 20, b.timed, "stock", theirs, lambda: theirs(num_inference_steps=2))
+    clips = Clips(b, Pipeline(build()), x, edited, options)
+    b.way("one_batch", 25, clips.timed, "one_batch", batch=True)
+    clips.ladder(compile=False)
+    b.way("summary", 0, _summary, b.here)
 
 
 # ------------------------------------------------------------------------------------- measuring
 
 
-def _timed(args, name: str, call, warm=None) -> dict:
-    """Seconds of one call after `warm`, and on a GPU its peak memory."""
-    import torch
-
-    if warm is not None:
-        warm()
-    _sync(args)
-    if args.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    begun = perf_counter()
-    call()
-    _sync(args)
-    found = {f"{name}_seconds": perf_counter() - begun}
-    if args.device.type == "cuda":
-        found[f"{name}_peak_gb"] = torch.cuda.max_memory_allocated() / 1e9
-    return found
-
-
-def _floor(args, model, frames: int, side: int, found: dict) -> dict:
-    """Operations of one branch's step (both rows of guidance), and the least time they can take."""
+def _floor(b: Bench, model, frames: int, side: int) -> dict:
+    """Operations of one stock clip (both rows of guidance), and the least time they can take."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    cell, dtype = model.cell, model.unet.dtype
-    z = torch.randn(2, 9, frames, side // cell, side // cell, device=args.device, dtype=dtype)
+    cell, kind = model.cell, {"device": b.device, "dtype": model.unet.dtype}
+    z = torch.randn(2, 9, frames, side // cell, side // cell, **kind)
     width = model.video_unet.config.cross_attention_dim
-    text = torch.randn(2 * frames, 77, width, device=args.device, dtype=dtype)
-    model.reuse = None
+    text = torch.randn(2 * frames, 77, width, **kind)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model.video_unet(z, torch.tensor(1, device=args.device), text)
-    tera = counter.get_total_flops() * args.steps / 1e12
-    floor = tera / args.peak
-    return {"stock_teraflop": tera, "stock_floor_seconds": floor, "blend_floor_seconds": 2 * floor,
-            "stock_of_chip": floor / found["stock_seconds"],
-            "exact_of_chip": 2 * floor / found["exact_seconds"]}  # fmt: skip
+        model.video_unet(z, torch.tensor(1, device=b.device), text)
+    tera = counter.get_total_flops() * b.args.steps / 1e12
+    parts = {str(k).removeprefix("aten."): v * b.args.steps / 1e12
+             for k, v in counter.get_flop_counts()["Global"].items()}  # fmt: skip
+    return {"stock_teraflop": tera, "floor_seconds": tera / b.args.peak, "teraflop_of": parts}
 
 
-def _profile(args, call, rows: int = 12) -> str:
-    """Where the time goes: the largest kernels of a short run."""
+def _profile(name: str, b: Bench, call, rows: int = 12) -> dict:
+    """Where the time of a short run goes: by kind of kernel, and the largest kernels."""
     from torch.profiler import ProfilerActivity, profile
 
-    on = args.device.type == "cuda"
-    with profile(activities=[ProfilerActivity.CUDA if on else ProfilerActivity.CPU]) as seen:
+    with profile(activities=[ProfilerActivity.CUDA if b.on_gpu else ProfilerActivity.CPU]) as seen:
         call()
-    key = "self_device_time_total" if on else "self_cpu_time_total"
-    events = sorted(seen.key_averages(), key=lambda e: -getattr(e, key, 0))
-    total = sum(getattr(e, key, 0) for e in events) or 1
-    lines = (f"{getattr(e, key, 0) / total:6.1%}  {e.key[:80]}" for e in events[:rows])
-    return "\n    " + "\n    ".join(lines)
-
-
-def _on(args, make, bfloat: bool = False) -> dict:
-    """The parts that `make()` makes, on the device itself, in half precision."""
-    import torch
-
-    from ivkit.models.common import cast
-
-    torch.manual_seed(0)
-    with torch.device(args.device):
-        parts = make()
-    dtype = torch.bfloat16 if bfloat and args.device.type == "cuda" else args.dtype
-    for part in parts.values():
-        if isinstance(part, torch.nn.Module):
-            cast(torch.nn.Module.to(part, args.device), dtype)
-            part.eval().requires_grad_(False)
-    return parts
-
-
-def _copy(parts: dict) -> dict:
-    """The same networks for the stock pipeline: it makes a motion UNet of its own out of them."""
-    import copy
-
-    return {**parts, "motion_adapter": copy.deepcopy(parts["motion_adapter"])}
-
-
-def _sync(args) -> None:
-    import torch
-
-    if args.device.type == "cuda":
-        torch.cuda.synchronize()
-
-
-def _let_go(args) -> None:
-    import gc
-
-    from ivkit.memory import let_go
-
-    gc.collect()
-    let_go(args.device)
+        b.sync()
+    key = "self_device_time_total" if b.on_gpu else "self_cpu_time_total"
+    events = sorted(seen.key_averages(), key=lambda e: -getattr(e, key))
+    total = sum(getattr(e, key) for e in events) or 1
+    shares = dict.fromkeys([*KERNELS, "norms and elementwise"], 0.0)
+    for e in events:
+        kinds = (k for k, known in KERNELS.items() if re.search(known, e.key.lower()))
+        shares[next(kinds, "norms and elementwise")] += getattr(e, key) / total
+    lines = [f"{getattr(e, key) / total:6.1%} {e.count:6d} x {e.key[:76]}" for e in events[:rows]]
+    print("    " + "\n    ".join(lines))
+    shown = {k: round(v, 3) for k, v in shares.items()}
+    return {f"{name}_kernels": lines, f"{name}_shares": shown,
+            f"{name}_kernel_seconds": total / 1e6}  # fmt: skip
 
 
 def _picture(size, seed: int = 0):
@@ -374,9 +586,5 @@ def _disc(picture, radius: float):
     return np.hypot(x - centre[0], y - centre[1]) < radius * picture.width
 
 
-def _show(value) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-SECTIONS = {"pia": pia, "brush": brush, "coding": coding, "svd": svd, "wan": wan,
-            "caching": caching}  # fmt: skip
+SECTIONS = {"pia": pia, "brush": brush, "caching": caching, "coding": coding, "svd": svd,
+            "wan": wan, "more": more}  # fmt: skip

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.attention
 from PIL import Image
 from torch import Tensor
 
@@ -50,10 +51,15 @@ def guide(rows: Tensor, guidance_scale: float | Tensor) -> Prediction:
     return Prediction(cond, uncond, uncond + guidance_scale * (cond - uncond))
 
 
-def computing(device: torch.device, dtype: torch.dtype):
-    """bf16 autocast on CPUs; a GPU's networks are already in `dtype`."""
+def computing(device: torch.device, dtype: torch.dtype, attention: tuple = ()):
+    """bf16 autocast on CPUs; a GPU's networks are already in `dtype`.
+
+    attention: kernels of scaled dot-product attention by preference; empty leaves it to torch.
+    """
     if device.type == "cpu" and dtype != torch.float32:
         return torch.autocast("cpu", dtype)
+    if attention:
+        return torch.nn.attention.sdpa_kernel(list(attention), set_priority=True)
     return contextlib.nullcontext()
 
 
@@ -136,6 +142,7 @@ class Family:
     max_rows: int = 0
     offload: bool = False
     cached: bool = False  # whether diffusers' cache hooks are on
+    attention: tuple = ()  # kernels of scaled dot-product attention, the first that can is taken
     _latest: float = float("inf")
     _codes: dict[bytes, Tensor] = field(default_factory=dict, repr=False)
     _texts: dict[str, tuple] = field(default_factory=dict, repr=False)
@@ -272,7 +279,7 @@ class Family:
         for start in range(0, len(rows), self.max_rows or len(rows)):
             some = slice(start, start + (self.max_rows or len(rows)))
             branch = self._branch(f"{id(conditions[0])} {start}", t)
-            with computing(self.device, self.dtype), branch:
+            with computing(self.device, self.dtype, self.attention), branch:
                 found = self.network(rows[some], t, **{k: v[some] for k, v in inputs.items()})
             outs.append(found.float())
         parts = torch.cat(outs).split(counts)

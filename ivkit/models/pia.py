@@ -22,6 +22,7 @@ from torch import Tensor
 from .common import computing, guide, guided, kept, posterior_of
 from .files import check_safetensors
 from .hub import fetch, pipeline_of, read
+from .motion import Network
 from .protocol import Prediction
 from .sd import BASE, add_lora, base_parts, safety_of, to_few_step
 
@@ -109,6 +110,9 @@ class PIAModel:
     decode_slice: int = 2
     max_rows: int = 0  # rows in one call of the network; 0 takes all at once
     reuse: Any = None  # see `reuse.Reuse`
+    faster: Network | None = None  # `video_unet` compiled or recorded, see `speed.speed_up`
+    attention: tuple = ()  # kernels of scaled dot-product attention, the first that can is taken
+    one_shape: bool = False  # branches one by one, so that one compiled shape serves all
     folder: Path | None = None
     _codes: dict[bytes, Tensor] = field(default_factory=dict)
     _texts: dict[str, Tensor] = field(default_factory=dict)
@@ -245,7 +249,7 @@ class PIAModel:
     @torch.no_grad()
     def predict_image(self, z: Tensor, t: Tensor, condition: Condition) -> Prediction:
         rows = z.expand(len(condition.text), -1, -1, -1).to(self.unet.dtype)
-        with computing(self.device, self.dtype):
+        with computing(self.device, self.dtype, self.attention):
             out = self.unet(rows, t, condition.text).sample.float()
         return guide(out[:, None], condition.guidance_scale)
 
@@ -297,9 +301,10 @@ class PIAModel:
             for zb, c, n in zip(z, conditions, counts, strict=True)
         ]  # each (n, 2C + 1, F, h, w)
         rows, texts = [r.to(self.unet.dtype) for r in rows], [c.text for c in conditions]
-        with computing(self.device, self.dtype):
+        with computing(self.device, self.dtype, self.attention):
             if self.reuse is not None:
-                outs = self.reuse(self.video_unet, rows, t, texts, conditions)
+                network = self.faster or Network.of(self.video_unet)
+                outs = self.reuse(network, rows, t, texts, conditions)
             else:
                 outs = self._evaluate(torch.cat(rows), t, torch.cat(texts)).split(counts)
         outs = [o.transpose(1, 2).float() for o in outs]
@@ -309,7 +314,9 @@ class PIAModel:
         """(rows, C, F, h, w), `max_rows` at a time."""
         found = []
         for rows, texts in zip(*(v.split(self.max_rows or len(z)) for v in (z, text)), strict=True):
-            found.append(self.video_unet(rows, t, texts.repeat_interleave(z.shape[2], 0)).sample)
+            texts = texts.repeat_interleave(z.shape[2], 0)
+            whole = self.faster or (lambda *inputs: self.video_unet(*inputs).sample)
+            found.append(whole(rows, t, texts))
         return torch.cat(found)
 
 

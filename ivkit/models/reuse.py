@@ -25,10 +25,11 @@ class Reuse:
     shallow: int = 0
     _kept: OrderedDict = field(default_factory=OrderedDict, repr=False)
 
-    def __call__(self, unet, rows: list[Tensor], t: Tensor, texts: list[Tensor],
+    def __call__(self, network, rows: list[Tensor], t: Tensor, texts: list[Tensor],
                  branches: list) -> list[Tensor]:  # fmt: skip
         """What the UNet predicts, for each branch (n, C, F, h, w).
 
+        network: has `deep_features(z, t, text)` and `last_layer(z, t, text, deep)`.
         rows: for each branch (n, channels, F, h, w). texts: for each (n, tokens, width).
         branches: what tells them apart: the same object at every step.
         """
@@ -42,14 +43,14 @@ class Reuse:
             z, text = (torch.cat([v[i] for i in some]) for v in (rows, texts))
             text = text.repeat_interleave(z.shape[2], 0)
             if whole:
-                out, deep = evaluate(unet, z, t, text)
+                deep = network.deep_features(z, t, text)
                 for i, part in zip(some, _split(deep, counts, z.shape[2]), strict=True):
                     self._kept[id(branches[i])] = [branches[i], float(t), 0, part]
                 self.whole += len(some)
             else:
                 deep = torch.cat([self._kept[id(branches[i])][3] for i in some])
-                out = last_layer(unet, z, t, text, deep)
                 self.shallow += len(some)
+            out = network.last_layer(z, t, text, deep)
             for i, part in zip(some, out.split(counts), strict=True):
                 found[i] = part
         while len(self._kept) > KEPT_BRANCHES:
@@ -64,37 +65,6 @@ class Reuse:
         entry[1], entry[2] = float(t), entry[2] + 1
         self._kept.move_to_end(id(branch))
         return False
-
-
-def evaluate(unet, z: Tensor, t: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-    """The whole UNet, and what reaches its last layer, (n F, channels, h, w)."""
-    seen = []
-    last = unet.up_blocks[-1].resnets[-1]
-
-    def look(module, args, kwargs):
-        seen.append(args[0] if args else kwargs["input_tensor"])
-
-    handle = last.register_forward_pre_hook(look, with_kwargs=True)
-    try:
-        out = unet(z, t, text).sample
-    finally:
-        handle.remove()
-    return out, seen[0][:, : -unet.conv_in.out_channels].clone()
-
-
-def last_layer(unet, z: Tensor, t: Tensor, text: Tensor, deep: Tensor) -> Tensor:
-    """The UNet's first convolution and last layer, on the deep features of another step."""
-    n, _, frames, h, w = z.shape
-    time = unet.time_proj(t.reshape(1).expand(n).to(z.device)).to(unet.dtype)
-    time = unet.time_embedding(time).repeat_interleave(frames, 0)
-    skip = unet.conv_in(z.transpose(1, 2).flatten(0, 1))
-    block = unet.up_blocks[-1]
-    x = block.resnets[-1](torch.cat([deep, skip], 1), time)
-    if getattr(block, "has_cross_attention", False):
-        x = block.attentions[-1](x, encoder_hidden_states=text, return_dict=False)[0]
-    x = block.motion_modules[-1](x, num_frames=frames)
-    x = unet.conv_out(unet.conv_act(unet.conv_norm_out(x)))
-    return x.unflatten(0, (n, frames)).transpose(1, 2)
 
 
 def _split(deep: Tensor, counts: list[int], frames: int) -> tuple[Tensor, ...]:
