@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import nbformat
 import pytest
@@ -231,3 +232,38 @@ def test_a_failing_notebook_is_named_and_the_others_are_timed(tmp_path, capsys):
 def test_what_cannot_be_timed_is_said_first(arguments, words):
     with pytest.raises(SystemExit, match=words):
         bench.main(["notebooks", *arguments])
+
+
+# ---- what the README tells teachers --------------------------------------------------------------
+
+README = (course.NOTEBOOKS.parent / "README.md").read_text()
+ROW = re.compile(r"^\| (\d\d_\w+) \| (\d+) \| (\d+) \| ([\d, ]*) ?\|$", re.MULTILINE)
+
+
+def minutes(path):
+    """(of reading, of exercises), as the notebook itself says."""
+    text = "\n".join(cell.source for cell in nbformat.read(path, 4).cells)
+    asked = re.findall(r"\*\((\d+) minutes, (?:easy|medium|hard)\)\*", text)
+    return int(re.search(r"(\d+) minutes of reading", text)[1]), sum(map(int, asked))
+
+
+def test_the_readme_gives_the_minutes_that_the_notebooks_give():
+    rows = {name: (int(read), int(asked)) for name, read, asked, _ in ROW.findall(README)}
+    assert rows == {path.stem: minutes(path) for path in NOTEBOOKS}
+
+
+def test_the_readme_says_which_chapter_a_chapter_builds_on():
+    for name, _, _, after in ROW.findall(README):
+        text = "\n".join(
+            c.source for c in nbformat.read(course.NOTEBOOKS / f"{name}.ipynb", 4).cells
+        )
+        need = re.search(r"\*\*You need\*\* (.*)", text)[1]
+        chapters = re.match(r"chapter (\d+)", need)
+        assert after.strip() == (f"{int(chapters[1]):02d}" if chapters else ""), name
+
+
+def test_the_commands_that_the_readme_tells_teachers_are_there():
+    for command in re.findall(r"^\.venv/bin/python -m ivkit (.+)$", README, re.MULTILINE):
+        with pytest.raises(SystemExit) as end:
+            main([*command.split()[:1], "--help"])
+        assert end.value.code == 0
