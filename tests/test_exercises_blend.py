@@ -1,5 +1,8 @@
 """Chapters 6 and 7: what their checks say of wrong answers, and what they write out is ivkit's."""
 
+from itertools import pairwise
+
+import cv2
 import numpy as np
 import pytest
 import tiny
@@ -8,6 +11,7 @@ from test_exercises import defined, refused
 
 from ivkit import checks
 from ivkit.align import Align, ResidualAlign
+from ivkit.metrics import flicker
 from ivkit.pixels import to_pixels
 
 
@@ -42,6 +46,17 @@ def test_both_forms_of_alignment_written_out_are_ivkits():
         layers = (module.norm, torch.nn.SiLU(), module.hidden, torch.nn.SiLU(), module.conv)
         mine = chapter["residual"](v, x, torch.nn.Sequential(*layers))
         torch.testing.assert_close(mine, module(v, x))
+
+
+def test_flicker_written_out_is_ivkits():
+    chapter = defined("07_align", cv2=cv2)
+    rng = np.random.default_rng(0)
+    still = cv2.resize(rng.integers(0, 256, (6, 8, 3), np.uint8), (64, 48))
+    clip = np.stack([np.roll(still, 2 * f, 1) for f in range(3)] + [still // 2])
+    maps = [chapter["unexplained"](*pair) for pair in pairwise(clip)]
+    assert maps[0].shape == (48, 64)
+    np.testing.assert_allclose(np.mean(maps), flicker(clip), rtol=1e-5)
+    assert maps[2].mean() > 2 * maps[0].mean()  # a change of light is none that motion explains
 
 
 def late(value=0.0, start=2):

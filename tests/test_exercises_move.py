@@ -1,5 +1,6 @@
 """Chapters 4 and 5: what they write out is the library's, and their checks say what is wrong."""
 
+import cv2
 import numpy as np
 import pytest
 import tiny
@@ -8,6 +9,7 @@ from test_exercises import defined, refused
 
 import ivkit
 from ivkit import checks
+from ivkit.metrics import centre
 
 # ---- chapter 4 -------------------------------------------------------------------------------
 
@@ -116,6 +118,16 @@ def test_dual_clock_written_out_is_ivkits():
     clip = run.state.scheduler.add_noise(edit.drag, eps, t)
     mine = chapter["put_back"](eps, clip, torch.ones_like(edit.mask), 0.25)
     torch.testing.assert_close(mine, run.trace[0]["z_edit"])
+
+
+def test_the_middle_of_a_thing_written_out_is_ivkits():
+    chapter = defined("05_drag", cv2=cv2)
+    background = np.full((40, 50, 3), 90, np.uint8)
+    frame = background.copy()
+    frame[5:15, 20:32], frame[30:34, 4:8] = 255, 0  # a thing, and something smaller
+    mine, (theirs, _) = chapter["middle"](frame, background), centre(frame, background)
+    np.testing.assert_allclose(mine, theirs)
+    np.testing.assert_allclose(mine, (25.5, 9.5))
 
 
 def path(*points):
