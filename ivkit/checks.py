@@ -478,6 +478,48 @@ def relative_flicker(answer) -> bool:
     return _say()
 
 
+def early_and_late(takes) -> bool:
+    """Studio, exercise 1: takes that were painted into on their way, three steps or more apart."""
+    steps = [change.step + 1 for take in takes for change in take.changes if change.edited]
+    if not steps:
+        return _say("no try was painted into on its way: Generate, Pause, paint, Resume")
+    if max(steps) - min(steps) < 3:
+        return _say(f"your paint came from step {min(steps)} on: in one more try, let it come 3 "
+                    "steps earlier or later, or more")  # fmt: skip
+    return _say()
+
+
+def inside_only(takes) -> bool:
+    """Studio, exercise 2: a take whose λ is 0 where it is painted and 1 elsewhere."""
+    maps = [i for i in (take.instructions for take in takes) if np.shape(i.lam)[-1:] > (1,)]
+    if not maps:
+        return _say("in no try does λ differ from place to place: set it to inside and outside "
+                    "the paint")  # fmt: skip
+    for i in maps:
+        (x, y), (w, h) = i.content.strokes[0].points[0], i.image.picture.size
+        at_paint = i.lam[..., int(y * i.lam.shape[-2] / h), int(x * i.lam.shape[-1] / w)]
+        if at_paint.max() == 0 and i.lam.max() == 1:
+            return _say()
+    return _say(f"inside the paint λ is {at_paint.max():g}, and at most {i.lam.max():g}: it must "
+                "be 0 inside and 1 outside")  # fmt: skip
+
+
+def against_the_words(takes) -> bool:
+    """Studio, exercise 3: a drag to the left while the text says right, at a low λ and a high."""
+    lams = []
+    for i in (take.instructions for take in takes):
+        drags = i.trajectory.drags if i.trajectory else ()
+        left = any(drag.path and drag.path[-1][0] < drag.path[0][0] for drag in drags)
+        if left and "right" in i.motion.text.split():
+            lams.append(float(np.mean(i.lam)))
+    if not lams:
+        return _say("no try has a drag to the left and a motion text with the word right")
+    if not (min(lams) == 0 and max(lams) >= 0.5):
+        said = " and ".join(f"{lam:.2g}" for lam in lams)
+        return _say(f"so far at λ = {said}: make a try at 0, and one at 0.5 or more")
+    return _say()
+
+
 def _tensors(values):
     import torch
 

@@ -5,6 +5,7 @@ import contextlib
 import io
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
@@ -43,7 +44,8 @@ def names(monkeypatch):
     """An empty notebook, beside the solutions, in which `iv.load` gives the tiny model."""
     monkeypatch.chdir(ROOT / "solutions")
     monkeypatch.setattr(ivkit, "load", lambda *args, **options: tiny.pipeline("storybook"))
-    return {"__builtins__": builtins}
+    nothing_tried = SimpleNamespace(session=SimpleNamespace(takes=()))  # for chapter 8's stubs
+    return {"__builtins__": builtins, "studio": nothing_tried}
 
 
 def prepared(path, names):
