@@ -10,7 +10,7 @@ from test_exercises import refused
 import ivkit
 from ivkit import checks
 from ivkit.instructions import TrajectoryInstruction
-from ivkit.widgets.session import Change, Take
+from ivkit.widgets.session import Change, Session, Sketch, Take
 
 ASKED = ivkit.Instructions(
     ivkit.ImageInstruction(picture=tiny.picture()),
@@ -76,3 +76,11 @@ def test_inside_only_says_what_is_missing(takes, words, capsys):
 )  # fmt: skip
 def test_against_the_words_says_what_is_missing(takes, words, capsys):
     refused(capsys, checks.against_the_words, takes, words)
+
+
+def test_a_saved_session_can_be_given_to_the_checks(tmp_path, capsys):
+    """As the README tells teachers."""
+    sketch = Sketch(tiny.picture())
+    Session(sketch, takes=paused(1, 8)).save(tmp_path / "theirs.json")
+    assert checks.early_and_late(Session.load(tmp_path / "theirs.json").takes)
+    refused(capsys, checks.inside_only, Session.load(tmp_path / "theirs.json").takes, "place")
