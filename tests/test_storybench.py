@@ -450,6 +450,13 @@ def test_ranking_counts_every_measure_alike():
     assert [name for name, _ in tables.ranking(tables.summary(rows))] == ["good", "bad"]
 
 
+def test_a_stopped_sweep_ranks_over_the_cases_that_every_setting_has_done():
+    done = [row("a", "one", image=0.5), row("a", "two", image=0.6), row("b", "one", image=0.9)]
+    assert tables.ranking(tables.summary(done))[0][0] == "one"
+    assert tables.ranking(tables.summary(tables._whole(done)))[0][0] == "two"
+    assert tables._whole(done[1:]) == done[1:]
+
+
 # ---- AnimateBench ----
 
 
@@ -525,10 +532,7 @@ def clips(tmp_path):
 
 
 def answer(widget, image="left", text="same", left="yes", right="no"):
-    given = (image, text, left, right)
-    for question, value in zip(widget.questions.values(), given, strict=True):
-        question.value = value
-    widget.keep()
+    widget.answer(image, text, left, right)
 
 
 def test_trials_are_balanced_and_the_same_for_one_participant(clips):
@@ -552,6 +556,9 @@ def test_answers_are_in_the_csv_as_they_come_and_the_study_goes_on(clips, tmp_pa
     assert not file.exists()
     answer(widget)
     assert widget.next.disabled and len(study.read(file)) == 1
+    with pytest.raises(ValueError, match="text must be one of .*'both'"):
+        answer(widget, text="both")
+    assert len(study.read(file)) == 1
     again = study.Study(clips, file, "p1", pairs=3)
     assert again.left_to_do == widget.left_to_do and len(again.left_to_do) == 2
     for _ in range(2):

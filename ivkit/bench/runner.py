@@ -20,7 +20,7 @@ from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 
-from . import scores, tables
+from . import scores, study, tables
 from .methods import Maker, Method
 
 INTERRUPTED, TIME_IS_UP = "stopped", "time is up"
@@ -210,20 +210,6 @@ def _t2v(args, device):
     return or_exit(lambda: iv.load(name, device=device))
 
 
-def asked(job, edited):
-    """What a person was after, as a picture: x' with an arrow for every drag."""
-    from PIL import ImageDraw
-
-    picture = edited.copy()
-    draw, width = ImageDraw.Draw(picture), max(2, picture.width // 80)
-    for drag in job.drags:
-        for path in drag.paths:
-            draw.line(path, fill="#e02020", width=width, joint="curve")
-            (x, y), r = path[-1], 2 * width
-            draw.ellipse((x - r, y - r, x + r, y + r), fill="#e02020")
-    return picture
-
-
 class Store:
     """A folder of rows. ValueError where it holds those of other settings.
 
@@ -385,13 +371,7 @@ class Work:
 
     def _measure(self, job, method: Method, frames, edited, seconds: float) -> dict:
         if self.clips is not None:
-            from ..view import save_video
-
-            folder = self.clips / job.id
-            save_video(folder / f"{method.name}.mp4", frames)
-            asked(job, edited).save(folder / "asked.png")
-            texts = {"text": job.text, "motion": job.motion}
-            (folder / "texts.json").write_text(json.dumps(texts))
+            study.keep(self.clips, job, edited, method.name, frames)
         row = {"case": job.id, "method": method.name, "group": job.group, "half": job.half}
         return row | {"seconds": seconds} | scores.measure(frames, job, edited, self.clip)
 

@@ -162,7 +162,7 @@ class Judge:
 
     def __init__(self, world: World, case: Case, drags, size: int):
         self.world, self.case, self.drags, self.size = world, case, drags, size
-        self._ends: tuple[np.ndarray, np.ndarray] | None = None
+        self._endings: tuple[np.ndarray, np.ndarray] | None = None
         self._still: np.ndarray | None = None
 
     def __call__(self, frames: np.ndarray, found) -> dict:
@@ -180,14 +180,21 @@ class Judge:
     def obeyed(self, last: np.ndarray) -> float:
         """1 where, of all true last frames that there could be, the nearest obeys the text.
 
+        Nearest by the mean absolute difference; see `endings`.
+        """
+        ends, obeys = self.endings()
+        return float(obeys[np.abs(ends.astype(np.int16) - last).mean((1, 2, 3)).argmin()])
+
+    def endings(self) -> tuple[np.ndarray, np.ndarray]:
+        """All true last frames that there could be, uint8 (N, 256, 256, 3), and which obey (N,).
+
         Could be: the thing that the text names in each of MOVES (or the scene's event or not), and
         each dragged thing where it was or at its target. A drag that takes the named thing the way
         that the text says obeys it too.
         """
-        if self._ends is None:
-            self._ends = self._last_frames()
-        ends, obeys = self._ends
-        return float(obeys[np.abs(ends.astype(np.int16) - last).mean((1, 2, 3)).argmin()])
+        if self._endings is None:
+            self._endings = self._last_frames()
+        return self._endings
 
     def _last_frames(self) -> tuple[np.ndarray, np.ndarray]:
         from ..storybook.world import MOVES, Scenes

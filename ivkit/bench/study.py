@@ -40,6 +40,31 @@ def main(args) -> None:
     print(table(columns(rows)))
 
 
+def asked(job, edited):
+    """What a person was after, as a picture: x' with an arrow for every drag."""
+    from PIL import ImageDraw
+
+    picture = edited.copy()
+    draw, width = ImageDraw.Draw(picture), max(2, picture.width // 80)
+    for drag in job.drags:
+        for path in drag.paths:
+            draw.line(path, fill="#e02020", width=width, joint="curve")
+            (x, y), r = path[-1], 2 * width
+            draw.ellipse((x - r, y - r, x + r, y + r), fill="#e02020")
+    return picture
+
+
+def keep(folder: Path, job, edited, method: str, frames: np.ndarray) -> None:
+    """One clip, uint8 (F, H, W, 3), for a study: CASE/METHOD.mp4, and beside it what was asked."""
+    from ..view import save_video
+
+    folder = Path(folder) / job.id
+    save_video(folder / f"{method}.mp4", frames)
+    asked(job, edited).save(folder / "asked.png")
+    texts = {"text": job.text, "motion": job.motion}
+    (folder / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
+
+
 def trials(folder: Path, participant: str, pairs: int = 40,
            methods: Sequence[str] | None = None) -> list[tuple[str, str, str]]:  # fmt: skip
     """(case, left, right) of one participant: the same order whenever they come back.
@@ -175,6 +200,18 @@ class Study:
 
     def _answered(self, _=None) -> None:
         self.next.disabled = any(q.value is None for q in self.questions.values())
+
+    def answer(self, image: str, text: str, satisfied_left: str, satisfied_right: str) -> None:
+        """Answer the pair that is shown, as the buttons and Next do.
+
+        image, text: one of CHOICES; satisfied_*: "yes" or "no". ValueError for any other.
+        """
+        given = (image, text, satisfied_left, satisfied_right)
+        for (name, question), value in zip(self.questions.items(), given, strict=True):
+            if value not in question.options:
+                raise ValueError(f"{name} must be one of {question.options}, got {value!r}")
+            question.value = value
+        self.keep()
 
     def keep(self) -> None:
         """Write the answer down, then show the next pair."""

@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import date
@@ -132,7 +133,8 @@ def write(folder: Path, rows: Sequence[dict], facts: dict, sweep: bool = False,
 
         votes = study_columns([row for file in study for row in read(file)])
     result = {"facts": facts, "means": means, "differences": gains,
-              "ranking": {part: ranking(table) for part, table in means.items()}}  # fmt: skip
+              "ranking": {part: ranking(summary(_whole(own))) for part, own in parts.items()},
+              }  # fmt: skip
     (folder / "results.json").write_text(json.dumps(_plain(result), indent=1) + "\n")
     text = [f"# {facts['benchmark']}, {facts['model']}", _facts(facts)]
     if not sweep:
@@ -140,9 +142,9 @@ def write(folder: Path, rows: Sequence[dict], facts: dict, sweep: bool = False,
         text += ["## Table 2", table_2(times)]
     for part, table in means.items():
         count = len({row["case"] for row in parts[part]})
-        text += [f"## Measures, {part}: {count} cases", measures(table)]
+        text += [f"## Measures, {part}: {count} cases", measures(table, facts["size"])]
         if sweep:
-            text.append(_best(table))
+            text.append(_best(result["ranking"][part]))
         elif gains[part]:
             text += ["Differences, case by case:", verdicts(gains[part])]
     text = "\n\n".join(text) + "\n"
@@ -205,8 +207,8 @@ def table_2(machines: Sequence[dict]) -> str:
     return "\n".join(lines)
 
 
-def measures(table: dict) -> str:
-    """Every measure by method, with its interval."""
+def measures(table: dict, size: int) -> str:
+    """Every measure by method, with its interval; size: the clips' width in pixels."""
     names = [name for name in MEASURES if any(name in row for row in table.values())]
     arrows = {1: " ↑", -1: " ↓", 0: ""}
     heads = [MEASURES[n][0] + arrows[MEASURES[n][1]] for n in names]
@@ -219,8 +221,8 @@ def measures(table: dict) -> str:
             else:
                 cells.append(cell(row.get(n), 3 if n in ("image", "image_x", "text") else 2))
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
-    lines += ["", "Distances are per cent of the width (of 256 pixels, 1% is 2.6); a thing that is"
-              " gone counts as one width."]  # fmt: skip
+    lines += ["", f"Distances are per cent of the width, {size} pixels (1% is {size / 100:.1f} px);"
+              " a thing that is gone counts as one width."]  # fmt: skip
     return "\n".join(lines)
 
 
@@ -233,8 +235,19 @@ def verdicts(gains: Sequence[dict]) -> str:
     return "\n".join(lines)
 
 
-def _best(table: dict) -> str:
-    first, *rest = ranking(table)
+def _whole(rows: Sequence[dict]) -> list[dict]:
+    """The rows of those cases that every method has done, or all rows where there are none.
+
+    A run that was stopped must not rank a method by easier cases than another.
+    """
+    methods, done = {row["method"] for row in rows}, defaultdict(set)
+    for row in rows:
+        done[row["case"]].add(row["method"])
+    return [row for row in rows if done[row["case"]] == methods] or list(rows)
+
+
+def _best(ranked: list) -> str:
+    first, *rest = ranked
     others = ", ".join(f"{name} ({rank:.1f})" for name, rank in rest[:4])
     return f"Best by mean rank over the measures: **{first[0]}** ({first[1]:.1f}); then {others}."
 
