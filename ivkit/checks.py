@@ -520,6 +520,68 @@ def against_the_words(takes) -> bool:
     return _say()
 
 
+def lost_things(answer) -> bool:
+    """Measure, exercise 1: (ends (N, 2), targets (N, 2), width) -> mean drag distance in widths."""
+    ends = np.array([[10.0, 20.0], [np.nan, np.nan], [70.0, 40.0], [5.0, 5.0]])
+    targets, width = np.array([[13.0, 24.0], [50.0, 50.0], [70.0, 40.0], [5.0, 55.0]]), 200
+    far = np.linalg.norm(ends - targets, axis=1) / width
+    found, trouble = _call(answer, ends.copy(), targets.copy(), width)
+    if trouble:
+        return _say(trouble)
+    if found.shape != ():
+        return _say(f"the answer is one number, yours has the shape {found.shape}")
+    if np.isnan(found):
+        return _say("it is NaN: a thing that is gone counts as one width")
+    if np.isclose(found, np.nanmean(far)):
+        return _say("you left the lost thing out: then losing things is rewarded")
+    if np.isclose(found, np.where(np.isnan(far), 1, far * width).mean()):
+        return _say("in pixels, but for the lost one: divide by the width")
+    if np.isclose(found, np.nan_to_num(far).mean()):
+        return _say("a lost thing counts as 0, as if it had arrived")
+    mine = np.where(np.isnan(far), 1, far).mean()
+    if not np.isclose(found, mine):
+        return _say(f"for the check's four things it is {mine:.4f}, you say {found:.4f}")
+    return _say()
+
+
+def preference(answer) -> bool:
+    """Measure, exercise 2: (rows of a study, method) -> share in which it was preferred."""
+    votes = [("a", "b", "left"), ("b", "a", "left"), ("c", "a", "same"), ("b", "c", "right"),
+             ("a", "c", "left"), ("c", "b", "same")]  # fmt: skip
+    rows = [dict(zip(("left", "right", "image"), vote, strict=True)) for vote in votes]
+    for method, mine, unshared in (("a", 0.625, 0.5), ("b", 0.375, 0.25), ("c", 0.5, 0.25)):
+        found, trouble = _call(answer, [dict(row) for row in rows], method)
+        if trouble:
+            return _say(trouble)
+        if found.shape != ():
+            return _say(f"the answer is one number, yours has the shape {found.shape}")
+        if np.isclose(found, mine * 4 / 6):
+            return _say("divide by the number of pairs with that method in them, not by all")
+        if np.isclose(found, unshared):
+            return _say("a tie counts half, not nothing")
+        if not np.isclose(found, mine):
+            return _say(f"for {method!r} in the check's six pairs it is {mine}, you say {found:g}; "
+                        "the method may be on either side")  # fmt: skip
+    return _say()
+
+
+def moving_alignment(answer) -> bool:
+    """Measure, exercise 3: (image, motion, true_motion) -> alignment that stillness cannot buy."""
+    cases = (
+        ((1.0, 0.0, 4.0), 0.0, "a frozen clip must get 0"),
+        ((0.8, 4.0, 4.0), 0.8, "one that moves as much as the truth gets its alignment"),
+        ((0.8, 9.0, 4.0), 0.8, "more motion than the truth's must not earn more"),
+        ((0.8, 1.0, 4.0), 0.2, "in between it grows evenly: a quarter of the motion, a quarter"),
+    )
+    for given, mine, rule in cases:
+        found, trouble = _call(answer, *given)
+        if trouble:
+            return _say(trouble)
+        if found.shape != () or not np.isclose(float(found), mine):
+            return _say(f"{rule}; for image, motion, true_motion = {given} you say {found}")
+    return _say()
+
+
 def _tensors(values):
     import torch
 

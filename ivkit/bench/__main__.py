@@ -7,7 +7,7 @@ import argparse
 from importlib import import_module
 
 NAMES = ("full", "latency", "notebooks", "gpu", "storybench", "scaling", "animatebench",
-         "study", "pictures", "record", "drawings")  # fmt: skip
+         "study", "charts", "pictures", "record", "drawings")  # fmt: skip
 
 
 def main(argv=None) -> None:

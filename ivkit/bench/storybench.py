@@ -22,6 +22,7 @@ from .cases import Case
 from .methods import METHODS, SWEEP, Job
 
 SIDE = 256  # pixels of a rendered picture
+IDENTICAL = 60.0  # dB; above it nobody sees a difference, and a mean would say nothing else
 
 
 def add_arguments(parser) -> None:
@@ -166,7 +167,8 @@ class Judge:
         self._still: np.ndarray | None = None
 
     def __call__(self, frames: np.ndarray, found) -> dict:
-        """motion_obeyed, 0 or 1; edit_named, share of the frames; background, dB where it rests."""
+        """motion_obeyed, 0 or 1; edit_named, share of the frames; background, dB where it rests,
+        up to IDENTICAL."""
         frames = np.stack([fit(frame, SIDE) for frame in frames])
         row = {"motion_obeyed": self.obeyed(frames[-1]), "edit_named": self.named(frames)}
         if not self.case.event:  # which changes all of the scene
@@ -174,7 +176,7 @@ class Judge:
             from .. import metrics
 
             picture = self.world.frames(self.world.scene(self.case), [0])[0]
-            row["background"] = metrics.psnr(frames, picture, still)
+            row["background"] = min(IDENTICAL, metrics.psnr(frames, picture, still))
         return row
 
     def obeyed(self, last: np.ndarray) -> float:
