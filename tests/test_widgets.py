@@ -236,6 +236,23 @@ def test_rotate_scale_easing_pins_and_camera(drag):
     assert drag.trajectory.camera is None
 
 
+def test_a_camera_slider_changes_its_own_value_alone(drag):
+    drag.trajectory = Camera((3 * SIDE, 0), easing="ease")  # further than the slider reaches
+    drag.zoom.value = 1.2
+    assert drag.trajectory.camera == Camera((3 * SIDE, 0), 1.2, easing="ease")
+
+
+@pytest.mark.parametrize("point, time", [(0, 1.0), (1, 0.0), (1, 1.0), (2, 0.0)])
+def test_points_that_are_reached_at_nearly_the_same_time_stay_in_order(drag, point, time):
+    path, times = [(18, 28), (18.1, 28), (50, 45)], (0, 0.004, 0.008)
+    drag.trajectory = Drag(path, mask=np.asarray(scene())[..., 0] > 150, times=times)
+    drag.tool.value = "edit"
+    drag._point = point
+    drag.time.value = time
+    now = drag.trajectory.drags[0].times
+    assert now != times and now[0] < now[1] < now[2]
+
+
 def test_a_slider_that_is_pulled_along_is_one_step_of_undo(drag):
     hand.stroke(drag, (18, 28), (40, 40))
     for angle in (5, 10, 15):
@@ -247,6 +264,21 @@ def test_a_slider_that_is_pulled_along_is_one_step_of_undo(drag):
 def test_a_path_may_lead_out_of_the_picture(drag):
     hand.stroke(drag, (18, 28), (50, 28), (70, 28), end="mouse_out")
     assert drag.trajectory.drags[0].path[-1][0] > SIDE
+
+
+@pytest.mark.parametrize("tool", ["edit", "add", "arrow"])
+def test_undo_in_the_middle_of_a_press_ends_it(drag, tool):
+    hand.stroke(drag, (18, 28), (50, 45))
+    drag.tool.value = tool
+    hand.event(drag, "mouse_down", 50, 45)
+    drag.board.view._handle_custom_msg(
+        {"event": "key_down", "key": "z", "shift_key": False, "ctrl_key": True, "meta_key": False},
+        [],
+    )
+    assert drag.trajectory == TrajectoryInstruction()
+    hand.event(drag, "mouse_move", 40, 40)
+    hand.event(drag, "mouse_up", 40, 40)
+    assert drag.trajectory == TrajectoryInstruction()
 
 
 # -------------------------------------------------------------------------------- undo and redo

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import ipywidgets as w
 import numpy as np
@@ -62,13 +63,15 @@ class History:
         """Each state changed in the same way."""
         self._states = [change(state) for state in self._states]
 
+    def can(self, by: int) -> bool:
+        return 0 <= self._at + by < len(self._states)
+
     def move(self, by: int) -> bool:
         """Undo (-1) or redo (+1); False where there is nothing more."""
         self._key = None
-        if not 0 <= self._at + by < len(self._states):
-            return False
-        self._at += by
-        return True
+        moved = self.can(by)
+        self._at += by * moved
+        return moved
 
 
 class Board:
@@ -79,7 +82,7 @@ class Board:
       width: how wide the picture is shown, in screen pixels; all else is in picture pixels.
       draw: called with (old, new) sketches after a change; old is None where all must be drawn.
       pen: called with ("down" | "move" | "up", (x, y)) in picture pixels.
-      clear: gives the sketch that Clear leaves.
+      cleared: fields of the sketch, as Clear leaves them.
       autosave: name of the file that the sketch is kept in, or None.
     """
 
@@ -89,13 +92,13 @@ class Board:
         width: int,
         draw: Callable[[Sketch | None, Sketch], None],
         pen: Callable[[str, Point], None],
-        clear: Callable[[Sketch], Sketch],
+        cleared: dict[str, Any],
         autosave: str | None,
     ):
         self.errors: list[BaseException] = []
         self.listeners: list[Callable[[], None]] = []
         self.history = History(Sketch(picture))
-        self.shown_width, self._draw, self._pen, self._clear = width, draw, pen, clear
+        self.shown_width, self._draw, self._pen, self._cleared = width, draw, pen, cleared
         self._down = False
         self.line = w.HTML(layout=w.Layout(min_height="22px", margin="0"))
         self.view = MultiCanvas(5, width=width, height=width)
@@ -106,14 +109,14 @@ class Board:
             getattr(self.view, f"on_touch_{name}")(functools.partial(self._touch, kind))
         self.view.on_client_ready(self._client_ready)
         self.view.on_key_down(self._key)
-        self.undo_button = button("Undo", "undo", lambda: self.undo())
-        self.redo_button = button("Redo", "repeat", lambda: self.redo())
+        self.undo_button = button("Undo", "undo", self.undo)
+        self.redo_button = button("Redo", "repeat", self.redo)
         self.clear_button = button("Clear", "trash", self.guard(self.clear))
         self.bar = w.HBox([self.undo_button, self.redo_button, self.clear_button])
         self.autosave = Autosave(autosave) if autosave else None
-        self.offer = w.HBox([])
-        if self.autosave and (kept := self.autosave.found(Sketch)):
-            self._offer(kept)
+        kept = self.autosave and self.autosave.found(Sketch)
+        says = "A drawing of an earlier session is kept."
+        self.offer = offer(says, kept, self._bring_back, self.guard)
         self._buttons()
 
     # ------------------------------------------------------------------------------- the state
@@ -128,6 +131,10 @@ class Board:
             old = self.sketch
             self.history.push(sketch, key)
             self._changed(old)
+
+    def change(self, key=None, **fields) -> None:
+        """Commit the sketch of now with other fields."""
+        self.commit(dataclasses.replace(self.sketch, **fields), key)
 
     def rebase(self, picture: Image.Image) -> None:
         """Another picture of the same size under all of the history: no step of its own."""
@@ -145,7 +152,8 @@ class Board:
 
     def clear(self) -> None:
         """Take everything off the picture; Undo brings it back."""
-        self.commit(self._clear(self.sketch))
+        self._let_go()
+        self.change(**self._cleared)
         self.say("Cleared. Undo brings it back.")
 
     def _step(self, by: int) -> bool:
@@ -153,8 +161,14 @@ class Board:
             old = self.sketch
             moved = self.history.move(by)
             if moved:
+                self._let_go()
                 self._changed(old)
             return moved
+
+    def _let_go(self) -> None:
+        """End a press that is under way: what it began on is gone."""
+        self._down = False
+        self.view[LIVE].clear()
 
     def _changed(self, old: Sketch) -> None:
         self.say("")
@@ -171,20 +185,12 @@ class Board:
             listener()
 
     def _buttons(self) -> None:
-        h = self.history
-        self.undo_button.disabled = h._at == 0
-        self.redo_button.disabled = h._at == len(h._states) - 1
+        self.undo_button.disabled = not self.history.can(-1)
+        self.redo_button.disabled = not self.history.can(1)
 
-    def _offer(self, kept: Sketch) -> None:
-        def bring_back():
-            self.commit(kept)
-            self.offer.children = ()
-            self.say("Here it is again.")
-
-        text = w.HTML("A drawing of an earlier session is kept.")
-        yes = button("Bring it back", "history", self.guard(bring_back), width="130px")
-        no = button("No", "times", lambda: setattr(self.offer, "children", ()), width="60px")
-        self.offer.children = (text, yes, no)
+    def _bring_back(self, kept: Sketch) -> None:
+        self.commit(kept)
+        self.say("Here it is again.")
 
     # -------------------------------------------------------------------------------- messages
 
@@ -300,6 +306,39 @@ def button(text: str, icon: str, work: Callable[[], None], width: str = "88px", 
     made = w.Button(description=text, icon=icon, layout=w.Layout(width=width), **options)
     made.on_click(lambda _: work())
     return made
+
+
+def slider(text: str, value, low, high, step, form: str = ".0f", width: int = 300):
+    """A row of a panel, which speaks up when it is let go."""
+    return w.FloatSlider(value=value, min=low, max=high, step=step, description=text,
+                         readout_format=form, continuous_update=False, **row(width))  # fmt: skip
+
+
+def row(width: int = 300, label: int = 64) -> dict:
+    """Layout and style of a panel's row. A Layout is an object: each widget needs its own."""
+    return {"layout": w.Layout(width=f"{width}px"), "style": {"description_width": f"{label}px"}}
+
+
+def heading(text: str, margin: str | None = None) -> w.HTML:
+    text = f"<b style='color:#444'>{html.escape(text)}</b>"
+    return w.HTML(text, layout=w.Layout(margin=margin))
+
+
+def offer(text: str, kept, bring_back: Callable, guard: Callable) -> w.HBox:
+    """The line above a panel that offers what an earlier session left; empty where `kept` is None.
+
+    bring_back: called with `kept`. guard: what callbacks are wrapped in.
+    """
+    line = w.HBox([])
+
+    def accept():
+        bring_back(kept)
+        line.children = ()
+
+    yes = button("Bring it back", "history", guard(accept), width="130px")
+    no = button("No", "times", lambda: setattr(line, "children", ()), width="60px")
+    line.children = () if kept is None else (w.HTML(text), yes, no)
+    return line
 
 
 def message(text: str, error: bool = False) -> str:

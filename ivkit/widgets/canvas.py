@@ -1,8 +1,7 @@
-"""PaintCanvas: strokes painted on a picture, kept as vectors in the picture's own pixels."""
+"""PaintCanvas, strokes on a picture kept as vectors in its pixels; and what both canvases share."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import warnings
 
@@ -10,21 +9,62 @@ import ipywidgets as w
 import numpy as np
 from PIL import Image
 
-from ..instructions import Stroke, to_picture
+from ..instructions import Point, Stroke, to_picture
 from ..paint import rasterise, region_mask
-from .board import LIVE, MASK, PAINT, Board, held, picture_from_bytes, uploaded
+from .board import LIVE, MASK, PAINT, Board, held, picture_from_bytes, row, slider, uploaded
 from .session import Sketch
 
-TOOLS = (
-    ("Brush", "brush"),
-    ("Eraser", "eraser"),
-    ("Region", "mask"),
-    ("Pick", "pick"),
-)
+TOOLS = (("Brush", "brush"), ("Eraser", "eraser"), ("Region", "mask"), ("Pick", "pick"))
 MASK_COLOUR, MASK_ALPHA = "#e5006d", 0.4
 
 
-class PaintCanvas(w.VBox):
+class Canvas(w.VBox):
+    """A board with its tools; what the pen does and how a sketch is drawn is the subclass's.
+
+    Attributes:
+      picture: PIL RGB. tool: the switch of tools. board: see `Board`.
+      errors: exceptions in callbacks, which were said below the canvas.
+    """
+
+    def __init__(self, image, size, width: int, tools, autosave: str | None, **cleared):
+        blank = Image.new("RGB", size or (256, 256), "white")
+        picture = blank if image is None else to_picture(image, size)
+        self._points: list[Point] = []
+        self._tool = tools[0][1]  # of the press: a change of tool in between changes nothing
+        self.board = Board(picture, width, self._draw, self._pen, cleared, autosave)
+        self.errors = self.board.errors
+        self.tool = w.ToggleButtons(options=tools, style={"button_width": "80px"},
+                                    layout=w.Layout(margin="0 0 4px 0"))  # fmt: skip
+        super().__init__()
+
+    @property
+    def picture(self) -> Image.Image:
+        return self.board.sketch.picture
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write all that is on the canvas as JSON."""
+        self.board.sketch.save(path)
+
+    def load(self, path: str | os.PathLike) -> None:
+        """Read what `save` wrote. ValueError where the file is damaged; what is here then stays."""
+        self.board.commit(Sketch.load(path))
+
+    def undo(self) -> bool:
+        return self.board.undo()
+
+    def redo(self) -> bool:
+        return self.board.redo()
+
+    def clear(self) -> None:
+        self.board.clear()
+
+    def _pixel(self, point: Point) -> tuple[int, int]:
+        """(x, y) of the picture's pixel at a point, or the nearest one."""
+        x, y = (round(min(max(v, 0), n - 1)) for v, n in zip(point, self.picture.size, strict=True))
+        return x, y
+
+
+class PaintCanvas(Canvas):
     """Paint on a picture with the mouse.
 
     Tools: brush, eraser (of paint and of region), region (marks where a picture may change; drawn
@@ -46,32 +86,12 @@ class PaintCanvas(w.VBox):
     """
 
     def __init__(self, image=None, *, width: int = 512, autosave: str | None = "paint", size=None):
+        super().__init__(image, size, width, TOOLS, autosave, strokes=())
         self.size_wanted = size
-        picture = Image.new("RGB", size or (256, 256), "white")
-        picture = picture if image is None else to_picture(image, size)
-        self._points: list = []
-        self._tool = "brush"  # of the press: a change of tool in between changes nothing
-        clear = lambda sketch: dataclasses.replace(sketch, strokes=())  # noqa: E731
-        self.board = Board(picture, width, self._draw, self._pen, clear, autosave)
-        self.errors = self.board.errors
-        self.tool = w.ToggleButtons(
-            options=TOOLS,
-            style={"button_width": "80px"},
-            layout=w.Layout(margin="0 0 4px 0"),
-        )
-        self.colour = w.ColorPicker(
-            value="#ffc81e", description="Colour", layout=w.Layout(width="200px"), style=_NARROW
-        )
-        longest = max(picture.size)
-        slider = {"continuous_update": False, "style": _NARROW}
-        self.size = w.FloatSlider(
-            value=longest / 20, min=1, max=max(longest / 4, 2), step=0.5, description="Size",
-            readout_format=".0f", layout=w.Layout(width="300px"), **slider,
-        )  # fmt: skip
-        self.opacity = w.FloatSlider(
-            value=1, min=0.05, max=1, step=0.05, description="Opacity",
-            layout=w.Layout(width="300px"), **slider,
-        )  # fmt: skip
+        self.colour = w.ColorPicker(value="#ffc81e", description="Colour", **row(200))
+        longest = max(self.picture.size)
+        self.size = slider("Size", longest / 20, 1, max(longest / 4, 2), 0.5)
+        self.opacity = slider("Opacity", 1, 0.05, 1, 0.05, ".2f")
         self.upload = w.FileUpload(
             accept="image/*", multiple=False, description="Picture", layout=w.Layout(width="110px")
         )
@@ -80,13 +100,8 @@ class PaintCanvas(w.VBox):
             [self.colour, self.size, self.opacity, self.upload],
             layout=w.Layout(flex="0 0 auto", margin="0 0 0 12px"),
         )
-        super().__init__([
-            self.board.offer,
-            self.tool,
-            w.HBox([self.board.view, self.side]),
-            self.board.bar,
-            self.board.line,
-        ])  # fmt: skip
+        middle = w.HBox([self.board.view, self.side])
+        self.children = [self.board.offer, self.tool, middle, self.board.bar, self.board.line]
         self.board.redraw()
 
     # ------------------------------------------------------------------------- what is drawn
@@ -97,13 +112,9 @@ class PaintCanvas(w.VBox):
 
     @strokes.setter
     def strokes(self, strokes) -> None:
-        self.board.commit(dataclasses.replace(self.board.sketch, strokes=strokes))
+        self.board.change(strokes=strokes)
 
-    @property
-    def picture(self) -> Image.Image:
-        return self.board.sketch.picture
-
-    @picture.setter
+    @Canvas.picture.setter
     def picture(self, image) -> None:
         """Another picture under the strokes; they stay where it has the same size.
 
@@ -114,7 +125,7 @@ class PaintCanvas(w.VBox):
             warnings.simplefilter("always")
             picture = to_picture(image, self.size_wanted)
         kept = old.strokes if picture.size == old.picture.size else ()
-        self.board.commit(dataclasses.replace(old, picture=picture, strokes=kept))
+        self.board.change(picture=picture, strokes=kept)
         if told:
             self.board.say(str(told[0].message).capitalize() + ".")
         if len(kept) < len(old.strokes):
@@ -128,57 +139,38 @@ class PaintCanvas(w.VBox):
     def mask(self) -> np.ndarray:
         return region_mask(self.strokes, self.picture.size)
 
-    def save(self, path: str | os.PathLike) -> None:
-        """Write picture and strokes as JSON."""
-        self.board.sketch.save(path)
-
-    def load(self, path: str | os.PathLike) -> None:
-        """Read what `save` wrote. ValueError where the file is damaged; the drawing then stays."""
-        self.board.commit(Sketch.load(path))
-
-    def undo(self) -> bool:
-        return self.board.undo()
-
-    def redo(self) -> bool:
-        return self.board.redo()
-
-    def clear(self) -> None:
-        self.board.clear()
-
     # --------------------------------------------------------------------------------- events
 
     def _uploaded(self, change) -> None:
         for name, content in uploaded(change["new"]):
             self.picture = picture_from_bytes(name, content)
 
-    def _pen(self, kind: str, point) -> None:
+    def _pen(self, kind: str, point: Point) -> None:
         if kind == "down":
             self._points, self._tool = [], self.tool.value
         if self._tool == "pick":
             if kind == "up":
-                self._pick(point)
+                self.colour.value = "#{:02x}{:02x}{:02x}".format(
+                    *self.painted.getpixel(self._pixel(point))
+                )
+                self.tool.value = "brush"
             return
         if not self._points or point != self._points[-1]:
             self._points.append(point)
         if kind != "up":
             self._live()
             return
-        stroke, self._points = self._stroke(), []
         self.board.view[LIVE].clear()
-        sketch = self.board.sketch
-        self.board.commit(dataclasses.replace(sketch, strokes=(*sketch.strokes, stroke)))
+        look = (self.colour.value, self.size.value, self.opacity.value, self._tool)
+        self.board.change(strokes=(*self.strokes, Stroke(self._points, *look)))
 
-    def _stroke(self) -> Stroke:
-        return Stroke(
-            self._points, self.colour.value, self.size.value, self.opacity.value, self._tool
-        )
-
-    def _pick(self, point) -> None:
-        x, y = (round(min(max(v, 0), n - 1)) for v, n in zip(point, self.picture.size, strict=True))
-        self.colour.value = "#{:02x}{:02x}{:02x}".format(*self.painted.getpixel((x, y)))
-        self.tool.value = "brush"
-
-    # -------------------------------------------------------------------------------- drawing
+    def _live(self) -> None:
+        """The stroke under way; region and eraser are seen through."""
+        colour = {"mask": MASK_COLOUR, "eraser": "white"}.get(self._tool, self.colour.value)
+        alpha = self.opacity.value if self._tool == "brush" else MASK_ALPHA
+        with held():
+            self.board.view[LIVE].clear()
+            self.board.path(LIVE, self._points, colour, self.size.value * self.board.scale, alpha)
 
     def _draw(self, old: Sketch | None, new: Sketch) -> None:
         added = old is not None and new.strokes[: len(old.strokes)] == old.strokes
@@ -187,17 +179,6 @@ class PaintCanvas(w.VBox):
             self.board.view[MASK].clear()
         for stroke in new.strokes[len(old.strokes) if added else 0 :]:
             draw_stroke(self.board, stroke)
-
-    def _live(self) -> None:
-        with held():
-            self.board.view[LIVE].clear()
-            width = self.size.value * self.board.scale
-            colour = {"mask": MASK_COLOUR, "eraser": "white"}.get(self._tool)
-            alpha = self.opacity.value if colour is None else MASK_ALPHA
-            self.board.path(LIVE, self._points, colour or self.colour.value, width, alpha)
-
-
-_NARROW = {"description_width": "64px"}
 
 
 def draw_stroke(board: Board, stroke: Stroke) -> None:

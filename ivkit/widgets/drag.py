@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import math
-import os
 
 import cv2
 import ipywidgets as w
 import numpy as np
 from PIL import Image, ImageColor
 
-from ..instructions import EASINGS, Camera, Drag, Stroke, TrajectoryInstruction, to_picture
+from ..instructions import EASINGS, Camera, Drag, Point, Stroke, TrajectoryInstruction, to_picture
 from ..paint import region_mask
 from ..trajectory import grow_mask, warp
-from .board import LIVE, MARKS, MASK, Board, button, held
+from .board import LIVE, MARKS, MASK, button, heading, held, row, slider
+from .canvas import Canvas
 from .session import Sketch
 
 TOOLS = (
@@ -31,7 +32,7 @@ REACH = 14  # screen pixels within which a click takes a point
 NO_DRAG = "none yet: pull a thing to where it shall go"
 
 
-class DragCanvas(w.VBox):
+class DragCanvas(Canvas):
     """Say what moves where, on a picture, with the mouse.
 
     Arrow and Path begin a drag: press on a thing, release at its target; the thing's region is
@@ -53,65 +54,63 @@ class DragCanvas(w.VBox):
     def __init__(
         self, image=None, *, width: int = 340, num_frames: int = 16, autosave: str | None = "drag"
     ):
-        picture = Image.new("RGB", (256, 256), "white") if image is None else to_picture(image)
-        self._points: list = []
+        super().__init__(image, None, width, TOOLS, autosave, trajectory=TrajectoryInstruction())
         self._held: tuple | None = None  # ("drag", k, i) or ("pin", i), while it is being moved
-        self._tool = "arrow"
         self._quiet = False  # the sliders are being set, not moved
         self.selected: int | None = None
         self._point = -1  # of the selected drag
         self.num_frames = num_frames
-        nothing = TrajectoryInstruction()
-        clear = lambda sketch: dataclasses.replace(sketch, trajectory=nothing)  # noqa: E731
-        self.board = Board(picture, width, self._draw, self._pen, clear, autosave)
-        self.errors = self.board.errors
-        guard = self.board.guard
-        self.tool = w.ToggleButtons(
-            options=TOOLS,
-            style={"button_width": "80px"},
-            layout=w.Layout(margin="0 0 4px 0"),
-        )
-        self.size = _slider("Brush", max(picture.size) / 16, 1, max(max(picture.size) / 4, 2), 0.5)
-        self.choice = w.Dropdown(options=[(NO_DRAG, None)], description="Drag", **_ROW)
-        self.rotate = _slider("Rotate °", 0, -180, 180, 1)
-        self.scale = _slider("Scale", 1, 0.25, 3, 0.05, ".2f")
-        self.easing = w.Dropdown(options=EASINGS, description="Easing", **_ROW)
-        self.time = _slider("Point at", 1, 0, 1, 0.01, ".2f")
+        guard, (wide, high) = self.board.guard, self.picture.size
+        longest = max(wide, high)
+        self.size = slider("Brush", longest / 16, 1, max(longest / 4, 2), 0.5)
+        self.choice = w.Dropdown(options=[(NO_DRAG, None)], description="Drag", **row())
+        self.rotate = slider("Rotate °", 0, -180, 180, 1)
+        self.scale = slider("Scale", 1, 0.25, 3, 0.05, ".2f")
+        self.easing = w.Dropdown(options=EASINGS, description="Easing", **row())
+        self.time = slider("Point at", 1, 0, 1, 0.01, ".2f")
         self.delete_point = button("Point", "times", guard(self._delete_point))
         self.delete_drag = button("Drag", "times", guard(self._delete_drag))
-        self.pan_x = _slider("Pan x", 0, -picture.width / 2, picture.width / 2, 1)
-        self.pan_y = _slider("Pan y", 0, -picture.height / 2, picture.height / 2, 1)
-        self.zoom = _slider("Zoom", 1, 0.5, 2, 0.01, ".2f")
-        self.roll = _slider("Roll °", 0, -45, 45, 1)
+        self.pan_x = slider("Pan x", 0, -wide / 2, wide / 2, 1)
+        self.pan_y = slider("Pan y", 0, -high / 2, high / 2, 1)
+        self.zoom = slider("Zoom", 1, 0.5, 2, 0.01, ".2f")
+        self.roll = slider("Roll °", 0, -45, 45, 1)
         self.preview = w.Image(format="webp")
-        self.choice.observe(guard(self._choose), "value")
+        self._on("choice", self._choose)
+        self._on("time", self._retime)
         for name in ("rotate", "scale", "easing"):
-            getattr(self, name).observe(guard(self._shape), "value")
-        self.time.observe(guard(self._retime), "value")
+            self._on(name, functools.partial(self._shape, name))
         for name in ("pan_x", "pan_y", "zoom", "roll"):
-            getattr(self, name).observe(guard(self._move_camera), "value")
+            self._on(name, functools.partial(self._move_camera, name))
+        beside = {"flex": "0 0 auto", "margin": "0 0 0 12px"}
         self.settings = w.VBox([
             self.choice, self.rotate, self.scale, self.easing, self.time,
             w.HBox([w.Label("Delete", layout=w.Layout(width="64px")),
                     self.delete_point, self.delete_drag]),
-            _heading("Camera, at the end of the clip"),
+            heading("Camera, at the end of the clip", "4px 0 0 0"),
             self.pan_x, self.pan_y, self.zoom, self.roll,
-        ], layout=w.Layout(flex="0 0 auto", margin="0 0 0 12px"))  # fmt: skip
-        self.preview_box = w.VBox(
-            [self.preview, _heading("Cut and drag: the warp alone, no model")],
-            layout=w.Layout(flex="0 0 auto", margin="0 0 0 12px"),
-        )
-        super().__init__([
+        ], layout=w.Layout(**beside))  # fmt: skip
+        says = heading("Cut and drag: the warp alone, no model", "4px 0 0 0")
+        self.preview_box = w.VBox([self.preview, says], layout=w.Layout(**beside))
+        self.children = [
             self.board.offer,
             self.tool,
             w.HBox([self.board.view, self.settings, self.preview_box],
                    layout=w.Layout(flex_flow="row wrap")),
             w.HBox([self.board.bar, self.size]),
             self.board.line,
-        ])  # fmt: skip
+        ]  # fmt: skip
         self.board.listeners.append(guard(self._refresh))
         self.board.redraw()
         self._refresh()
+
+    def _on(self, name: str, work) -> None:
+        """Have `work` called with the new value when a person moves a slider."""
+
+        def moved(change):
+            if not self._quiet:
+                work(change["new"])
+
+        getattr(self, name).observe(self.board.guard(moved), "value")
 
     # ------------------------------------------------------------------------- what is drawn
 
@@ -121,179 +120,147 @@ class DragCanvas(w.VBox):
 
     @trajectory.setter
     def trajectory(self, trajectory) -> None:
-        self._put(TrajectoryInstruction.of(trajectory))
+        self.board.change(trajectory=TrajectoryInstruction.of(trajectory))
 
-    @property
-    def picture(self) -> Image.Image:
-        return self.board.sketch.picture
-
-    @picture.setter
+    @Canvas.picture.setter
     def picture(self, image) -> None:
         """Another picture under the drags; they stay where it has the same size."""
         picture, old = to_picture(image), self.board.sketch
         r = old.trajectory if picture.size == old.picture.size else TrajectoryInstruction()
-        self.board.commit(dataclasses.replace(old, picture=picture, trajectory=r))
-
-    def save(self, path: str | os.PathLike) -> None:
-        """Write picture and trajectory as JSON."""
-        self.board.sketch.save(path)
-
-    def load(self, path: str | os.PathLike) -> None:
-        """Read what `save` wrote. ValueError where the file is damaged; the drags then stay."""
-        self.board.commit(Sketch.load(path))
-
-    def undo(self) -> bool:
-        return self.board.undo()
-
-    def redo(self) -> bool:
-        return self.board.redo()
-
-    def clear(self) -> None:
-        self.board.clear()
+        self.board.change(picture=picture, trajectory=r)
 
     # ----------------------------------------------------------------------- changing the drags
 
-    def _put(self, trajectory: TrajectoryInstruction, key=None) -> None:
-        self.board.commit(dataclasses.replace(self.board.sketch, trajectory=trajectory), key)
+    def _put(self, key=None, **fields) -> None:
+        """The trajectory with other drags, pins or camera."""
+        self.board.change(key, trajectory=dataclasses.replace(self.trajectory, **fields))
 
-    def _replace(self, k: int, drag: Drag | None, key=None) -> None:
-        """Drag k by another one, or by none."""
-        r = self.trajectory
-        drags = (*r.drags[:k], *([drag] if drag else []), *r.drags[k + 1 :])
-        self._put(dataclasses.replace(r, drags=drags), key)
+    def _replace(self, k: int, key=None, **fields) -> None:
+        """Drag k with another path, mask, turn ..."""
+        drags = list(self.trajectory.drags)
+        drags[k] = dataclasses.replace(drags[k], **fields)
+        self._put(key, drags=drags)
 
     def _drag(self) -> Drag:
         if self.selected is None:
             raise ValueError("first pull a thing to where it shall go: Arrow or Path")
         return self.trajectory.drags[self.selected]
 
-    def _choose(self, change) -> None:
-        if not self._quiet:
-            self.selected, self._point = change["new"], -1
-            self._refresh()
-            self.board.redraw(self.board.sketch)
+    def _choose(self, k: int | None) -> None:
+        self.selected, self._point = k, -1
+        self._refresh()
+        self.board.redraw(self.board.sketch)
 
-    def _shape(self, change) -> None:
-        if not self._quiet:
-            name = next(
-                n for n in ("rotate", "scale", "easing") if getattr(self, n) is change["owner"]
-            )
-            drag = dataclasses.replace(self._drag(), **{name: change["new"]})
-            self._replace(self.selected, drag, key=(name, self.selected))
+    def _shape(self, name: str, value) -> None:
+        self._drag()
+        self._replace(self.selected, (name, self.selected), **{name: value})
 
-    def _retime(self, change) -> None:
-        if self._quiet:
-            return
+    def _retime(self, time: float) -> None:
         drag = self._drag()
         times, i = list(drag.times or even_times(drag.path)), self._point % len(drag.path)
-        low = times[i - 1] + 0.01 if i else 0.0
-        high = times[i + 1] - 0.01 if i + 1 < len(times) else 1.0
-        times[i] = min(max(change["new"], low), high)
-        drag = dataclasses.replace(drag, times=times)
-        self._replace(self.selected, drag, key=("time", self.selected, i))
+        low, high = times[i - 1] if i else 0.0, times[i + 1] if i + 1 < len(times) else 1.0
+        gap = min(0.01, (high - low) / 4)  # the points stay in order, however near they are
+        times[i] = min(max(time, low + gap * (i > 0)), high - gap * (i + 1 < len(times)))
+        self._replace(self.selected, ("time", self.selected, i), times=times)
 
-    def _move_camera(self, change) -> None:
-        if not self._quiet:
-            camera = Camera((self.pan_x.value, self.pan_y.value), self.zoom.value, self.roll.value)
-            still = camera == Camera()
-            r = dataclasses.replace(self.trajectory, camera=None if still else camera)
-            self._put(r, key="camera")
+    def _move_camera(self, name: str, value: float) -> None:
+        camera = self.trajectory.camera or Camera()
+        if name in ("pan_x", "pan_y"):
+            x, y = camera.pan
+            name, value = "pan", (value, y) if name == "pan_x" else (x, value)
+        camera = dataclasses.replace(camera, **{name: value})
+        still = camera == Camera(easing=camera.easing)
+        self._put("camera", camera=None if still else camera)
 
     def _delete_drag(self) -> None:
         self._drag()
-        self._replace(self.selected, None)
+        k, drags = self.selected, self.trajectory.drags
+        self._put(drags=drags[:k] + drags[k + 1 :])
 
     def _delete_point(self) -> None:
         drag = self._drag()
         if len(drag.path) <= 2:
             raise ValueError("a drag has at least two points: its handle and its target")
         i = self._point % len(drag.path)
-        without = lambda row: row and (*row[:i], *row[i + 1 :])  # noqa: E731
-        self._replace(self.selected, dataclasses.replace(
-            drag, path=without(drag.path), times=without(drag.times)))  # fmt: skip
+        path, times = (old and old[:i] + old[i + 1 :] for old in (drag.path, drag.times))
+        self._replace(self.selected, path=path, times=times)
 
     # ----------------------------------------------------------------------------------- mouse
 
-    def _pen(self, kind: str, point) -> None:
+    def _pen(self, kind: str, point: Point) -> None:
         if kind == "down":
-            self._points, self._tool = [], self.tool.value
+            self._points, self._tool, self._held = [], self.tool.value, None
             if self._tool in ("add", "cut"):
                 self._drag()
             if self._tool == "edit":
                 self._take(point)
             self._points = [point]
-        tool = self._tool  # of the press: a change of tool in between changes nothing
-        if kind != "down" and self._points:
-            self._points = [self._points[0], point] if tool == "arrow" else [*self._points, point]
+        elif self._points:
+            first = self._points[:1] if self._tool == "arrow" else self._points
+            self._points = [*first, point]
+        if not self._points:  # a press that was refused
+            return
         if kind != "up":
-            if self._points:
-                self._live()
+            self._live()
             return
         points, self._points = self._points, []
         self.board.view[LIVE].clear()
-        if points:
-            work = {"arrow": self._add, "path": self._add, "edit": self._moved, "pin": self._pin}
-            work.get(tool, self._paint_region)(points)
+        work = {"arrow": self._add, "path": self._add, "edit": self._moved, "pin": self._pin}
+        work.get(self._tool, self._paint_region)(points)
+
+    def _under(self, point: Point) -> list[int]:
+        """The drags whose region lies under a point, the uppermost last."""
+        x, y = self._pixel(point)
+        drags = enumerate(self.trajectory.drags)
+        return [k for k, drag in drags if drag.mask is not None and drag.mask[y, x]]
 
     def _add(self, points) -> None:
         if math.dist(points[0], points[-1]) * self.board.scale < 4 and len(points) < 8:
             raise ValueError("press on a thing, pull it, and release where it shall go")
         if self._tool == "path":
             points = simplified(points, 3 / self.board.scale)
-        r, (x, y) = self.trajectory, (round(v) for v in points[0])
-        taken = [k for k, d in enumerate(r.drags) if d.path and d.mask is not None and d.mask[y, x]]
+        drags = self.trajectory.drags
+        taken = [k for k in self._under(points[0]) if drags[k].path]
         if taken:  # one thing goes one way: a second pull is its new path
-            self._point = -1
-            self.selected = taken[-1]
-            again = dataclasses.replace(r.drags[self.selected], path=points, times=None)
-            self._replace(self.selected, again)
+            self.selected, self._point = taken[-1], -1
+            self._replace(self.selected, path=points, times=None)
             self.board.say("This thing goes another way now; Undo brings back the old one.")
             return
         mask = grow_mask(self.picture, points[0])
         if mask.all():
             raise ValueError("nothing stands out here: press on a thing, or move the camera")
-        drag = Drag(points, mask=mask)
-        self.selected, self._point = len(r.drags), -1
-        self._put(dataclasses.replace(r, drags=(*r.drags, drag)))
+        self.selected, self._point = len(drags), -1
+        self._put(drags=(*drags, Drag(points, mask=mask)))
 
-    def _take(self, point) -> None:
+    def _take(self, point: Point) -> None:
         """The point, the pin, or else the region under the mouse."""
-        r, reach = self.trajectory, REACH / self.board.scale
+        r = self.trajectory
         near = [(math.dist(p, point), ("pin", i)) for i, p in enumerate(r.pins)]
         for k, drag in enumerate(r.drags):
             near += [(math.dist(p, point), ("drag", k, i)) for i, p in enumerate(drag.path)]
-        distance, self._held = min(near, default=(math.inf, None))
-        if distance > reach:
-            self._held = None
-            x, y = (round(v) for v in point)
-            inside = [k for k, d in enumerate(r.drags) if d.mask is not None and d.mask[y, x]]
-            if inside:
-                self.selected, self._point = inside[-1], -1
-        elif self._held[0] == "drag":
-            self.selected, self._point = self._held[1:]
+        distance, nearest = min(near, default=(math.inf, None))
+        if distance * self.board.scale <= REACH:
+            self._held = nearest
+            if nearest[0] == "drag":
+                self.selected, self._point = nearest[1:]
+        elif inside := self._under(point):
+            self.selected, self._point = inside[-1], -1
         self._refresh(preview=False)
         self.board.redraw(self.board.sketch)
 
     def _moved(self, points) -> None:
-        held, self._held, r = self._held, None, self.trajectory
-        if held is None or points[0] == points[-1]:
+        if self._held is None or points[0] == points[-1]:
             return
-        if held[0] == "pin":
-            pins = [*r.pins[: held[1]], points[-1], *r.pins[held[1] + 1 :]]
-            self._put(dataclasses.replace(r, pins=pins))
+        if self._held[0] == "pin":
+            self._put(pins=replaced(self.trajectory.pins, self._held[1], points[-1]))
         else:
-            _, k, i = held
-            self._replace(k, dataclasses.replace(r.drags[k], path=self._bent(k, i, points[-1])))
-
-    def _bent(self, k: int, i: int, point) -> tuple:
-        path = self.trajectory.drags[k].path
-        return (*path[:i], point, *path[i + 1 :])
+            _, k, i = self._held
+            self._replace(k, path=replaced(self.trajectory.drags[k].path, i, points[-1]))
 
     def _pin(self, points) -> None:
-        r, point = self.trajectory, points[-1]
-        kept = [p for p in r.pins if math.dist(p, point) * self.board.scale > REACH]
-        pins = kept if len(kept) < len(r.pins) else [*kept, point]
-        self._put(dataclasses.replace(r, pins=pins))
+        pins, point = self.trajectory.pins, points[-1]
+        kept = [p for p in pins if math.dist(p, point) * self.board.scale > REACH]
+        self._put(pins=kept if len(kept) < len(pins) else [*kept, point])
 
     def _paint_region(self, points) -> None:
         drag = self._drag()
@@ -303,7 +270,7 @@ class DragCanvas(w.VBox):
         mask = mask | touched if self._tool == "add" else mask & ~touched
         if not mask.any():
             raise ValueError("nothing would be left of the region: Delete takes the whole drag")
-        self._replace(self.selected, dataclasses.replace(drag, mask=mask))
+        self._replace(self.selected, mask=mask)
 
     # --------------------------------------------------------------------------------- drawing
 
@@ -315,12 +282,12 @@ class DragCanvas(w.VBox):
             layer = np.zeros((new.picture.height, new.picture.width, 4), np.uint8)
             for k, drag in enumerate(drags):
                 if drag.mask is not None:
-                    layer[drag.mask] = (*ImageColor.getrgb(COLOURS[k % len(COLOURS)]), 90)
+                    layer[drag.mask] = (*ImageColor.getrgb(colour_of(k)), 90)
             self.board.put(MASK, Image.fromarray(layer))
         for k, drag in enumerate(drags):
             for path in drag.paths:
                 chosen = self._point % len(path) if k == self.selected else None
-                self._arrow(MARKS, path, COLOURS[k % len(COLOURS)], chosen)
+                self._arrow(MARKS, path, colour_of(k), chosen)
         for pin in new.trajectory.pins:
             self._dot(MARKS, pin, 7, "white")
             self._dot(MARKS, pin, 4, "#111111")
@@ -328,14 +295,12 @@ class DragCanvas(w.VBox):
     def _arrow(self, layer: int, path, colour: str, chosen: int | None) -> None:
         """White below, so that it is seen on any picture; the chosen point is filled white."""
         thick = 3 if chosen is None else 4
+        ends = self.board.to_screen(path)
+        tip = ends[-1]
+        far = ends[np.abs((ends - tip) @ [1, 1j]) > 12]  # a dense path's last piece is tiny
         for stroke, width in (("white", thick + 3), (colour, thick)):
             self.board.path(layer, path, stroke, width)
-            ends = self.board.to_screen(path)
-            far = ends[
-                np.abs((ends - ends[-1]) @ [1, 1j]) > 12
-            ]  # a dense path's last piece is tiny
             if len(far):
-                tip = ends[-1]
                 angle = np.arctan2(*(tip - far[-1])[::-1])
                 for side in (2.6, -2.6):
                     end = tip + 16 * np.array([np.cos(angle + side), np.sin(angle + side)])
@@ -356,22 +321,21 @@ class DragCanvas(w.VBox):
         self.board.path(layer, [point], colour, 2 * radius)
 
     def _live(self) -> None:
-        tool = self._tool
+        points, r = self._points, self.trajectory
         with held():
             self.board.view[LIVE].clear()
-            if tool in ("add", "cut"):
+            if self._tool in ("add", "cut"):
                 width = self.size.value * self.board.scale
-                colour = COLOURS[self.selected % len(COLOURS)] if tool == "add" else "white"
-                self.board.path(LIVE, self._points, colour, width, 0.5)
-            elif tool in ("arrow", "path") and len(self._points) > 1:
-                k = len(self.trajectory.drags)
-                self._arrow(LIVE, self._points if tool == "arrow" else
-                            simplified(self._points, 1), COLOURS[k % len(COLOURS)], -1)  # fmt: skip
+                colour = colour_of(self.selected) if self._tool == "add" else "white"
+                self.board.path(LIVE, points, colour, width, 0.5)
+            elif self._tool in ("arrow", "path") and len(points) > 1:
+                path = points if self._tool == "arrow" else simplified(points, 1)
+                self._arrow(LIVE, path, colour_of(len(r.drags)), -1)
             elif self._held and self._held[0] == "drag":
                 _, k, i = self._held
-                self._arrow(LIVE, self._bent(k, i, self._points[-1]), COLOURS[k % len(COLOURS)], i)
-            elif self._points:
-                self._dot(LIVE, self._points[-1], 5, "#111111")
+                self._arrow(LIVE, replaced(r.drags[k].path, i, points[-1]), colour_of(k), i)
+            else:
+                self._dot(LIVE, points[-1], 5, "#111111")
 
     # ------------------------------------------------------------------------ sliders, preview
 
@@ -416,6 +380,15 @@ class DragCanvas(w.VBox):
         return warp(self.picture, self.trajectory, num_frames or self.num_frames)
 
 
+def colour_of(k: int) -> str:
+    return COLOURS[k % len(COLOURS)]
+
+
+def replaced(items: tuple, i: int, value) -> tuple:
+    """The items, with another one at i."""
+    return (*items[:i], value, *items[i + 1 :])
+
+
 def simplified(points, tolerance: float) -> list:
     """A freehand path as few points, none further than `tolerance` pixels away from it."""
     curve = np.asarray(points, np.float32).reshape(-1, 1, 2)
@@ -439,15 +412,3 @@ def webp(frames, fps: float = 8) -> bytes:
     pictures[0].save(buffer, "WEBP", save_all=True, append_images=pictures[1:], duration=times,
                      loop=0, quality=85, method=0)  # fmt: skip
     return buffer.getvalue()
-
-
-_ROW = {"layout": w.Layout(width="300px"), "style": {"description_width": "64px"}}
-
-
-def _slider(text: str, value, low, high, step, form: str = ".0f") -> w.FloatSlider:
-    return w.FloatSlider(value=value, min=low, max=high, step=step, description=text,
-                         readout_format=form, continuous_update=False, **_ROW)  # fmt: skip
-
-
-def _heading(text: str) -> w.HTML:
-    return w.HTML(f"<b style='color:#444'>{text}</b>", layout=w.Layout(margin="4px 0 0 0"))
