@@ -112,6 +112,33 @@ def edit_mask(
     return (ramp * ramp * (3 - 2 * ramp)).astype(np.float32)
 
 
+def edit_region(
+    strokes: Iterable[Stroke],
+    alpha: np.ndarray,
+    grow: float = 1.5,
+    cell: int = 16,
+    feather: float | None = None,
+) -> np.ndarray:
+    """Where strokes let P_img change a picture: their paint, grown, and what "mask" marks.
+
+    Args:
+      strokes: `Stroke`s. alpha: their paint, as from `rasterise`.
+      grow, cell, feather: see `edit_mask`; a marked region is not grown.
+
+    Returns:
+      float32 (H, W) in [0, 1].
+
+    Raises:
+      ValueError: strokes that leave no paint and mark nothing.
+    """
+    marked = region_mask(strokes, alpha.shape[::-1])
+    parts = [edit_mask(alpha, grow, cell, feather)] if alpha.any() else []
+    parts += [edit_mask(marked, 0, cell, feather)] if marked.any() else []
+    if not parts:
+        raise ValueError("the strokes leave no paint and mark no region on the picture")
+    return np.maximum.reduce(parts)
+
+
 def latent_mask(mask: np.ndarray, cell: int = 16, how: str = "max") -> np.ndarray:
     """A pixel mask (H, W) as float32 (1, 1, H / cell, W / cell), for regional denoising.
 

@@ -38,7 +38,7 @@ from .instructions import (
 )
 from .models.common import to_cells
 from .models.protocol import VideoModel
-from .paint import composite, edit_mask, latent_mask, rasterise, region_mask
+from .paint import composite, edit_region, latent_mask, rasterise
 from .pixels import to_frames, to_pictures, to_pixels
 from .sampling import Chain
 from .state import READINGS, Denoising, Edit, Step
@@ -270,6 +270,15 @@ class Pipeline:
         error = (np.asarray(picture, np.float32) - np.asarray(back, np.float32)) / 255
         return back, float(-10 * np.log10(max((error**2).mean(), 1e-10)))
 
+    def foreign(self, picture) -> tuple[Image.Image, float, float] | None:
+        """(the picture after a round trip, its dB, the least dB of the model's own world) where
+        the model cannot show the picture; else None."""
+        floor = getattr(self.model, "round_trip_db", None)
+        if floor is None:
+            return None
+        back, found = self.round_trip(picture)
+        return (back, found, floor) if found < floor else None
+
     def forget(self) -> None:
         """Drop what is kept between runs (after changing weights by hand, say with a LoRA)."""
         self._references.clear()
@@ -379,7 +388,7 @@ class Pipeline:
             original = painted = _fit(picture, size, bool(strokes) or mask is not None)
             if strokes:
                 painted, alpha = rasterise(original, strokes)
-                region = self._region(strokes, alpha, grow, feather)
+                region = edit_region(strokes, alpha, grow, model.cell, feather)
             region = region if mask is None else _check_region(mask, original)
             if first_step(steps, strength) >= steps:
                 return iter(()), painted
@@ -409,14 +418,6 @@ class Pipeline:
                 yield step
 
         return work(), None
-
-    def _region(self, strokes, alpha, grow, feather) -> np.ndarray:
-        marked = region_mask(strokes, alpha.shape[::-1])
-        parts = [edit_mask(alpha, grow, self.pictures.cell, feather)] if alpha.any() else []
-        parts += [edit_mask(marked, 0, self.pictures.cell, feather)] if marked.any() else []
-        if not parts:
-            raise ValueError("the strokes leave no paint and mark no region on the picture")
-        return np.maximum.reduce(parts)
 
     # ------------------------------------------------------------------------------ P_video
 
@@ -576,8 +577,8 @@ class Pipeline:
         return chain
 
     def _warn_if_foreign(self, picture: Image.Image) -> None:
-        floor = getattr(self.model, "round_trip_db", None)
-        if floor is not None and (found := self.round_trip(picture)[1]) < floor:
+        if foreign := self.foreign(picture):
+            _, found, floor = foreign
             warnings.warn(
                 f"this picture is foreign to {self.name}, which gives it back at {found:.0f} dB "
                 f"where its own world reaches {floor:.0f}: see pipe.round_trip(picture), and "

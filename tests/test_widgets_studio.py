@@ -1,5 +1,7 @@
 """Studio and TraceExplorer, driven without a browser, on a tiny random model."""
 
+import copy
+import dataclasses
 import io
 import json
 import subprocess
@@ -121,6 +123,102 @@ def test_stop_keeps_what_was_foreseen(studio):
     assert (run.frames == result.frames).all()
 
 
+def held(monkeypatch, studio, name):
+    """A method of the pipeline that waits, once it was called, until `go` is set."""
+    called, go, method = threading.Event(), threading.Event(), getattr(studio.pipe, name)
+
+    def slow(*args, **options):
+        called.set()
+        assert go.wait(60)
+        return method(*args, **options)
+
+    monkeypatch.setattr(studio.pipe, name, slow)
+    return called, go
+
+
+def test_stop_while_a_change_is_being_drawn_leaves_the_change_out(studio, monkeypatch):
+    hand.stroke(studio.paint, (3, 3), (6, 4))
+    paused(studio)
+    hand.stroke(studio.paint, (10, 10), (12, 12))
+    called, go = held(monkeypatch, studio, "denoise_image")
+    studio.resume()
+    assert called.wait(60)
+    studio.stop()
+    go.set()
+    studio.join(60)
+    take = studio.results[-1].take
+    assert take.changes == () and take.stopped == 1
+    again = take.replay(tiny.pipeline("storybook"))
+    assert (again.frames == studio.results[-1].frames).all()
+
+
+def test_stop_is_heard_while_a_bad_change_is_refused(studio, monkeypatch):
+    paused(studio)
+    studio.panel["lam"].value = 0.9
+
+    def refuse(*args, **options):
+        studio.stop()
+        raise ValueError("no such change")
+
+    monkeypatch.setattr("ivkit.state.Step.change", refuse)
+    studio.resume()
+    studio.join(5)
+    assert not studio.busy and studio.results[-1].take.stopped == 1
+
+
+def test_a_change_made_before_the_pause_began_is_not_lost(studio, monkeypatch):
+    called, go = held(monkeypatch, studio, "denoise")
+    studio.generate()
+    assert called.wait(60)
+    studio.pause()
+    studio.panel["lam"].value = 0.9
+    studio.resume()
+    go.set()
+    studio.join(60)
+    (change,) = studio.results[-1].take.changes
+    assert change.lam == 0.9
+
+
+def test_the_picture_to_drag_on_shows_the_paint_of_now(studio, monkeypatch):
+    hand.stroke(studio.paint, (3, 3), (6, 4))
+    called, go = held(monkeypatch, studio, "denoise_image")
+    studio.generate()
+    assert called.wait(60)
+    hand.stroke(studio.paint, (10, 10), (12, 12))  # while the first stroke is being drawn
+    go.set()
+    studio.join(60)
+    studio.mode.value = "Drag"
+    assert studio.drag.picture == studio.paint.painted
+    studio.paint.undo()
+    studio.mode.value = "Paint"
+    studio.mode.value = "Drag"
+    assert studio.drag.picture == studio.results[-1].take.edited
+
+
+def test_the_unedited_clip_on_show_belongs_to_the_newest_one(studio):
+    hand.stroke(studio.paint, (3, 3), (6, 4))
+    generate(studio)
+    assert studio.unedited is not None
+    studio.paint.undo()
+    studio.panel["seed"].value = 9
+    generate(studio)
+    assert studio.unedited is None
+
+
+def test_a_model_that_draws_may_be_another_one(tmp_path):
+    clips = copy.copy(tiny.model("storybook"))
+    clips.defaults = {"video": clips.defaults["video"]}
+    studio = iv.Studio(Pipeline(clips, tiny.model("pia")), tiny.picture(), autosave=None)
+    studio.panel["motion"].value = MOTION
+    studio.panel["content"].value = "a sun"
+    hand.stroke(studio.paint, (3, 3), (6, 4))
+    assert generate(studio).take.edited is not None
+    pictures = copy.copy(clips)
+    pictures.defaults = {"image": tiny.model().defaults["image"]}
+    with pytest.raises(ValueError, match="makes pictures alone"):
+        iv.Studio(Pipeline(pictures), autosave=None)
+
+
 def test_a_second_generate_is_refused_in_one_sentence(studio):
     paused(studio)
     studio.generate_button.click()
@@ -222,6 +320,23 @@ def test_a_session_replays_to_the_same_frames_changes_on_the_way_included(studio
     other.replay(result)
     other.join(60)
     assert other.errors == [] and (result.frames == studio.results[0].frames).all()
+
+
+def test_stop_ends_a_clip_that_is_made_again(studio, monkeypatch):
+    take = generate(studio).take
+    again = dataclasses.replace(take, name="again")
+    studio.session = Session(studio.paint.board.sketch, takes=(again,))
+    result = studio.results[-1]
+    called, go = held(monkeypatch, studio, "denoise")
+    studio.replay(result)
+    assert called.wait(60) and studio.pause_button.disabled
+    studio.stop_button.click()
+    go.set()
+    studio.join(60)
+    assert result.frames is None and "Stopped" in studio.line.value
+    studio.replay(result)
+    studio.join(60)
+    assert (result.frames == studio.results[0].frames).all()
 
 
 @pytest.mark.parametrize("kind", ["mp4", "gif", "png"])

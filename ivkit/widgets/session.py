@@ -6,7 +6,7 @@ import atexit
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,19 +106,20 @@ class Take(_Saved):
             **options,
         )
 
-    def replay(self, pipe, on_step: Callable | None = None):
-        """Make the clip again, changes on the way included: the same frames on the same device.
-
-        Returns the Run; its frames are those that were on show.
-        """
+    def steps(self, pipe) -> Iterator:
+        """The steps of the clip made again, changes on the way included."""
         changes = {change.step: change for change in self.changes}
         for step in self.start(pipe):
-            if on_step is not None:
-                on_step(step)
+            yield step
             if step.index + 1 == self.stopped:
-                break
+                return
             if step.index + 1 in changes:
                 step.change(**changes[step.index + 1].edits())
+
+    def replay(self, pipe):
+        """Make the clip again: the Run, whose frames on the same device are those on show."""
+        for _ in self.steps(pipe):
+            pass
         return pipe.last_run
 
 

@@ -8,7 +8,7 @@ import io
 import os
 import re
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,29 +26,18 @@ from ..instructions import (
     _choice,
     _number,
 )
-from ..paint import latent_mask, rasterise
+from ..paint import edit_region, latent_mask, rasterise
 from ..trajectory import warp
-from ..view import FPS, contact_sheet, encode_video, save_video
-from .board import button, explain, message
+from ..view import contact_sheet, save_video
+from .board import button, explain, heading, message, offer, row
 from .canvas import PaintCanvas
+from .cards import CARD, Result, card, fixed, picture_card, png, side_by_side, small, video
 from .drag import DragCanvas
 from .session import Autosave, Change, Session, Sketch, Take, provenance
 
 CONSTANT, RAMP, REGION = "the same everywhere", "from step to step", "inside and outside the paint"
 PLACEHOLDER = (225, 229, 235)
 TRIES = 8  # clips on show besides those that are kept
-CARD = 240
-
-
-@dataclass
-class Result:
-    """One clip on show. `frames` is None for a take of an opened session, until it is replayed."""
-
-    take: Take
-    frames: np.ndarray | None
-    card: w.VBox = field(repr=False, default=None)
-    kept: bool = False
-    compared: bool = False
 
 
 class Studio(w.VBox):
@@ -76,6 +65,8 @@ class Studio(w.VBox):
     def __init__(
         self, pipe, picture=None, *, autosave: str | None = "studio", folder="outputs", width=360
     ):
+        if "video" not in pipe.model.defaults:
+            raise ValueError(f"{pipe.name} makes pictures alone: load 'pia', 'svd' or another")
         self.pipe, self.folder = pipe, Path(folder)
         blank = Image.new("RGB", pipe.size, PLACEHOLDER)
         frames = pipe.model.num_frames
@@ -86,26 +77,16 @@ class Studio(w.VBox):
         self.unedited: np.ndarray | None = None
         self._thread: threading.Thread | None = None
         self._go, self._stop = threading.Event(), threading.Event()
-        self._next: _Asked | None = None
-        self._made: tuple = (None, None)  # what the last x' was made from, and x'
-        self.edited_view = w.Image(
-            format="png", layout=w.Layout(width="220px", margin="0 0 0 70px")
-        )
-        self.edited_text = w.HTML(layout=w.Layout(margin="0 0 0 70px"))
-        self.paint.side.children = (*self.paint.side.children, self.edited_view, self.edited_text)
-        self.edited_view.layout.display = "none"
+        self._next: _Asked | None = None  # what Resume asked for
+        self._made: tuple | None = None  # (what x' was made from, x'), of the last x'
         self._build_panel(frames)
         self._build_results()
-        self.offer = w.HBox([])
-        super().__init__([
-            self.offer,
-            w.HBox([w.VBox([self.mode, self.paint, self.drag], layout=_fixed(width + 324)),
-                    self._controls]),
-            self._out,
-        ])  # fmt: skip
         self.autosave = Autosave(autosave) if autosave else None
-        if self.autosave and (kept := self.autosave.found(Session)):
-            self._offer(kept)
+        kept = self.autosave and self.autosave.found(Session)
+        says = "What you made in an earlier session is kept."
+        self.offer = offer(says, kept, self._bring_back, self._guard)
+        left = w.VBox([self.mode, self.paint, self.drag], layout=fixed(width + 324))
+        super().__init__([self.offer, w.HBox([left, self._controls]), self._out])
         if picture is not None:
             self.paint.picture = picture
         for board in (self.paint.board, self.drag.board):
@@ -117,43 +98,32 @@ class Studio(w.VBox):
     # --------------------------------------------------------------------------------- layout
 
     def _build_panel(self, frames: int) -> None:
-        own, video = self.pipe.model.defaults["image"], self.pipe.model.defaults["video"]
-        scales = max(len(getattr(self.pipe.model, "affinity", ())) - 1, 1)
-        slide = {"min": 0, "max": 1, "step": 0.05, "readout_format": ".2f"}
+        model, guard = self.pipe.model, self._guard
+        own, steps = model.defaults["video"], model.defaults["video"]["num_inference_steps"]
+        scales = max(len(getattr(model, "affinity", ())) - 1, 1)
+        share = {"min": 0, "max": 1, "step": 0.05, "readout_format": ".2f"}
         self.panel: dict[str, Any] = {
             "prompt": _row(w.Text, "Picture", value="a boat on the blue sea at day"),
-            "seed": w.BoundedIntText(
-                3, min=0, max=2**31 - 1, description="Seed", style=_LABEL,
-                layout=w.Layout(width="170px"),
-            ),
+            "seed": _row(w.BoundedIntText, "Seed", 170, value=3, min=0, max=2**31 - 1),
             "content": _row(w.Text, "Painted", placeholder="what it shows with the paint"),
-            "strength": _row(w.FloatSlider, "Strength", value=0.7, **slide),
+            "strength": _row(w.FloatSlider, "Strength", value=0.7, **share),
             "motion": _row(w.Text, "Motion", value="the boat moves right"),
-            "motion_scale": _row(
-                w.IntSlider, "How much", value=video.get("motion_scale", 0), min=0, max=scales
-            ),
-            "lam_mode": w.Dropdown(
-                options=[CONSTANT, RAMP, REGION], description="λ is", style=_LABEL,
-                layout=w.Layout(width="330px"),
-            ),
-            "lam": _row(w.FloatSlider, "λ", value=0.3, **slide),
-            "lam_end": _row(w.FloatSlider, "λ, last", value=1.0, **slide),
-            "steps": _row(
-                w.IntSlider, "Steps", value=video["num_inference_steps"], min=1,
-                max=max(50, video["num_inference_steps"]),
-            ),
+            "motion_scale": _row(w.IntSlider, "How much", value=own.get("motion_scale", 0), min=0,
+                                 max=scales),
+            "lam_mode": _row(w.Dropdown, "λ is", options=[CONSTANT, RAMP, REGION]),
+            "lam": _row(w.FloatSlider, "λ", value=0.3, **share),
+            "lam_end": _row(w.FloatSlider, "λ, last", value=1.0, **share),
+            "steps": _row(w.IntSlider, "Steps", value=steps, min=1, max=max(50, steps)),
             "frames": _row(w.IntSlider, "Frames", value=frames, min=2, max=max(frames, 2)),
         }  # fmt: skip
-        self._image_steps = own["num_inference_steps"]
-        p, guard = self.panel, self._guard
+        p = self.panel
         self.mode = w.ToggleButtons(options=["Paint", "Drag"], style={"button_width": "164px"},
                                     layout=w.Layout(margin="0 0 8px 0"))  # fmt: skip
         self.mode.observe(guard(self._switch), "value")
-        self.draw_button = button("Draw", "magic", guard(self.draw), "156px")
-        self.draw_button.tooltip = "a picture from its sentence and seed"
-        self.generate_button = button(
-            "Generate", "film", guard(self.generate), "120px", button_style="primary"
-        )
+        self.draw_button = button("Draw", "magic", guard(self.draw), "156px",
+                                  tooltip="a picture from its sentence and seed")  # fmt: skip
+        self.generate_button = button("Generate", "film", guard(self.generate), "120px",
+                                      button_style="primary")  # fmt: skip
         self.pause_button = button("Pause", "pause", guard(self._pause_or_resume), "102px")
         self.stop_button = button("Stop", "stop", guard(self.stop), "100px")
         self.progress = w.IntProgress(0, 0, 1, layout=w.Layout(width="330px", height="16px"))
@@ -163,26 +133,32 @@ class Studio(w.VBox):
         words = ", ".join(self.pipe.words)
         known = f"<details><summary>Words that {html.escape(self.pipe.name)} knows</summary>"
         self._controls = w.VBox([
-            _title("Picture"), p["prompt"], w.HBox([p["seed"], self.draw_button]),
-            _title("Paint"), p["content"], p["strength"],
-            _title("Motion"), p["motion"], p["motion_scale"],
-            _title("Blend: 1 ignores the edits, 0 follows them"),
+            heading("Picture"), p["prompt"], w.HBox([p["seed"], self.draw_button]),
+            heading("Paint"), p["content"], p["strength"],
+            heading("Motion"), p["motion"], p["motion_scale"],
+            heading("Blend: 1 ignores the edits, 0 follows them"),
             p["lam_mode"], p["lam"], p["lam_end"], p["steps"], p["frames"],
             w.HBox([self.generate_button, self.pause_button, self.stop_button]),
             self.progress, self.line,
             w.HTML(f"{known}{words}</details>" if words else "", layout=w.Layout(width="330px")),
-        ], layout=_fixed(340))  # fmt: skip
+        ], layout=fixed(340))  # fmt: skip
+        beside = {"width": "220px", "margin": "0 0 0 70px"}
+        self.edited_view = w.Image(format="png", layout=w.Layout(**beside, display="none"))
+        self.edited_text = w.HTML(layout=w.Layout(margin=beside["margin"]))
+        self.paint.side.children = (*self.paint.side.children, self.edited_view, self.edited_text)
         self._switch({"new": "Paint"})
 
     def _build_results(self) -> None:
         guard = self._guard
         self.live = w.Image(format="jpeg", layout=w.Layout(width=f"{CARD}px"))
         self.live_text = w.HTML()
-        self._live_card = w.VBox([self.live, self.live_text], layout=_fixed(CARD))
+        self._live_card = w.VBox([self.live, self.live_text], layout=fixed(CARD))
+        self._live_shown = False
+        self._answer: list[w.Widget] = []  # to a photograph that the model cannot show
+        self._plain: list[w.Widget] = []  # the unedited clip
         self._cards = w.HBox([], layout=w.Layout(flex_flow="row wrap"))
         self._compared = w.VBox([])
-        self.file = w.Text("outputs/session.json", description="Session", style=_LABEL,
-                           layout=w.Layout(width="330px"))  # fmt: skip
+        self.file = _row(w.Text, "Session", value="outputs/session.json")
         self._out = w.VBox([
             self._cards,
             w.HBox([button("Compare", "columns", guard(self.compare), "110px"),
@@ -237,60 +213,57 @@ class Studio(w.VBox):
             self._thread.join(seconds)
 
     def _state(self, state: str) -> None:
-        running = state != "idle"
-        self.draw_button.disabled = running
+        self.state = state
+        self.draw_button.disabled = state != "idle"
         self.pause_button.disabled = state not in ("running", "paused")
-        self.stop_button.disabled = not running
+        self.stop_button.disabled = state == "idle"
         paused = state == "paused"
         self.pause_button.description = "Resume" if paused else "Pause"
         self.pause_button.icon = "play" if paused else "pause"
-        self.state = state
 
     # --------------------------------------------------------------------------- what is asked
 
     def _asked(self) -> _Asked:
         """All that the panel says, checked before any work."""
         v = {name: widget.value for name, widget in self.panel.items()}
-        strokes, r = self.paint.strokes, self.drag.trajectory
-        model, content = self.pipe.model, v["content"].strip() or v["prompt"]
-        model.check_text(v["motion"], "motion")
-        if strokes:
-            model.check_text(content, "painted" if v["content"].strip() else "picture")
+        sketch, r = self.paint.board.sketch, self.drag.trajectory
+        content = v["content"].strip() or v["prompt"].strip()
+        self.pipe.model.check_text(v["motion"], "motion")
+        if sketch.strokes:
+            name = "painted" if v["content"].strip() else "picture"
+            self.pipe.pictures.check_text(content, name)
+        painted = content or sketch.strokes
+        y = ContentInstruction(content, sketch.strokes, v["strength"]) if painted else None
         instructions = Instructions(
-            image=ImageInstruction(self.paint.picture),
-            content=ContentInstruction(content, strokes, v["strength"])
-            if content.strip()
-            else None,
+            image=ImageInstruction(sketch.picture),
+            content=y,
             motion=MotionInstruction(v["motion"], v["motion_scale"]),
             trajectory=r if r or r.pins else None,
-            lam=self._lam(strokes),
+            lam=self._lam(sketch),
             seed=v["seed"],
             num_frames=v["frames"],
             num_inference_steps=v["steps"],
         )
-        return _Asked(instructions)
+        return _Asked(instructions, sketch)
 
-    def _lam(self, strokes):
+    def _lam(self, sketch: Sketch):
         first, last = self.panel["lam"].value, self.panel["lam_end"].value
         mode = self.panel["lam_mode"].value
         if mode == RAMP:
             return np.linspace(first, last, self.panel["steps"].value).reshape(-1, 1, 1, 1, 1)
         if mode == REGION:
-            if not strokes:
+            if not sketch.strokes:
                 raise ValueError(f"λ {REGION} needs paint, or a region that is marked")
-            alpha = rasterise(self.paint.picture, strokes)[1]
-            inside = latent_mask(
-                self.pipe._region(strokes, alpha, 1.5, None), self.pipe.cell, "mean"
-            )
+            alpha = rasterise(sketch.picture, sketch.strokes)[1]
+            region = edit_region(sketch.strokes, alpha, cell=self.pipe.pictures.cell)
+            inside = latent_mask(region, self.pipe.cell, "mean")
             return np.clip(first * inside + last * (1 - inside), 0, 1)
         return float(first)
 
     def _x_edited(self) -> Image.Image:
         """x' as far as it is known: what P_img made of this paint, else the painted picture."""
-        made_from, edited = self._made
-        known = made_from is not None and made_from.picture is self.paint.picture
-        if known and made_from.strokes == self.paint.strokes and edited is not None:
-            return edited
+        if self._made is not None and self._made[0][0] is self.paint.board.sketch:
+            return self._made[1]
         return self.paint.painted
 
     # --------------------------------------------------------------------------------- buttons
@@ -299,13 +272,13 @@ class Studio(w.VBox):
         """A picture from its sentence, put under the strokes; Undo brings the old one back."""
         self._free()
         prompt, seed = self.panel["prompt"].value, self.panel["seed"].value
-        self.pipe.model.check_text(prompt, "picture")
-        self._begin(self._draw, prompt, seed)
+        self.pipe.pictures.check_text(prompt, "picture")
+        self._begin("drawing", self._draw, prompt, seed)
 
     def generate(self) -> None:
         """The clip that the panel asks for. ValueError while another one is being made."""
         self._free()
-        self._begin(self._generate, self._asked())
+        self._begin("running", self._generate, self._asked())
 
     def stop(self) -> None:
         """End at the next step; what is foreseen so far is kept."""
@@ -329,7 +302,8 @@ class Studio(w.VBox):
         if self.busy:
             raise ValueError("one thing at a time: wait for it, or press Stop")
 
-    def _begin(self, work, *args) -> None:
+    def _begin(self, state: str, work, *args) -> None:
+        self._next = None
         self._stop.clear()
         self._go.set()
 
@@ -341,9 +315,8 @@ class Studio(w.VBox):
             finally:
                 self._live_on(False)
                 self._state("idle")
-                self.progress.value = 0
 
-        self._state("drawing" if work == self._draw else "running")
+        self._state(state)
         self._thread = threading.Thread(target=guarded, daemon=True, name="ivkit-studio")
         self._thread.start()
 
@@ -358,48 +331,43 @@ class Studio(w.VBox):
 
     def _image(self, prompt: str, picture, **options) -> Image.Image | None:
         """P_img, shown step by step; None where it was stopped."""
-        strength = options.get("strength", 1)
-        if picture is not None and int(self._image_steps * strength) == 0:
-            return self.pipe.image(prompt, picture, **options)
         step = None
-        for step in self.pipe.denoise_image(prompt, picture, **options):
-            self._show("the picture", step, step.num_steps)
+        for n, step in enumerate(self.pipe.denoise_image(prompt, picture, **options), 1):
+            self._show("the picture", step, n)
             if self._stop.is_set():
                 self.say("Stopped. The picture stays as it was.")
                 return None
-        return step.picture
+        return self.pipe.image(prompt, picture, **options) if step is None else step.picture
 
     def _edit(self, asked: _Asked) -> Image.Image | None:
         """x', or None where nothing is painted. The same paint is not drawn twice."""
-        i = asked.instructions
-        if not i.content or not i.content.strokes:
+        i, strokes = asked.instructions, asked.sketch.strokes
+        if not strokes:
             return None
-        wanted = dataclasses.replace(asked.sketch, trajectory=TrajectoryInstruction())
-        key = (wanted, i.content.text, i.content.strength, i.seed)
-        if getattr(self, "_edit_key", None) != key:
-            how = {"strokes": i.content.strokes, "strength": i.content.strength, "seed": i.seed}
-            edited = self._image(i.content.text, i.image.picture, **how)
+        wanted = (asked.sketch, i.content.text, i.content.strength, i.seed)
+        if self._made is None or self._made[0] != wanted:
+            how = {"strokes": strokes, "strength": i.content.strength, "seed": i.seed}
+            edited = self._image(i.content.text, asked.sketch.picture, **how)
             if edited is None:
                 return None
-            self._edit_key, self._made = key, (self.paint.board.sketch, edited)
-            self.edited_view.value = _png(edited)
+            self._made = (wanted, edited)
+            self.edited_view.value = png(edited)
             self.edited_view.layout.display = ""
-            self.edited_text.value = _small("x̃′: what the model made of the paint")
+            self.edited_text.value = small("x̃′: what the model made of the paint")
         return self._made[1]
 
     def _generate(self, asked: _Asked) -> None:
         if self._foreign(asked):
             return
-        self.say("Working on the painted picture." if asked.strokes else "Beginning.")
+        self.say("Working on the painted picture." if asked.sketch.strokes else "Beginning.")
         edited, i = self._edit(asked), asked.instructions
         if self._stop.is_set():
             return
         take = Take(self._name(), self.pipe.name, i, edited)
         changes: list[Change] = []
         for step in take.start(self.pipe):
-            done = step.index + 1
-            self._show("the clip", step, step.num_steps)
-            if done < step.num_steps and not self._go.is_set():
+            self._show("the clip", step, step.index + 1)
+            if step.index + 1 < step.num_steps and (self._next or not self._go.is_set()):
                 asked = self._wait(step, asked, changes)
             if self._stop.is_set():
                 break
@@ -407,8 +375,12 @@ class Studio(w.VBox):
         stopped = None if run.finished else run.state.index
         take = dataclasses.replace(take, changes=tuple(changes), stopped=stopped)
         self.say("Decoding the frames.")
-        if run.finished and (edited is not None or i.trajectory or changes):
-            self.unedited = run.unedited
+        edits = run.finished and (edited is not None or i.trajectory or changes)
+        self.unedited = run.unedited if edits else None
+        self._plain = []
+        if edits:
+            says = w.HTML(small("<b>unedited</b><br>the same seed and motion, λ = 1"))
+            self._plain = [w.VBox([video(self.unedited), says], layout=fixed(CARD))]
         self._add(Result(take, run.frames))
         took = sum(run.seconds.values())
         self.say(f"Stopped after {stopped} steps; this is what was foreseen." if stopped
@@ -417,20 +389,23 @@ class Studio(w.VBox):
 
     def _wait(self, step, before: _Asked, changes: list[Change]) -> _Asked:
         """Until Resume or Stop. What was changed takes effect from the next step on."""
+        done = step.index + 1
         while True:
-            done = step.index + 1
-            self._state("paused")
-            self.say(f"Paused after step {done} of {step.num_steps}. Paint, drag or move λ: "
-                     "Resume takes it up from there.")  # fmt: skip
-            self._go.wait()
+            if not self._go.is_set() and not self._stop.is_set():
+                self._state("paused")
+                self.say(f"Paused after step {done} of {step.num_steps}. Paint, drag or move λ: "
+                         "Resume takes it up from there.")  # fmt: skip
+                self._go.wait()
             if self._stop.is_set():
                 return before
             self._state("running")
-            now = self._next
+            now, self._next = self._next, None
             if now is None or now.same_edits(before):
                 return before
             try:
                 i, edited = now.instructions, self._edit(now)
+                if self._stop.is_set():
+                    return before
                 trajectory = i.trajectory or TrajectoryInstruction()
                 change = Change(done, edited, trajectory, i.lam, i.motion.text)
                 step.change(**change.edits())
@@ -444,45 +419,38 @@ class Studio(w.VBox):
 
     def _foreign(self, asked: _Asked) -> bool:
         """A photograph that the embedded model cannot show: say so, and show what can be shown."""
-        floor = getattr(self.pipe.model, "round_trip_db", None)
-        i = asked.instructions
-        if floor is None:
+        i, picture = asked.instructions, asked.sketch.picture
+        found = self.pipe.foreign(picture)
+        if found is None:
             return False
-        back, decibels = self.pipe.round_trip(i.image.picture)
-        if decibels >= floor:
-            return False
-        still = rasterise(i.image.picture, asked.strokes)[0]
-        pictures = {"your picture": i.image.picture, f"after {self.pipe.name}": back}
-        cards = [_picture_card(title, picture) for title, picture in pictures.items()]
+        back, decibels, floor = found
+        self._answer = [picture_card("your picture", picture),
+                        picture_card(f"after {self.pipe.name}", back)]  # fmt: skip
+        hint = " Drag something in it, and its cut-and-drag clip shows here."
         if i.trajectory:
-            clip = warp(still, i.trajectory, i.num_frames).frames
-            cards.append(w.VBox([_video(clip), w.HTML("cut and drag, no model")]))
-        self._answer = cards
+            hint, still = "", rasterise(picture, asked.sketch.strokes)[0]
+            clip = video(warp(still, i.trajectory, i.num_frames).frames)
+            self._answer.append(w.VBox([clip, w.HTML("cut and drag, no model")]))
         self._lay_out()
-        hint = (
-            "" if i.trajectory else " Drag something in it, and its cut-and-drag clip shows here."
-        )
         self.say(f"{self.pipe.name} was not made for this picture: it gives it back at "
                  f"{decibels:.0f} dB, where its own world reaches {floor:.0f}.{hint}")  # fmt: skip
         return True
 
-    def _show(self, what: str, step, total: int) -> None:
+    def _show(self, what: str, step, number: int) -> None:
         self._live_on(True)
-        self.progress.max, self.progress.value = total, min(self.progress.value + 1, total)
-        number = getattr(step, "index", 0) + 1 if what == "the clip" else self.progress.value
-        if what == "the clip":
-            self.progress.value = number
-        self.live_text.value = f"{what}, step {number} of {total}, as it is foreseen"
+        self.progress.max, self.progress.value = step.num_steps, number
+        self.live_text.value = f"{what}, step {number} of {step.num_steps}, as it is foreseen"
         if not step.record.undefined("x0"):
             buffer = io.BytesIO()
             step.preview().save(buffer, "JPEG", quality=88)
             self.live.value = buffer.getvalue()
 
     def _live_on(self, on: bool) -> None:
-        if on != getattr(self, "_live_shown", False):
+        if on != self._live_shown:
             self._live_shown = on
-            self.progress.value = 0
             self._lay_out()
+        if not on:
+            self.progress.value = 0
 
     # --------------------------------------------------------------------------------- results
 
@@ -500,44 +468,14 @@ class Studio(w.VBox):
         self._lay_out()
         self._keep()
 
-    def _lay_out(self) -> None:
-        cards = [self._live_card] if getattr(self, "_live_shown", False) else []
-        cards += getattr(self, "_answer", [])
-        if self.unedited is not None:
-            if getattr(self, "_unedited_of", None) is not self.unedited:
-                self._unedited_of = self.unedited
-                plain = _small("<b>unedited</b><br>the same seed and motion, λ = 1")
-                self._unedited_card = w.VBox([_video(self.unedited), w.HTML(plain)],
-                                             layout=_fixed(CARD))  # fmt: skip
-            cards.append(self._unedited_card)
-        self._cards.children = [*cards, *(r.card for r in reversed(self.results))]
-
     def _card(self, result: Result) -> w.VBox:
-        guard, take = self._guard, result.take
-        if result.frames is None:
-            replay = button("Make it again", "refresh", guard(lambda: self.replay(result)), "130px")
-            top: w.Widget = w.VBox([_still(take.edited or take.instructions.image.picture), replay])
-        else:
-            top = _video(result.frames)
-        name = w.Text(take.name, layout=w.Layout(width=f"{CARD - 6}px"), continuous_update=False)
-        small = {"layout": w.Layout(width="76px")}
-        keep = w.ToggleButton(result.kept, description="keep", icon="star", **small)
-        compare = w.ToggleButton(result.compared, description="⇄", tooltip="compare",
-                                 layout=w.Layout(width="44px"))  # fmt: skip
-        away = button("", "trash", guard(lambda: self.remove(result)), "44px")
-        kinds = [button(kind, "download", guard(lambda k=kind: self.export(result, k)), "76px")
-                 for kind in ("mp4", "gif", "png")]  # fmt: skip
+        keep = lambda _: self._keep()  # noqa: E731
+        return card(result, self._guard, keep, self.replay, self.remove, self.export)
 
-        def rename(change):
-            result.take = dataclasses.replace(result.take, name=change["new"])
-            self._keep()
-
-        name.observe(guard(rename), "value")
-        keep.observe(lambda c: setattr(result, "kept", c["new"]), "value")
-        compare.observe(lambda c: setattr(result, "compared", c["new"]), "value")
-        rows = [top, name, w.HTML(_caption(take), layout=w.Layout(width=f"{CARD}px")),
-                w.HBox([keep, compare, away])]  # fmt: skip
-        return w.VBox([*rows, w.HBox(kinds)], layout=_fixed(CARD))
+    def _lay_out(self) -> None:
+        live = [self._live_card] if self._live_shown else []
+        clips = [result.card for result in reversed(self.results)]
+        self._cards.children = [*live, *self._answer, *self._plain, *clips]
 
     def remove(self, result: Result) -> None:
         """Take a clip off the panel."""
@@ -552,15 +490,17 @@ class Studio(w.VBox):
         self._free()
 
         def work():
-            run = result.take.replay(
-                self.pipe, lambda step: self._show("the clip", step, step.num_steps)
-            )
-            result.frames = run.frames
+            for step in result.take.steps(self.pipe):
+                self._show("the clip", step, step.index + 1)
+                if self._stop.is_set():
+                    self.say(f"Stopped. {result.take.name} can be made again.")
+                    return
+            result.frames = self.pipe.last_run.frames
             result.card = self._card(result)
             self._lay_out()
             self.say(f"{result.take.name} is made again.")
 
-        self._begin(work)
+        self._begin("replaying", work)
 
     def compare(self) -> None:
         """The clips marked ⇄ (else the last two) as one, so that they play in step."""
@@ -571,14 +511,7 @@ class Studio(w.VBox):
             named.insert(0, ("unedited", self.unedited))
         if len(named) < 2:
             raise ValueError("there is nothing to compare yet: two clips are needed")
-        count = min(len(frames) for _, frames in named)
-        gap = np.full((count, named[0][1].shape[1], 6, 3), 255, np.uint8)
-        parts = [part for _, frames in named for part in (frames[:count], gap)][:-1]
-        width = min(250 * len(named), 1000)
-        clip = _video(np.concatenate(parts, axis=2), width)
-        names = "".join(f'<span style="display:inline-block;width:{width // len(named)}px">'
-                        f"{html.escape(name)}</span>" for name, _ in named)  # fmt: skip
-        self._compared.children = (w.HTML(names), clip)
+        self._compared.children = side_by_side(named)
 
     def export(self, result: Result, kind: str) -> Path:
         """Write a clip as mp4, gif, or png (its frames on one sheet); the file says what it is.
@@ -658,16 +591,9 @@ class Studio(w.VBox):
             if self.autosave.failed:
                 self.say(f"This is not being saved: {self.autosave.failed}", error=True)
 
-    def _offer(self, kept: Session) -> None:
-        def bring_back():
-            self.session = kept
-            self.offer.children = ()
-            self.say("Here it is again.")
-
-        text = w.HTML("What you made in an earlier session is kept.")
-        yes = button("Bring it back", "history", self._guard(bring_back), "130px")
-        no = button("No", "times", lambda: setattr(self.offer, "children", ()), "60px")
-        self.offer.children = (text, yes, no)
+    def _bring_back(self, kept: Session) -> None:
+        self.session = kept
+        self.say("Here it is again.")
 
 
 @dataclass(frozen=True)
@@ -675,14 +601,7 @@ class _Asked:
     """What the panel said at one moment."""
 
     instructions: Instructions
-
-    @property
-    def strokes(self):
-        return self.instructions.content.strokes if self.instructions.content else ()
-
-    @property
-    def sketch(self) -> Sketch:
-        return Sketch(self.instructions.image.picture, self.strokes)
+    sketch: Sketch  # what was painted
 
     def same_edits(self, other: _Asked) -> bool:
         a, b = self.instructions, other.instructions
@@ -690,59 +609,7 @@ class _Asked:
         return same and np.array_equal(a.lam, b.lam)
 
 
-_LABEL = {"description_width": "70px"}
-
-
-def _row(kind, text: str, **options):
-    """One row of the panel. A Layout is an object: each widget needs its own."""
-    layout = w.Layout(width="330px")
-    return kind(description=text, layout=layout, style=_LABEL, continuous_update=False, **options)
-
-
-def _fixed(width: int) -> w.Layout:
-    return w.Layout(width=f"{width}px", flex="0 0 auto", margin="0 8px 8px 0")
-
-
-def _title(text: str) -> w.HTML:
-    return w.HTML(f"<b style='color:#444'>{html.escape(text)}</b>")
-
-
-def _video(frames: np.ndarray, width: int = CARD) -> w.Video:
-    return w.Video(value=encode_video(frames, FPS), format="mp4", autoplay=True, loop=True,
-                   controls=True, layout=w.Layout(width=f"{width}px"))  # fmt: skip
-
-
-def _still(picture: Image.Image) -> w.Image:
-    return w.Image(value=_png(picture), format="png", layout=w.Layout(width=f"{CARD}px"))
-
-
-def _png(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def _small(text: str) -> str:
-    """HTML in a caption's size."""
-    return f"<div style='line-height:1.35;font-size:12px;color:#444'>{text}</div>"
-
-
-def _picture_card(title: str, picture: Image.Image) -> w.VBox:
-    return w.VBox([_still(picture), w.HTML(html.escape(title))], layout=_fixed(CARD))
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def _caption(take: Take) -> str:
-    """The settings of a take, in two short lines."""
-    i = take.instructions
-    lam = f"{i.lam:.2g}" if isinstance(i.lam, float) else f"{i.lam.min():.2g} to {i.lam.max():.2g}"
-    strokes = len(i.content.strokes) if i.content else 0
-    drags = len(i.trajectory.drags) if i.trajectory else 0
-    changed = "".join(f", changed at step {c.step + 1}" for c in take.changes)
-    stopped = f", stopped at step {take.stopped}" if take.stopped else ""
-    facts = f"λ {lam} · seed {i.seed} · {i.num_inference_steps} steps{changed}{stopped}"
-    edits = f"{_count(strokes, 'stroke')} · {_count(drags, 'drag')}"
-    return _small(f"{html.escape(i.motion.text)}<br>{facts}<br>{edits}")
+def _row(kind, text: str, width: int = 330, **options):
+    """One row of the panel. A text says nothing before Enter, a slider before it is let go."""
+    quiet = {"continuous_update": False} if kind.class_traits().get("continuous_update") else {}
+    return kind(description=text, **row(width, label=70), **quiet, **options)
