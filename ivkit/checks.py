@@ -579,6 +579,65 @@ def moving_alignment(answer) -> bool:
             return _say(trouble)
         if found.shape != () or not np.isclose(float(found), mine):
             return _say(f"{rule}; for image, motion, true_motion = {given} you say {found}")
+
+
+def fitting_models(names, memory_gb: float) -> bool:
+    """Real models, exercise 1: the table's models that are given a still and fit with all parts."""
+    from .models import TABLE
+
+    names = [names] if isinstance(names, str) else list(names or ())
+    if not names:
+        return _say("my_models is empty: put names of the table into the list")
+    for name in names:
+        if name not in TABLE:
+            return _say(f"{name!r} is not in the table: its names are {', '.join(TABLE)}")
+        row = TABLE[name]
+        if row.image in ("none", "noised (SDEdit)"):
+            return _say(f"{name} does not move a still: in its row, image is {row.image!r}")
+        if row.memory_gb > memory_gb:
+            return _say(f"{name} needs about {row.memory_gb:g} GB, and there are {memory_gb:g}")
+    left = [n for n, row in TABLE.items() if n not in names and row.memory_gb <= memory_gb
+            and row.image not in ("none", "noised (SDEdit)")]  # fmt: skip
+    if left:
+        return _say(f"all of these fit, but {len(left)} more of the table would too")
+    return _say()
+
+
+def longest_clip(answer) -> bool:
+    """Real models, exercise 2: (wanted, stride) -> most frames, stride * k + 1, up to wanted."""
+    for wanted, stride in ((16, 4), (17, 4), (97, 8), (20, 1), (3, 8)):
+        found, trouble = _call(answer, wanted, stride)
+        if trouble:
+            return _say(trouble)
+        right = (wanted - 1) // stride * stride + 1
+        where = f"for wanted = {wanted} and stride = {stride} you say {found}"
+        if found.shape != () or (found - 1) % stride:
+            return _say(f"{where}: a clip has a multiple of {stride} frames and one more")
+        if found > wanted:
+            return _say(f"{where}, which is more than wanted")
+        if found != right:
+            return _say(f"{where}, and {right} would do as well and is longer")
+    return _say()
+
+
+def straight_velocity(answer) -> bool:
+    """Real models, exercise 3: (z, given, sigma) -> v with z - sigma v = given."""
+    given, eps = _tensors(np.random.default_rng(0).standard_normal((2, 1, 4, 8, 8)))
+    (sigma,) = _tensors([0.7])
+    z = (1 - sigma) * given + sigma * eps
+    found, trouble = _call(answer, z, given, sigma)
+    if trouble:
+        return _say(trouble)
+    if found.shape != z.shape:
+        return _say(f"a velocity has the latent's shape {tuple(z.shape)}, not {found.shape}")
+    if np.allclose(found, given - eps):
+        return _say("the other way round: v = ε - x0, and a step of the sampler subtracts it")
+    if np.allclose(found, z - given):
+        return _say("that is the way from given to z; it takes σ to go it, so v is it over σ")
+    if np.allclose(found, eps):
+        return _say("that is ε; take x0 off it")
+    if not np.allclose(found, eps - given):
+        return _say("with your v, z - σ v is not given")
     return _say()
 
 

@@ -56,9 +56,11 @@ def load(
 
     device: "cpu", "cuda" or "mps"; None takes the best there is. dtype: None takes the fastest
     that the device computes well in. pictures: another checkpoint that draws (P_img) where this one
-    makes clips alone, as in `load("svd", pictures="sd")`. options and errors: `ivkit.models.load`.
+    makes clips alone, as in `load("svd", pictures="sd")`. small: a few random weights in the same
+    layout, for `pictures` too: no download. options and errors: `ivkit.models.load`.
     """
-    drawing = models.load(pictures, device, dtype) if pictures else None
+    small = {"small": options.get("small", False)}
+    drawing = models.load(pictures, device, dtype, **small) if pictures else None
     if drawing is not None and "image" not in drawing.defaults:
         raise ValueError(f"pictures={pictures!r} makes clips alone: take 'sd' or 'pia'")
     return Pipeline(models.load(name, device, dtype, **options), drawing)

@@ -243,7 +243,7 @@ def test_another_layout_is_named(tmp_path, base):
 
 
 def test_text_to_video_checkpoints_are_refused(tmp_path):
-    from families import wan_net, wan_parts
+    from ivkit.models.small import wan_net, wan_parts
 
     parts = {**wan_parts("wan-2.1"), "transformer": wan_net(16)}
     with pytest.raises(ValueError, match="takes 16 channels: this Wan makes clips from text alone"):

@@ -4,7 +4,7 @@
 layer: they are outside the loop that is timed.
 """
 
-import string
+from ivkit.models.small import clip_text, clip_tokenizer, t5, t5_tokenizer
 
 WIDE = {"block_out_channels": (320, 640, 1280, 1280), "layers_per_block": 2}
 
@@ -15,37 +15,6 @@ def on_cpu(scheduler, **config):
 
     with torch.device("cpu"):
         return scheduler(**config)
-
-
-def tokenizer(length: int = 77):
-    """Reads letters: what it says does not matter here."""
-    from transformers import CLIPTokenizer
-
-    letters = [c + end for c in string.ascii_lowercase for end in ("", "</w>")]
-    vocab = {token: i for i, token in enumerate([*letters, "<|startoftext|>", "<|endoftext|>"])}
-    return CLIPTokenizer(vocab=vocab, merges=[], model_max_length=length)
-
-
-def t5_tokenizer():
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    made = Tokenizer(models.WordLevel({"<pad>": 0, "</s>": 1, "<unk>": 2}, unk_token="<unk>"))
-    made.pre_tokenizer = pre_tokenizers.Whitespace()
-    made.post_processor = processors.TemplateProcessing("$A </s>", special_tokens=[("</s>", 1)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=made, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
-    )
-
-
-def clip_text(width: int):
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    config = CLIPTextConfig(
-        vocab_size=64, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=1,
-        num_attention_heads=4, bos_token_id=52, eos_token_id=53, pad_token_id=53,
-    )  # fmt: skip
-    return CLIPTextModel(config)
 
 
 def sd(tiny: bool, width: int = 768, motion: bool = True) -> dict:
@@ -69,7 +38,7 @@ def sd(tiny: bool, width: int = 768, motion: bool = True) -> dict:
         "unet": unet,
         "vae": vae,
         "text_encoder": clip_text(width),
-        "tokenizer": tokenizer(),
+        "tokenizer": clip_tokenizer(),
         "scheduler": on_cpu(DDIMScheduler, beta_schedule="linear", clip_sample=False),
     }
     if motion:
@@ -120,7 +89,6 @@ def svd(tiny: bool) -> dict:
 def wan(tiny: bool) -> dict:
     """Wan 2.2 TI2V 5B."""
     import diffusers
-    from transformers import UMT5Config, UMT5EncoderModel
 
     width = 32 if tiny else 4096
     small = {"num_attention_heads": 2, "attention_head_dim": 12, "ffn_dim": 32, "num_layers": 2,
@@ -136,12 +104,11 @@ def wan(tiny: bool) -> dict:
         out_channels=12, patch_size=2, is_residual=True, scale_factor_spatial=16,
         temperal_downsample=[False, True, True], latents_mean=[0.0] * 48, latents_std=[1.0] * 48,
     )  # fmt: skip
-    text = UMT5Config(vocab_size=8, d_model=width, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
     return {
         "transformer": net,
         "transformer_2": None,
         "vae": vae,
-        "text_encoder": UMT5EncoderModel(text),
+        "text_encoder": t5("UMT5EncoderModel", width, 1),
         "tokenizer": t5_tokenizer(),
         "image_encoder": None,
         "image_processor": None,

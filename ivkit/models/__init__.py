@@ -9,11 +9,13 @@ from pathlib import Path
 from .table import TABLE
 
 
-def load(name: str = "storybook", device=None, dtype=None, **options):
+def load(name: str = "storybook", device=None, dtype=None, small: bool = False, **options):
     """A model by its name in the table, by hub id, or from a folder in diffusers' layout.
 
     device: "cpu", "cuda", "mps" or a torch.device; None takes the best there is.
     dtype: torch.float32, torch.bfloat16 or torch.float16; None takes what the device is fast in.
+    small: networks of the checkpoint's own classes with a few random weights: no download, and
+        its layout on any machine, to try code on. The storybook is small as it is.
     options: passed on to the family, such as `allow_pickle=True`, or `base=` (another checkpoint in
         the place of the table's: an id, a folder, a safetensors file), `lora=`, `taesd=True`: see
         `pia.from_base`; for further families the fields of their class, such as `fps`.
@@ -23,9 +25,15 @@ def load(name: str = "storybook", device=None, dtype=None, **options):
         raise TypeError(f"name must be a text or a path, got {type(name).__name__}")
     row, folder = TABLE.get(str(name)), None
     if row is None and not Path(name).exists() and str(name).count("/") != 1:
-        known = ", ".join(TABLE)
-        raise ValueError(f"model {str(name)!r} is not known; known are {known}, or a folder")
-    device, dtype = pick(device, dtype)
+        raise ValueError(f"model {str(name)!r} is not known; {_known()}, or a folder")
+    if small and row is None:
+        raise ValueError(f"small is for models of the table, not for {str(name)!r}; {_known()}")
+    small = small and bool(row.ids)
+    device, dtype = pick(device, dtype, small)
+    if small:
+        from .small import load as load_small
+
+        return load_small(row, device=device, dtype=dtype, **options)
     if row is not None:
         family = row.family
         if row.notice:
@@ -41,6 +49,10 @@ def load(name: str = "storybook", device=None, dtype=None, **options):
 
         return load_family(module, row, folder, **options)
     return module.load(row, folder, **options)
+
+
+def _known() -> str:
+    return f"known are {', '.join(TABLE)}"
 
 
 def _place(name: str) -> tuple[Path, str]:
@@ -64,8 +76,11 @@ def _place(name: str) -> tuple[Path, str]:
     return place, "pia" if found.startswith("StableDiffusion") else family
 
 
-def pick(device=None, dtype=None):
-    """The device and dtype to compute with, as torch.device and torch.dtype; checked."""
+def pick(device=None, dtype=None, exact: bool = False):
+    """The device and dtype to compute with, as torch.device and torch.dtype; checked.
+
+    exact: float32 on a CPU, unless `dtype` says otherwise.
+    """
     import torch
 
     if device is None:
@@ -82,7 +97,7 @@ def pick(device=None, dtype=None):
         if device.type == "cuda":
             dtype = torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
         else:
-            fast = device.type == "cpu" and cpu_has_bf16()
+            fast = device.type == "cpu" and not exact and cpu_has_bf16()
             dtype = torch.bfloat16 if fast else torch.float32
     dtype = getattr(torch, dtype, dtype) if isinstance(dtype, str) else dtype
     if dtype not in (torch.float32, torch.bfloat16, torch.float16):

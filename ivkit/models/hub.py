@@ -147,18 +147,20 @@ def check_layout(folder: Path, row) -> None:
 
 @contextlib.contextmanager
 def quietly():
-    """No progress bars for parts that load in a moment, no remarks on diffusers' own configs."""
+    """No progress bars for parts that load in a moment, no remarks on the libraries' configs."""
     from diffusers.utils import logging as theirs
     from transformers.utils import logging as others
 
-    level = theirs.get_verbosity()
-    theirs.set_verbosity_error()
+    levels = [(lib, lib.get_verbosity()) for lib in (theirs, others)]
+    for lib, _ in levels:
+        lib.set_verbosity_error()
     shown = [lib for lib in (theirs, others) if lib.is_progress_bar_enabled()]
     for lib in shown:
         lib.disable_progress_bar()
     try:
         yield
     finally:
-        theirs.set_verbosity(level)
+        for lib, level in levels:
+            lib.set_verbosity(level)
         for lib in shown:
             lib.enable_progress_bar()

@@ -98,9 +98,13 @@ def add_lora(parts: dict[str, Any], lora, scale: float = 1.0) -> None:
 
 def to_few_step(parts: dict[str, Any], lora) -> dict[str, Any]:
     """Merge LCM-LoRA and take its scheduler; the facts that go with it."""
+    add_lora(parts, lora)
+    return few_steps(parts)
+
+
+def few_steps(parts: dict[str, Any]) -> dict[str, Any]:
     from diffusers import LCMScheduler
 
-    add_lora(parts, lora)
     parts["scheduler"] = LCMScheduler.from_config(parts["scheduler"].config)
     parts["video_scheduler"] = LCMScheduler(beta_schedule="linear", clip_sample=False)
     return {kind: {"num_inference_steps": 4, "guidance_scale": 1.0} for kind in ("image", "video")}
