@@ -7,6 +7,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from .instructions import to_picture
+
+
+def fit(picture, size: tuple[int, int], marked: bool, name: str = "picture") -> Image.Image:
+    """A picture of `size`, cropped and resized; ValueError where it must not be, since it is
+    `marked`: strokes, masks or drags in its pixels would fit no more."""
+    picture = to_picture(picture)
+    if marked and picture.size != tuple(size):
+        raise ValueError(
+            f"{name} is {picture.width} x {picture.height} pixels where {size[0]} x {size[1]} are "
+            f"needed for edits to fit it: use ivkit.to_picture({name}, size={tuple(size)}) first"
+        )
+    return to_picture(picture, size)
+
 
 def to_pixels(frames: np.ndarray | Image.Image) -> Tensor:
     """uint8 (N, H, W, 3), or one picture, to float32 (N, 3, H, W) in [-1, 1]."""

@@ -77,8 +77,7 @@ class Chain:
         """Step on the prediction at the chain's end."""
         i, t = len(self.out), self.scheduler.timesteps[len(self.out)]
         z = scheduler_step(self.scheduler, out.guided, t, self.z[i], i, self.seed, self.eta)
-        self.z.append(z)
-        self.out.append(out)
+        self.z[i + 1 :], self.out[i:] = [z], [out]  # whole again after an interrupt between them
 
     def at(self, i: int) -> Prediction:
         """The prediction at step i, computing what is missing up to there."""

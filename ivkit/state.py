@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from PIL import Image
 from torch import Tensor
@@ -33,12 +32,12 @@ class Denoising:
     """What the loop carries from step to step: it can be left and taken up at any of them."""
 
     reference: Chain
-    edit: Edit
-    lam: Tensor  # (steps, F or 1, 1, h or 1, w or 1)
     reading: str = "paired"
     skip_zero: bool = True  # do not evaluate a branch whose weight is zero everywhere
     batch: bool = False  # both branches in one call of the network
-    on_change: Callable[[dict[str, Any]], None] | None = None
+    on_change: Callable[..., None] | None = None
+    edit: Edit | None = None
+    lam: Tensor | None = None  # (steps, F or 1, 1, h or 1, w or 1)
     index: int = 0
     trace: Trace = field(default_factory=Trace)
 
@@ -87,4 +86,4 @@ class Step:
         """
         if self.state.finished:
             raise ValueError("the clip is finished: start another run to change it")
-        self.state.on_change(changes)
+        self.state.on_change(**changes)

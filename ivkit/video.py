@@ -34,8 +34,9 @@ def denoise(s: Denoising) -> Iterator[Step]:
             eps_hat = blend(eps.guided, eps_edit.guided, lam)
         record = _record(s, i, t, z, eps, eps_edit, eps_hat)
         z = scheduler_step(s.scheduler, eps_hat, t, z, i, s.reference.seed, s.reference.eta)
-        s.z, s.index = z, i + 1
+        del s.trace.records[i:]  # of a step that an interrupt cut short
         s.trace.append(record)
+        s.z, s.index = z, i + 1
         yield Step(record, s)
 
 

@@ -1,5 +1,7 @@
 """What must hold of the method: the blend, both readings, kept chains, stopping, changing."""
 
+import sys
+
 import numpy as np
 import pytest
 import tiny
@@ -12,7 +14,8 @@ from ivkit.blend import blend, lam_schedule
 from ivkit.pixels import to_pixels
 from ivkit.sampling import Chain, scheduler_step
 from ivkit.state import READINGS
-from ivkit.trace import convert
+from ivkit.trace import Trace, convert
+from ivkit.video import denoise
 
 KINDS = ("pia", "storybook")
 MOTION = "the boat moves right"
@@ -170,6 +173,46 @@ def test_an_interrupt_keeps_the_trace(monkeypatch, error):
     assert torch.equal(finished.state.z, clip(tiny.pipeline(), lam=0.5).state.z)
 
 
+def test_an_interrupt_between_any_two_lines_of_the_loop_can_be_resumed():
+    """Wherever it falls, no step is lost, done twice or mixed with another one."""
+    homes = {denoise.__code__, Chain.push.__code__, Chain.at.__code__, Trace.append.__code__}
+    left = 0
+
+    def watch(frame, event, _):
+        nonlocal left
+        if event == "line" and frame.f_code in homes:
+            left -= 1
+            if left == 0:
+                raise KeyboardInterrupt
+        return watch if frame.f_code in homes or event == "call" else None
+
+    def begun(pipe):
+        options = {"edited": tiny.picture(1), "lam": 0.4, "eta": 0.5, "num_inference_steps": 2}
+        pipe.denoise(tiny.picture(), MOTION, **options)
+        return pipe.last_run
+
+    whole = tiny.pipeline().resume(begun(tiny.pipeline()), progress=False)
+    for n in range(1, 1000):
+        pipe = tiny.pipeline()
+        run, left = begun(pipe), n
+        previous = sys.gettrace()
+        sys.settrace(watch)
+        try:
+            pipe.resume(run, progress=False)
+            break  # it ended before the n-th line
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(previous)
+        pipe.resume(run, progress=False)
+        assert [r.index for r in run.trace] == [0, 1]
+        for name in ("z_t", "z_edit", "out", "out_edit"):
+            assert torch.equal(run.trace[name], whole.trace[name]), (n, name)
+        assert torch.equal(run.state.z, whole.state.z)
+        assert torch.equal(run.state.reference.end, whole.state.reference.end)
+    assert n > 30
+
+
 @pytest.mark.parametrize("reading", READINGS)
 def test_a_change_takes_effect_from_the_next_step(reading):
     pipe = tiny.pipeline()
@@ -196,6 +239,16 @@ def test_changing_the_motion_changes_both_branches_from_there_on():
         assert torch.equal(run.trace[1][name], before.trace[1][name])
         assert not torch.equal(run.trace[2][name], before.trace[2][name])
     assert torch.equal(clip(pipe).state.z, before.state.z)  # the kept chain is untouched
+
+
+def test_the_unedited_clip_is_that_of_the_motion_of_now():
+    pipe, clips = tiny.pipeline(), []
+    for step in pipe.denoise(tiny.picture(), MOTION, edited=tiny.picture(1)):
+        clips.append(pipe.last_run.unedited)  # looked at on the way, before and after the change
+        if step.index == 1:
+            step.change(motion="the sun stays still")
+    assert not np.array_equal(clips[1], clips[2])
+    assert np.array_equal(pipe.last_run.unedited, clips[2])
 
 
 @pytest.mark.parametrize(
@@ -340,6 +393,16 @@ def test_saved_instructions_replay_to_the_same_frames(tmp_path):
     again = tiny.pipeline().run(iv.Instructions.load(tmp_path / "session.json"), progress=False)
     assert np.array_equal(first.frames, again.frames)
     assert not np.array_equal(first.frames, first.unedited)
+
+
+def test_what_is_said_beside_saved_instructions_counts():
+    said = iv.Instructions(
+        image=iv.ImageInstruction(tiny.picture()),
+        motion=iv.MotionInstruction(MOTION, motion_scale=1),
+        num_frames=4,
+    )
+    run = tiny.pipeline().run(said, motion_scale=2, seed=5, progress=False)
+    assert (run.settings.motion_scale, run.settings.seed) == (2, 5)
 
 
 def test_another_seed_is_another_clip():

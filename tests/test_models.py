@@ -197,6 +197,7 @@ BOX = tiny.region()
         ({"strong": 2}, "strong must be"),
         ({"posterior": "mean"}, "posterior must be"),
         ({"size": (15, 16)}, "size must be multiples of 4"),
+        ({"size": 16}, r"size must be \(width, height\) in pixels"),
         ({"edited": tiny.picture().resize((20, 20))}, "edited is 20 x 20 pixels"),
         ({"edited": "no.png"}, "there is no picture"),
         ({"edited": 3}, "picture must be"),

@@ -1,0 +1,131 @@
+"""How a picture and a clip are made: the options of P_img and of P_video, as plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from .instructions import _choice, _integer, _number
+from .models.protocol import VideoModel
+from .state import READINGS
+
+MECHANISMS = ("both", "condition", "dual-clock")
+POSTERIORS = ("mode", "sample")
+
+
+@dataclass
+class PictureSettings:
+    """How a picture is made; None takes the model's own.
+
+    Attributes: those of `Settings` by the same names, and
+        strength: in [0, 1], how far the result may depart from the painted picture.
+        grow, feather: of the edit mask, see `edit_mask`.
+    """
+
+    strength: float = 0.7
+    seed: int = 0
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    negative: str = ""
+    size: tuple[int, int] | None = None
+    grow: float = 1.5
+    feather: float | None = None
+    posterior: str = "mode"
+
+    def resolve(self, model: VideoModel, size: tuple[int, int], multiple: int) -> PictureSettings:
+        """Checked, with `size` and the model's own values where there was None."""
+        s = _resolved(self, model, {"size": size, **model.defaults["image"]}, multiple)
+        s.guidance_scale = _number("guidance_scale", s.guidance_scale, 0, 100)
+        s.strength = _number("strength", s.strength, 0, 1)
+        return s
+
+
+@dataclass
+class Settings:
+    """How a clip is made; None takes the model's own. All of it is plain data.
+
+    Attributes:
+        seed: of the starting noise, and of a stochastic scheduler's.
+        num_frames, num_inference_steps: whole numbers of at least 1.
+        guidance_scale: a number, or one for each frame; 1 and below switch guidance off.
+        motion_scale: how much moves, as the model counts it; PIA: 0 to 8.
+        negative: text that guidance leads away from.
+        reading: "paired" or "shared", the two readings of Eq. 4.
+        mechanism: what carries a drag: "condition" (each frame has its own condition),
+            "dual-clock" (the noised warped clip is put back at the first steps), or "both".
+        weak, strong: shares of the steps in [0, 1]: dual-clock acts everywhere before `weak` (a
+            text that moves the same thing elsewhere then leaves no second one behind, but what
+            else should move moves less), and where things move before `strong`.
+        skip_zero: do not evaluate a branch whose weight is zero everywhere.
+        batch: both branches in one call of the network; None does so on a GPU.
+        eta: of a DDIM scheduler, in [0, 1]; 0 is deterministic.
+        posterior: "mode", or "sample" as diffusers' own pipelines do.
+        align: Eq. 5 after the denoising, where the model brings the module.
+        size: (width, height) that pictures are fitted to.
+    """
+
+    seed: int = 0
+    num_frames: int | None = None
+    num_inference_steps: int | None = None
+    guidance_scale: float | list[float] | None = None
+    motion_scale: int | None = None
+    negative: str = ""
+    reading: str = "paired"
+    mechanism: str = "both"
+    weak: float = 0.4
+    strong: float = 0.75
+    skip_zero: bool = True
+    batch: bool | None = None
+    eta: float = 0.0
+    posterior: str = "mode"
+    align: bool = True
+    size: tuple[int, int] | None = None
+
+    def resolve(self, model: VideoModel) -> Settings:
+        """Checked, with the model's own values where there was None."""
+        own = {"num_frames": model.num_frames, "size": model.size,
+               "batch": model.device.type != "cpu", **model.defaults["video"]}  # fmt: skip
+        s = _resolved(self, model, own, model.multiple)
+        s.num_frames = _integer("num_frames", s.num_frames, 1)
+        by_frame = np.ndim(s.guidance_scale) > 0
+        scales = list(s.guidance_scale) if by_frame else [s.guidance_scale]
+        scales = [_number("guidance_scale", scale, 0, 100) for scale in scales]
+        if by_frame and len(scales) != s.num_frames:
+            raise ValueError(
+                f"guidance_scale needs one number for each of the {s.num_frames} frames, "
+                f"got {len(scales)}"
+            )
+        s.guidance_scale = scales if by_frame else scales[0]
+        _choice("reading", s.reading, READINGS)
+        _choice("mechanism", s.mechanism, MECHANISMS)
+        if s.mechanism == "condition" and not model.per_frame:
+            raise ValueError(
+                f"mechanism must be both or dual-clock for {model.name}, which has one condition "
+                "picture for the whole clip"
+            )
+        for name in ("weak", "strong", "eta"):
+            setattr(s, name, _number(name, getattr(s, name), 0, 1))
+        return s
+
+
+Kind = TypeVar("Kind", PictureSettings, Settings)
+
+
+def _resolved(s: Kind, model: VideoModel, own: dict[str, Any], multiple: int) -> Kind:
+    """The settings with `own` where there is None, and what both kinds share checked."""
+    s = type(s)(**own | {name: value for name, value in vars(s).items() if value is not None})
+    s.seed = _integer("seed", s.seed, 0)
+    s.num_inference_steps = _integer("num_inference_steps", s.num_inference_steps, 1)
+    if s.negative:
+        model.check_text(s.negative, "negative")
+    _choice("posterior", s.posterior, POSTERIORS)
+    if np.shape(s.size) != (2,):
+        raise ValueError(f"size must be (width, height) in pixels, got {s.size!r}")
+    s.size = w, h = tuple(_integer("size", side, 1) for side in s.size)
+    if w % multiple or h % multiple:
+        raise ValueError(
+            f"size must be multiples of {multiple} pixels for {model.name}, got {w} x {h}"
+        )
+    return s
