@@ -579,6 +579,7 @@ def moving_alignment(answer) -> bool:
             return _say(trouble)
         if found.shape != () or not np.isclose(float(found), mine):
             return _say(f"{rule}; for image, motion, true_motion = {given} you say {found}")
+    return _say()
 
 
 def fitting_models(names, memory_gb: float) -> bool:
