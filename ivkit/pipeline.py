@@ -342,8 +342,8 @@ class Pipeline:
         key = hashlib.sha256(run.picture.tobytes() + repr(same).encode()).hexdigest()
         chain = self._references.pop(key, None)
         if chain is None:
-            self._warn_if_foreign(run.picture)
             condition = run.condition(to_pixels(run.picture))
+            self._warn_if_foreign(run.picture)
             chain = Chain(self.model, condition, eps, s.num_inference_steps, s.seed, s.eta)
         self._references[key] = chain
         while len(self._references) > KEPT_REFERENCES:

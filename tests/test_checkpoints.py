@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import one_file
@@ -149,6 +150,26 @@ def test_the_checkpoints_safety_checker_hides_what_it_flags(rows, base):
     assert np.asarray(pipe.image("a boat")).max() > 0
 
 
+def test_a_checkpoints_own_safety_checker_is_on_unless_switched_off(base, tmp_path):
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPVisionConfig
+
+    folder = tmp_path / "whole"
+    shutil.copytree(base, folder)
+    vision = CLIPVisionConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+                              num_attention_heads=2, projection_dim=16, image_size=224,
+                              patch_size=56)  # fmt: skip
+    config = CLIPConfig(vision_config=vision.to_dict(), projection_dim=16)
+    StableDiffusionSafetyChecker(config).save_pretrained(folder / "safety_checker")
+    CLIPImageProcessor().save_pretrained(folder / "feature_extractor")
+    pipe = iv.load(folder, **FLOAT)
+    assert isinstance(pipe.model.safety[0], StableDiffusionSafetyChecker)
+    drawn = pipe.image("a boat", num_inference_steps=1)
+    bare = iv.load(folder, safety_checker=False, **FLOAT)
+    assert bare.model.safety is None
+    assert drawn.size == bare.image("a boat", num_inference_steps=1).size
+
+
 # ------------------------------------------------------------------------------- AnimateDiff
 
 
@@ -286,6 +307,15 @@ def test_offline_says_which_id_and_size_and_what_needs_none(name, monkeypatch, t
     said, row = str(caught.value), TABLE[name]
     assert row.ids["base"] in said and f"{row.download_gb:g} GB" in said
     assert "ivkit.load('storybook') needs no download" in said and "\n" not in said
+
+
+@pytest.mark.parametrize("by", ["name", "id"])
+def test_what_a_licence_forbids_is_printed_by_name_and_by_id(by, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    row = TABLE["sd-turbo"]
+    with pytest.raises(FileNotFoundError):
+        iv.load(row.name if by == "name" else row.ids["base"], **FLOAT)
+    assert f"sd-turbo: {row.licence}; {row.notice}" in capsys.readouterr().out
 
 
 def test_what_has_gone_names_the_fallback(monkeypatch):

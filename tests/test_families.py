@@ -150,7 +150,7 @@ def test_a_text_that_is_not_read_is_said_to_be():
         clip("svd", FAMILIES["svd"].picture())
 
 
-@pytest.mark.parametrize("name", ["wan-2.1", "cogvideox"])
+@pytest.mark.parametrize("name", ["wan-2.1", "cogvideox", "svd"])
 def test_a_drag_changes_the_condition_where_it_moves_and_nowhere_else(name):
     family = FAMILIES[name]
     pipe = Pipeline(family.model())
@@ -158,15 +158,17 @@ def test_a_drag_changes_the_condition_where_it_moves_and_nowhere_else(name):
 
     def given(*drags):
         run = pipe.video(family.picture(), MOTION, drags=drags, progress=False, **options)
-        return run.state.edit.condition.rows["given"][0]
+        rows = run.state.edit.condition.rows
+        return rows["latents" if name == "svd" else "given"][-1]
 
     still = given()
     drag = drag_of(family)
     same = iv.Drag(path=[drag.path[0], drag.path[0]], mask=drag.mask)
-    assert torch.equal(given(same), still)
-    moved = (given(drag) != still).any(1)
+    torch.testing.assert_close(given(same), still)
+    moved = ((given(drag) - still).abs() > 1e-4).any(1)
     assert not moved[0].any() and moved[-1].any()
-    assert name == "wan-2.1" or not moved[:, -1].any()  # the drag is in the picture's upper half
+    if name == "cogvideox":  # its autoencoder looks no further than its convolutions reach
+        assert not moved[:, -1].any()  # the drag is in the picture's upper half
 
 
 @pytest.mark.parametrize("name", ["wan-2.1", "cogvideox", "ltx"])

@@ -67,6 +67,21 @@ def test_text_to_image_is_stable_diffusion(kind, scheduler):
     assert_same(pipe.image(PROMPT, seed=5), theirs)
 
 
+def test_one_step_without_guidance_is_stable_diffusion():
+    """As SD-Turbo is made to be used."""
+    pipe = tiny.pipeline()
+    made = EulerDiscreteScheduler.from_config(
+        pipe.model.schedulers["image"].config, timestep_spacing="trailing"
+    )
+    pipe.model = copy.copy(pipe.model)
+    pipe.model.schedulers = {**pipe.model.schedulers, "image": made}
+    stock = stock_image(StableDiffusionPipeline, "pia")
+    stock.scheduler = copy.deepcopy(made)
+    options = {"num_inference_steps": 1, "guidance_scale": 0.0}
+    theirs = stock(PROMPT, generator=seeded(5), **options).images[0]
+    assert_same(pipe.image(PROMPT, seed=5, **options), theirs)
+
+
 @pytest.mark.parametrize("kind", ["pia", "storybook"])
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
 def test_image_to_image_is_stable_diffusion(kind, guidance):

@@ -34,10 +34,11 @@ def load(name: str = "storybook", device=None, dtype=None, small: bool = False, 
         from .small import load as load_small
 
         return load_small(row, device=device, dtype=dtype, **options)
+    known = row or next((r for r in TABLE.values() if r.ids.get("base") == str(name)), None)
+    if known is not None and known.notice:
+        print(f"{known.name}: {known.licence}; {known.notice}")
     if row is not None:
         family = row.family
-        if row.notice:
-            print(f"{row.name}: {row.licence}; {row.notice}")
     else:
         folder, family = _place(str(name))
         if folder.is_file():

@@ -7,33 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
-from .pia import Condition, PIAModel, from_base
+from .common import Branch
+from .pia import PIAModel, from_base
 
 
 @dataclass(repr=False)
 class AnimateDiffModel(PIAModel):
     per_frame = False
 
-    def condition(
-        self,
-        pixels: Tensor,
-        text: str,
-        *,
-        num_frames: int,
-        negative: str = "",
-        guidance_scale: float | Tensor = 1.0,
-        motion_scale: None = None,
-        posterior: str = "mode",
-        generator: torch.Generator | None = None,
-    ) -> Condition:
-        """The text; `pixels` are not looked at."""
-        self.check_frames(num_frames)
-        return Condition(
-            self._text_rows(text, negative, guidance_scale), None, None, guidance_scale
-        )
+    def picture(self, branch: Branch) -> tuple[None, None]:
+        """Nothing: `branch.pixels` are not looked at."""
+        return None, None
 
 
 def load(row, folder=None, *, device, dtype, **options) -> AnimateDiffModel:

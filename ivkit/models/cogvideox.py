@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .common import Condition, Family, computing, guided, kept, moved_cells, posterior_of
+from .common import Branch, Family, computing, kept, moved_cells, posterior_of
 
 PARTS = {
     "transformer": "diffusers.CogVideoXTransformer3DModel",
@@ -67,33 +67,19 @@ class CogVideoXModel(Family):
             out = vae.decode(z.to(vae.dtype)).sample
         return out[0].transpose(0, 1).float().clamp(-1, 1)
 
-    def condition(
-        self,
-        pixels: Tensor,
-        text: str,
-        *,
-        num_frames: int,
-        negative: str = "",
-        guidance_scale: float | Tensor = 1.0,
-        motion_scale: None = None,
-        posterior: str = "mode",
-        generator: torch.Generator | None = None,
-    ) -> Condition:
+    def rows(self, branch: Branch) -> dict[str, Tensor]:
         """The picture's latent, then zeros; a warped clip's latents where it departs from its
         first frame."""
-        dtype = self.parts["transformer"].dtype
-        embed, _ = self.text_rows(text, negative, guidance_scale)
-        first = self.encode(pixels[:1], posterior, generator)
-        frames = self.latent_frames(num_frames)
+        dtype, pixels = self.parts["transformer"].dtype, branch.pixels
+        first = self.encode(pixels[:1], branch.posterior, branch.generator)
+        frames = self.latent_frames(branch.num_frames)
         given = torch.cat([first, first.new_zeros(frames - 1, *first.shape[1:])])
         if len(pixels) > 1:
             moved = moved_cells(pixels, (frames, *first.shape[-2:])).transpose(0, 1).to(given)
             given = torch.lerp(given, self.encode(pixels), moved)
         if self.parts["vae"].config.invert_scale_latents:  # as this checkpoint was trained
             given = given / self.parts["vae"].config.scaling_factor**2
-        count = 2 if guided(guidance_scale) else 1
-        given = given.to(dtype).expand(count, *given.shape)
-        return Condition({"text": embed.to(dtype), "given": given}, guidance_scale)
+        return {"text": self.text_rows(branch)[0].to(dtype), "given": given.to(dtype)[None]}
 
     def network(self, z: Tensor, t: Tensor, *, text, given) -> Tensor:
         net = self.part("transformer")

@@ -1,6 +1,6 @@
 """What every family beyond the PIA layout has in common: text, noise, guidance, rows in a batch.
 
-A family adds `encode`, `decode`, `condition` and `network`; the loops see `protocol.VideoModel`.
+A family adds `encode`, `decode`, `rows` and `network`; the loops see `protocol.VideoModel`.
 """
 
 from __future__ import annotations
@@ -36,6 +36,29 @@ class Condition:
 
     def __len__(self) -> int:
         return len(next(iter(self.rows.values())))
+
+
+@dataclass
+class Branch:
+    """What one branch is asked for: the arguments of `VideoModel.condition`."""
+
+    pixels: Tensor
+    text: str
+    num_frames: int
+    negative: str = ""
+    guidance_scale: float | Tensor = 1.0
+    motion_scale: float | None = None
+    posterior: str = "mode"
+    generator: torch.Generator | None = None
+
+    @property
+    def guided(self) -> bool:
+        return guided(self.guidance_scale)
+
+    @property
+    def texts(self) -> list[str]:
+        """One for each row: uncond and cond, or cond alone."""
+        return [self.negative, self.text] if self.guided else [self.text]
 
 
 def guided(guidance_scale: float | Tensor) -> bool:
@@ -234,10 +257,9 @@ class Family:
     def clean(self, text: str) -> str:
         return text
 
-    def text_rows(self, text: str, negative: str, guidance_scale) -> tuple[Tensor, Tensor]:
+    def text_rows(self, branch: Branch) -> tuple[Tensor, Tensor]:
         """Embeddings (rows, tokens, width) and masks (rows, tokens) of uncond and cond."""
-        texts = [negative, text] if guided(guidance_scale) else [text]
-        return tuple(map(torch.cat, zip(*map(self.encode_text, texts), strict=True)))
+        return tuple(map(torch.cat, zip(*map(self.encode_text, branch.texts), strict=True)))
 
     # ------------------------------------------------------------------------------- pictures
 
@@ -267,6 +289,17 @@ class Family:
         return self.decode(z[frame][None])[-1]
 
     # ---------------------------------------------------------------------------------- video
+
+    def condition(self, pixels: Tensor, text: str, **asked) -> Condition:
+        """asked: the further arguments of `VideoModel.condition`."""
+        branch = Branch(pixels, text, **asked)
+        count, rows = 2 if branch.guided else 1, self.rows(branch)
+        rows = {k: v.expand(count, *v.shape[1:]) if len(v) == 1 else v for k, v in rows.items()}
+        return Condition(rows, branch.guidance_scale)
+
+    def rows(self, branch: Branch) -> dict[str, Tensor]:
+        """What `network` takes besides z and t, by name: one row, which serves both, or two."""
+        raise NotImplementedError
 
     @torch.no_grad()
     def predict(self, z: Tensor, t: Tensor, conditions: list[Condition]) -> list[Prediction]:

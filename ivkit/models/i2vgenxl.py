@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from .common import Condition, Family, computing, guided, kept, pil, posterior_of
+from .common import Branch, Family, computing, kept, pil, posterior_of
 
 PARTS = {
     "unet": "diffusers.I2VGenXLUNet",
@@ -90,31 +90,17 @@ class I2VGenXLModel(Family):
         with computing(self.device, self.dtype):
             return encoder(seen.to(self.device, encoder.dtype)).image_embeds[:, None]
 
-    def condition(
-        self,
-        pixels: Tensor,
-        text: str,
-        *,
-        num_frames: int,
-        negative: str = "",
-        guidance_scale: float | Tensor = 1.0,
-        motion_scale: None = None,
-        posterior: str = "mode",
-        generator: torch.Generator | None = None,
-    ) -> Condition:
+    def rows(self, branch: Branch) -> dict[str, Tensor]:
         """The picture's latent, then each later frame's place in the clip in (0, 1]; of a warped
         clip, its first frame: the layout has no place for the others."""
-        dtype = self.parts["unet"].dtype
-        embed, _ = self.text_rows(text, negative, guidance_scale)
-        first = self.encode(pixels[:1], posterior, generator)
-        places = torch.linspace(0, 1, num_frames, device=self.device)[1:].view(-1, 1, 1, 1)
+        dtype, still = self.parts["unet"].dtype, branch.pixels[:1]
+        first = self.encode(still, branch.posterior, branch.generator)
+        places = torch.linspace(0, 1, branch.num_frames, device=self.device)[1:].view(-1, 1, 1, 1)
         given = torch.cat([first, places.expand(-1, *first.shape[1:])]).to(dtype)
-        seen = self.encode_picture(pixels[:1]).to(dtype)
-        if guided(guidance_scale):
+        seen = self.encode_picture(still).to(dtype)
+        if branch.guided:
             seen = torch.cat([torch.zeros_like(seen), seen])
-        rows = {"text": embed.to(dtype), "seen": seen}
-        rows["given"] = given.expand(len(seen), *given.shape)
-        return Condition(rows, guidance_scale)
+        return {"text": self.text_rows(branch)[0].to(dtype), "seen": seen, "given": given[None]}
 
     def network(self, z: Tensor, t: Tensor, *, text, seen, given) -> Tensor:
         unet = self.part("unet")

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .common import Condition, Family, computing, guided, kept, normalise, posterior_of
+from .common import Branch, Family, computing, kept, normalise, posterior_of
 from .wan import to_given
 
 PARTS = {
@@ -77,24 +77,11 @@ class LTXModel(Family):
             out = vae.decode(z, clean, return_dict=False)[0]
         return out[0].transpose(0, 1).float().clamp(-1, 1)
 
-    def condition(
-        self,
-        pixels: Tensor,
-        text: str,
-        *,
-        num_frames: int,
-        negative: str = "",
-        guidance_scale: float | Tensor = 1.0,
-        motion_scale: None = None,
-        posterior: str = "mode",
-        generator: torch.Generator | None = None,
-    ) -> Condition:
+    def rows(self, branch: Branch) -> dict[str, Tensor]:
         """One picture for the whole clip: of a warped clip, its first frame."""
-        embed, mask = self.text_rows(text, negative, guidance_scale)
-        given = self.encode(pixels[:1], posterior, generator)
-        given = given.expand(2 if guided(guidance_scale) else 1, *given.shape)
-        rows = {"text": embed.to(self.parts["transformer"].dtype), "mask": mask, "given": given}
-        return Condition(rows, guidance_scale)
+        embed, mask = self.text_rows(branch)
+        given = self.encode(branch.pixels[:1], branch.posterior, branch.generator)[None]
+        return {"text": embed.to(self.parts["transformer"].dtype), "mask": mask, "given": given}
 
     def network(self, z: Tensor, t: Tensor, *, text, mask, given) -> Tensor:
         net, vae = self.part("transformer"), self.parts["vae"]

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .common import computing, guide, guided, kept, posterior_of
+from .common import Branch, computing, guide, kept, posterior_of
 from .files import check_safetensors
 from .hub import fetch, pipeline_of, read
 from .motion import Network
@@ -170,9 +170,8 @@ class PIAModel:
             self._texts[text] = self.text_encoder(tokens.input_ids.to(self.device))[0]
         return self._texts[text]
 
-    def _text_rows(self, text: str, negative: str, guidance_scale: float | Tensor) -> Tensor:
-        texts = [negative, text] if guided(guidance_scale) else [text]
-        return torch.cat([self.encode_text(t) for t in texts]).to(self.unet.dtype)
+    def _text_rows(self, branch: Branch) -> Tensor:
+        return torch.cat([self.encode_text(t) for t in branch.texts]).to(self.unet.dtype)
 
     # ------------------------------------------------------------------------------- pictures
 
@@ -242,9 +241,8 @@ class PIAModel:
         return torch.where(keep.view(-1, 1, 1, 1) > 0, pixels, -torch.ones_like(pixels))
 
     def image_condition(self, text: str, negative: str, guidance_scale: float) -> Condition:
-        return Condition(
-            self._text_rows(text, negative, guidance_scale), None, None, guidance_scale
-        )
+        rows = self._text_rows(Branch(None, text, 1, negative, guidance_scale))
+        return Condition(rows, None, None, guidance_scale)
 
     @torch.no_grad()
     def predict_image(self, z: Tensor, t: Tensor, condition: Condition) -> Prediction:
@@ -255,25 +253,18 @@ class PIAModel:
 
     # ---------------------------------------------------------------------------------- video
 
-    def condition(
-        self,
-        pixels: Tensor,
-        text: str,
-        *,
-        num_frames: int,
-        negative: str = "",
-        guidance_scale: float | Tensor = 1.0,
-        motion_scale: int | None = None,
-        posterior: str = "mode",
-        generator: torch.Generator | None = None,
-    ) -> Condition:
-        self.check_frames(num_frames)
-        latents = self.encode(pixels, posterior, generator)
-        latents = latents.expand(num_frames, -1, -1, -1)
-        mask = self._affinity(motion_scale, num_frames).to(self.device)
-        mask = mask.view(-1, 1, 1, 1).expand(-1, 1, *latents.shape[-2:])
-        text_rows = self._text_rows(text, negative, guidance_scale)
-        return Condition(text_rows, latents, mask, guidance_scale)
+    def condition(self, pixels: Tensor, text: str, **asked) -> Condition:
+        """asked: the further arguments of `VideoModel.condition`."""
+        branch = Branch(pixels, text, **asked)
+        self.check_frames(branch.num_frames)
+        return Condition(self._text_rows(branch), *self.picture(branch), branch.guidance_scale)
+
+    def picture(self, branch: Branch) -> tuple[Tensor | None, Tensor | None]:
+        """The condition picture's latents and affinity for each frame."""
+        mask = self._affinity(branch.motion_scale, branch.num_frames).to(self.device)
+        latents = self.encode(branch.pixels, branch.posterior, branch.generator)
+        latents = latents.expand(branch.num_frames, -1, -1, -1)
+        return latents, mask.view(-1, 1, 1, 1).expand(-1, 1, *latents.shape[-2:])
 
     def check_frames(self, num_frames: int) -> None:
         longest = self.video_unet.config.motion_max_seq_length

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .common import Condition, Family, cast, computing, guided, kept
+from .common import Branch, Family, cast, computing, kept
 
 PARTS = {
     "unet": "diffusers.UNetSpatioTemporalConditionModel",
@@ -95,36 +95,25 @@ class SVDModel(Family):
             found = encoder(image.to(self.device, encoder.dtype)).image_embeds
         return found[:, None]
 
-    def condition(
-        self,
-        pixels: Tensor,
-        text: str,
-        *,
-        num_frames: int,
-        negative: str = "",
-        guidance_scale: float | Tensor = 1.0,
-        motion_scale: int | None = None,
-        posterior: str = "mode",
-        generator: torch.Generator | None = None,
-    ) -> Condition:
-        unet = self.parts["unet"]
-        moves = self.VIDEO["motion_scale"] if motion_scale is None else motion_scale
+    def rows(self, branch: Branch) -> dict[str, Tensor]:
+        """CLIP's embedding, the latents of the noised pictures, and three numbers."""
+        unet, pixels, scale = self.parts["unet"], branch.pixels, branch.guidance_scale
+        moves = branch.motion_scale
+        moves = self.VIDEO["motion_scale"] if moves is None else moves
         if not 0 <= moves <= 255:
             raise ValueError(f"motion_scale must be 0 (still) to 255 for {self.name}, got {moves}")
         embed = self.encode_picture(pixels[:1]).to(unet.dtype)
-        noise = torch.randn(1, *pixels.shape[1:], generator=generator)
+        noise = torch.randn(1, *pixels.shape[1:], generator=branch.generator)
         latents = self.encode(pixels + self.noise_aug_strength * noise.to(pixels))
         latents = (latents / self.parts["vae"].config.scaling_factor).to(unet.dtype)
-        latents = latents.expand(num_frames, -1, -1, -1)[None]
-        if not isinstance(guidance_scale, Tensor) and guidance_scale > 1:
-            guidance_scale = torch.linspace(1, guidance_scale, num_frames, device=self.device)
-            guidance_scale = guidance_scale.view(-1, 1, 1, 1)
-        if guided(guidance_scale):
+        latents = latents.expand(branch.num_frames, -1, -1, -1)[None]
+        if not isinstance(scale, Tensor) and scale > 1:
+            rising = torch.linspace(1, scale, branch.num_frames, device=self.device)
+            branch.guidance_scale = rising.view(-1, 1, 1, 1)
+        if branch.guided:
             embed, latents = (torch.cat([torch.zeros_like(v), v]) for v in (embed, latents))
         numbers = torch.tensor([[self.fps - 1, moves, self.noise_aug_strength]], dtype=unet.dtype)
-        rows = {"embed": embed, "latents": latents}
-        rows["numbers"] = numbers.to(self.device).expand(len(embed), -1)
-        return Condition(rows, guidance_scale)
+        return {"embed": embed, "latents": latents, "numbers": numbers.to(self.device)}
 
     def network(self, z: Tensor, t: Tensor, *, embed, latents, numbers) -> Tensor:
         unet = self.part("unet")

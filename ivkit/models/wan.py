@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 
 from .common import (
-    Condition,
+    Branch,
     Family,
     computing,
-    guided,
     kept,
     moved_cells,
     normalise,
@@ -90,22 +89,10 @@ class WanModel(Family):
             out = vae.decode(z.transpose(0, 1)[None].to(vae.dtype)).sample
         return out[0].transpose(0, 1).float().clamp(-1, 1)
 
-    def condition(
-        self,
-        pixels: Tensor,
-        text: str,
-        *,
-        num_frames: int,
-        negative: str = "",
-        guidance_scale: float | Tensor = 1.0,
-        motion_scale: None = None,
-        posterior: str = "mode",
-        generator: torch.Generator | None = None,
-    ) -> Condition:
+    def rows(self, branch: Branch) -> dict[str, Tensor]:
         """The autoencoder's mode, as the stock pipeline takes it, whatever `posterior` says."""
-        dtype = self.parts["transformer"].dtype
-        embed, _ = self.text_rows(text, negative, guidance_scale)
-        rows = {"text": embed.to(dtype)}
+        dtype, pixels = self.parts["transformer"].dtype, branch.pixels
+        rows = {"text": self.text_rows(branch)[0].to(dtype)}
         if self.parts["transformer"].config.image_dim is not None:
             look, encoder = self.parts["image_processor"], self.part("image_encoder")
             seen = look(images=pil(pixels[:1]), return_tensors="pt").pixel_values
@@ -115,10 +102,8 @@ class WanModel(Family):
         if self.replaces:
             rows["given"] = self.encode(pixels[:1])[None]
         else:
-            rows["given"] = self._concatenated(pixels, num_frames)[None]
-        count = 2 if guided(guidance_scale) else 1
-        rows = {k: v.expand(count, *v.shape[1:]) if len(v) == 1 else v for k, v in rows.items()}
-        return Condition(rows, guidance_scale)
+            rows["given"] = self._concatenated(pixels, branch.num_frames)[None]
+        return rows
 
     def _concatenated(self, pixels: Tensor, num_frames: int) -> Tensor:
         """Mask and condition latents, (F, 4 + C, h, w): the picture, and then grey.
