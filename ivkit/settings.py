@@ -59,7 +59,8 @@ class Settings:
             text that moves the same thing elsewhere then leaves no second one behind, but what
             else should move moves less), and where things move before `strong`.
         skip_zero: do not evaluate a branch whose weight is zero everywhere.
-        batch: both branches in one call of the network; None does so on a GPU.
+        batch: both branches in one call of the network; None does so on a GPU, unless the network
+            is compiled for one branch.
         eta: of a DDIM scheduler, in [0, 1]; 0 is deterministic.
         posterior: "mode", or "sample" as diffusers' own pipelines do.
         align: Eq. 5 after the denoising, where the model brings the module.
@@ -85,8 +86,9 @@ class Settings:
 
     def resolve(self, model: VideoModel) -> Settings:
         """Checked, with the model's own values where there was None."""
-        own = {"num_frames": model.num_frames, "size": model.size,
-               "batch": model.device.type != "cpu", **model.defaults["video"]}  # fmt: skip
+        batch = model.device.type != "cpu" and not getattr(model, "one_shape", False)
+        own = {"num_frames": model.num_frames, "size": model.size, "batch": batch}
+        own |= model.defaults["video"]
         s = _resolved(self, model, own, model.multiple)
         s.num_frames = _integer("num_frames", s.num_frames, 1)
         by_frame = np.ndim(s.guidance_scale) > 0

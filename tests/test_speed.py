@@ -17,6 +17,7 @@ from ivkit import memory, speed
 from ivkit.attention import record
 from ivkit.models import pia
 from ivkit.pipeline import Pipeline
+from ivkit.settings import Settings
 
 MOTION = "the boat moves right"
 
@@ -86,6 +87,14 @@ def test_a_unet_compiled_whole_is_the_same_in_two_graphs(no_compiler):
     pipe.speed_up(compile=False)
     assert pipe.model.faster is None and pipe.model.unet._compiled_call_impl is None
     close(clip(pipe, picture), before)
+
+
+def test_what_is_compiled_for_one_branch_is_asked_for_one_at_a_time():
+    model = fresh("pia")[0].model
+    model.device = torch.device("cuda")  # of which nothing is asked here
+    assert Settings().resolve(model).batch
+    model.one_shape = True
+    assert not Settings().resolve(model).batch and Settings(batch=True).resolve(model).batch
 
 
 @pytest.mark.parametrize("other", [{}, {"conv_in_channels": None, "use_motion_mid_block": False}])
