@@ -14,10 +14,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .instructions import Stroke, _number
+from .instructions import Stroke
 from .paint import rasterise
 from .pixels import as_bytes, as_floats
 from .speed import Graphed
+from .validate import number
 
 
 class Brush:
@@ -34,7 +35,7 @@ class Brush:
     def __init__(self, model, prompt: str, picture: Image.Image, strength: float, seed: int = 0):
         self.model, self.picture = model, picture
         self.seconds = 0.0
-        strength = _number("strength", strength, 0, 1)
+        strength = number("strength", strength, 0, 1)
         if strength == 0:
             raise ValueError("strength must be above 0: at 0 the painted picture is the result")
         model, device = self.model, self.model.device

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw
 
-from .instructions import Stroke, _instances, to_picture
+from .instructions import Stroke
+from .pictures import to_picture
+from .validate import instances
 
 _SUPERSAMPLE = 4
 
@@ -35,7 +37,7 @@ def rasterise(picture: Any, strokes: Iterable[Stroke]) -> tuple[Image.Image, np.
       ValueError: a stroke that does not touch the picture.
     """
     picture = to_picture(picture)
-    strokes = _checked(strokes, picture.size)
+    strokes = on_picture(strokes, picture.size)
     paint = np.zeros((picture.height, picture.width, 4), np.float32)  # colour x alpha, then alpha
     for stroke in strokes:
         if stroke.tool == "mask":
@@ -61,7 +63,7 @@ def region_mask(strokes: Iterable[Stroke], size: tuple[int, int]) -> np.ndarray:
       bool (H, W); all False when no stroke marks anything.
     """
     region = np.zeros(size[::-1], bool)
-    for stroke in _checked(strokes, size):
+    for stroke in on_picture(strokes, size):
         if stroke.tool != "brush":
             box, cover = _cover(stroke, size, opacity=1)
             region[box] = np.where(cover >= 0.5, stroke.tool == "mask", region[box])
@@ -189,8 +191,8 @@ def _rgb(stroke: Stroke) -> tuple[int, ...]:
     return ImageColor.getrgb(stroke.colour)
 
 
-def _checked(strokes: Iterable[Stroke], size: tuple[int, int]) -> tuple[Stroke, ...]:
-    strokes = _instances("strokes", strokes, Stroke)
+def on_picture(strokes: Iterable[Stroke], size: tuple[int, int]) -> tuple[Stroke, ...]:
+    strokes = instances("strokes", strokes, Stroke)
     for i, stroke in enumerate(strokes):
         if _bounds(stroke, size) is None:
             raise ValueError(

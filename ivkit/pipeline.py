@@ -1,8 +1,8 @@
 """The pipeline a person holds: instructions in, pictures and clips out (Eq. 1).
 
-    pipe = ivkit.load("storybook")
-    picture = pipe.image("a boat on the blue sea at day", seed=7)
-    run = pipe.video(picture, "the boat moves right", drags=[drag], lam=0.3)
+pipe = ivkit.load("storybook")
+picture = pipe.image("a boat on the blue sea at day", seed=7)
+run = pipe.video(picture, "the boat moves right", drags=[drag], lam=0.3)
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from . import memory, models, speed
 from .align import load_align
 from .brush import Brush
 from .image import ImageStep
-from .instructions import Instructions, TrajectoryInstruction, to_picture
+from .instructions import Instructions, TrajectoryInstruction
 from .models.protocol import VideoModel
 from .picture import PictureJob
+from .pictures import to_picture
 from .pixels import fit, to_frames, to_pictures, to_pixels
 from .run import Run
 from .sampling import Chain

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .instructions import to_picture
+from .pictures import to_picture
 
 
 def fit(picture, size: tuple[int, int], marked: bool, name: str = "picture") -> Image.Image:

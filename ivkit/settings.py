@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .instructions import _choice, _integer, _number
 from .models.protocol import VideoModel
 from .state import READINGS
+from .validate import choice, integer, number
 
 MECHANISMS = ("both", "condition", "dual-clock")
 POSTERIORS = ("mode", "sample")
@@ -37,8 +37,8 @@ class PictureSettings:
     def resolve(self, model: VideoModel, size: tuple[int, int], multiple: int) -> PictureSettings:
         """Checked, with `size` and the model's own values where there was None."""
         s = _resolved(self, model, {"size": size, **model.defaults["image"]}, multiple)
-        s.guidance_scale = _number("guidance_scale", s.guidance_scale, 0, 100)
-        s.strength = _number("strength", s.strength, 0, 1)
+        s.guidance_scale = number("guidance_scale", s.guidance_scale, 0, 100)
+        s.strength = number("strength", s.strength, 0, 1)
         return s
 
 
@@ -90,25 +90,25 @@ class Settings:
         own = {"num_frames": model.num_frames, "size": model.size, "batch": batch}
         own |= model.defaults["video"]
         s = _resolved(self, model, own, model.multiple)
-        s.num_frames = _integer("num_frames", s.num_frames, 1)
+        s.num_frames = integer("num_frames", s.num_frames, 1)
         by_frame = np.ndim(s.guidance_scale) > 0
         scales = list(s.guidance_scale) if by_frame else [s.guidance_scale]
-        scales = [_number("guidance_scale", scale, 0, 100) for scale in scales]
+        scales = [number("guidance_scale", scale, 0, 100) for scale in scales]
         if by_frame and len(scales) != s.num_frames:
             raise ValueError(
                 f"guidance_scale needs one number for each of the {s.num_frames} frames, "
                 f"got {len(scales)}"
             )
         s.guidance_scale = scales if by_frame else scales[0]
-        _choice("reading", s.reading, READINGS)
-        _choice("mechanism", s.mechanism, MECHANISMS)
+        choice("reading", s.reading, READINGS)
+        choice("mechanism", s.mechanism, MECHANISMS)
         if s.mechanism == "condition" and not model.per_frame:
             raise ValueError(
                 f"mechanism must be both or dual-clock for {model.name}, which has one condition "
                 "picture for the whole clip"
             )
         for name in ("weak", "strong", "eta"):
-            setattr(s, name, _number(name, getattr(s, name), 0, 1))
+            setattr(s, name, number(name, getattr(s, name), 0, 1))
         return s
 
 
@@ -118,14 +118,14 @@ Kind = TypeVar("Kind", PictureSettings, Settings)
 def _resolved(s: Kind, model: VideoModel, own: dict[str, Any], multiple: int) -> Kind:
     """The settings with `own` where there is None, and what both kinds share checked."""
     s = type(s)(**own | {name: value for name, value in vars(s).items() if value is not None})
-    s.seed = _integer("seed", s.seed, 0)
-    s.num_inference_steps = _integer("num_inference_steps", s.num_inference_steps, 1)
+    s.seed = integer("seed", s.seed, 0)
+    s.num_inference_steps = integer("num_inference_steps", s.num_inference_steps, 1)
     if s.negative:
         model.check_text(s.negative, "negative")
-    _choice("posterior", s.posterior, POSTERIORS)
+    choice("posterior", s.posterior, POSTERIORS)
     if np.shape(s.size) != (2,):
         raise ValueError(f"size must be (width, height) in pixels, got {s.size!r}")
-    s.size = w, h = tuple(_integer("size", side, 1) for side in s.size)
+    s.size = w, h = tuple(integer("size", side, 1) for side in s.size)
     if w % multiple or h % multiple:
         raise ValueError(
             f"size must be multiples of {multiple} pixels for {model.name}, got {w} x {h}"

@@ -21,7 +21,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from .instructions import Camera, Drag, TrajectoryInstruction, to_picture
+from .instructions import Camera, Drag, TrajectoryInstruction
+from .pictures import to_picture
 
 _ARM = 8.0  # pixels from a handle to the second point that carries its turning and scaling
 _RIM = 3  # pixels around a region that are filled too: its antialiased edge is no background

@@ -1,6 +1,7 @@
 """Instructions: what they accept, what they refuse, and the way through JSON and back."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -192,6 +193,15 @@ BAD = [
     (lambda: Drag(handles=[[(1, 1)], [(1, 1), (2, 2)]]), "different points"),
     (lambda: Drag(handles=[[(1, 1)], []]), r"handles\[1\]"),
     (lambda: Drag(handles=[[(1, 1)], [(2, 2)]], rotate=9), "rotate"),
+    (lambda: Drag(handles=[[(1, 1)], [(2, 2)]], times=np.array([0.0, 1.0])), "times belong"),
+    (lambda: Drag(handles=3), "handles must be a list"),
+    (lambda: Drag(5), "path must be a list"),
+    (lambda: Drag([(1, 1), (2, 2)], times=[[0], [1, 2]]), "times must be"),
+    (lambda: Stroke([(1, 1)], width=10**400), "width must be"),
+    (lambda: Stroke([(10**400, 1)]), r"points\[0\] must be"),
+    (lambda: Stroke(np.float64(3)), "points must be a list"),
+    (lambda: Stroke([(1, 1)], colour=(math.inf, 0, 0)), "colour must be"),
+    (lambda: Stroke([(1, 1)], times=np.zeros((9, 9))), "times must hold 1"),
     (lambda: Camera(pan=3), "pan must be a point"),
     (lambda: Camera(zoom=0), "zoom"),
     (lambda: Camera(easing=None), "easing"),
@@ -207,6 +217,8 @@ BAD = [
     (lambda: Instructions(lam=[0.5, float("nan")]), "lam"),
     (lambda: Instructions(lam=[]), "lam"),
     (lambda: Instructions(lam="half"), "lam"),
+    (lambda: Instructions(lam=[[1], [0, 1]]), "lam must be"),
+    (lambda: Instructions(lam=np.full((9, 9), 2.0)), "lam must be"),
     (lambda: Instructions(seed=-1), "seed"),
     (lambda: Instructions(seed=True), "seed"),
     (lambda: Instructions(num_frames=0), "num_frames"),

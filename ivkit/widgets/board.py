@@ -22,7 +22,8 @@ import numpy as np
 from ipycanvas import MultiCanvas, hold_canvas
 from PIL import Image
 
-from ..instructions import Point, to_picture
+from ..pictures import to_picture
+from ..validate import Point
 from .session import Autosave, Sketch
 
 PICTURE, PAINT, MASK, MARKS, LIVE = range(5)  # the layers; the last one gets the events

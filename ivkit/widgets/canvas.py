@@ -9,8 +9,10 @@ import ipywidgets as w
 import numpy as np
 from PIL import Image
 
-from ..instructions import Point, Stroke, to_picture
+from ..instructions import Stroke
 from ..paint import rasterise, region_mask
+from ..pictures import to_picture
+from ..validate import Point
 from .board import LIVE, MASK, PAINT, Board, held, picture_from_bytes, row, slider, uploaded
 from .session import Sketch
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import html
-import io
 from dataclasses import dataclass, field
 
 import ipywidgets as w
 import numpy as np
 from PIL import Image
 
+from ..pictures import png
 from ..view import FPS, encode_video
 from .board import button
 from .session import Take
@@ -103,12 +103,6 @@ def still(picture: Image.Image) -> w.Image:
 def video(frames: np.ndarray, width: int = CARD) -> w.Video:
     return w.Video(value=encode_video(frames, FPS), format="mp4", autoplay=True, loop=True,
                    controls=True, layout=w.Layout(width=f"{width}px"))  # fmt: skip
-
-
-def png(picture: Image.Image, **options) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", **options)
-    return buffer.getvalue()
 
 
 def fixed(width: int) -> w.Layout:

@@ -12,9 +12,11 @@ import ipywidgets as w
 import numpy as np
 from PIL import Image, ImageColor
 
-from ..instructions import EASINGS, Camera, Drag, Point, Stroke, TrajectoryInstruction, to_picture
+from ..instructions import EASINGS, Camera, Drag, Stroke, TrajectoryInstruction
 from ..paint import region_mask
+from ..pictures import to_picture
 from ..trajectory import grow_mask, warp
+from ..validate import Point
 from .board import LIVE, MARKS, MASK, button, heading, held, row, slider
 from .canvas import Canvas
 from .session import Sketch

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import io
 
 import ipywidgets as w
 import numpy as np
@@ -12,6 +11,7 @@ from PIL import Image, ImageDraw
 
 from ..attention import record as record_attention
 from ..blend import blend
+from ..pictures import png
 from ..view import _font, heat, principal_colours
 from .board import explain, message
 
@@ -236,9 +236,7 @@ def _png(picture) -> bytes:
     if picture.width < TILE:
         side = (TILE, max(round(TILE * picture.height / picture.width), 1))
         picture = picture.resize(side, Image.Resampling.NEAREST)
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
+    return png(picture, compress_level=1)
 
 
 @functools.cache

@@ -13,23 +13,16 @@ from typing import Any
 
 from PIL import Image
 
-from ..instructions import (
-    Instructions,
-    Stroke,
-    TrajectoryInstruction,
-    _instances,
-    _integer,
-    _Saved,
-    _set,
-    _text,
-    to_picture,
-)
-from ..paint import _checked
+from .. import validate
+from ..instructions import Instructions, Stroke, TrajectoryInstruction
+from ..paint import on_picture
+from ..pictures import to_picture
+from ..saved import Saved
 from ..trajectory import check
 
 
 @dataclass(frozen=True, eq=False)
-class Sketch(_Saved):
+class Sketch(Saved):
     """All that lies on a canvas: a picture, strokes on it, and where things are to go.
 
     Raises ValueError where strokes or drags do not fit the picture.
@@ -46,12 +39,12 @@ class Sketch(_Saved):
                 f"trajectory must be a TrajectoryInstruction, got {type(self.trajectory).__name__}"
             )
         check(self.trajectory, picture.size[::-1])
-        strokes = _checked(_instances("strokes", self.strokes, Stroke), picture.size)
-        _set(self, picture=picture, strokes=strokes)
+        strokes = on_picture(self.strokes, picture.size)
+        self._set(picture=picture, strokes=strokes)
 
 
 @dataclass(frozen=True, eq=False)
-class Change(_Saved):
+class Change(Saved):
     """Edits that take effect from `step` on, counted from 0: made while the clip was paused."""
 
     step: int
@@ -62,7 +55,7 @@ class Change(_Saved):
 
     def __post_init__(self) -> None:
         edited = None if self.edited is None else to_picture(self.edited)
-        _set(self, step=_integer("step", self.step, 0), edited=edited)
+        self._set(step=validate.integer("step", self.step, 0), edited=edited)
 
     def edits(self) -> dict[str, Any]:
         """The arguments of `Step.change`."""
@@ -72,7 +65,7 @@ class Change(_Saved):
 
 
 @dataclass(frozen=True, eq=False)
-class Take(_Saved):
+class Take(Saved):
     """One try: the instructions, x' as P_img made it, and what was changed on the way."""
 
     name: str
@@ -87,10 +80,10 @@ class Take(_Saved):
         if not isinstance(i, Instructions) or not (i.image and i.image.picture and i.motion):
             raise ValueError("a take needs instructions with a picture and a motion text")
         edited = None if self.edited is None else to_picture(self.edited)
-        changes = _instances("changes", self.changes, Change)
+        changes = validate.instances("changes", self.changes, Change)
         if self.stopped is not None:
-            _integer("stopped", self.stopped, 1)
-        _set(self, name=_text("name", self.name), edited=edited, changes=changes)
+            validate.integer("stopped", self.stopped, 1)
+        self._set(name=validate.text("name", self.name), edited=edited, changes=changes)
 
     def start(self, pipe) -> Iterator:
         """The steps of `pipe.denoise` for these instructions; `changes` are not yet applied."""
@@ -124,7 +117,7 @@ class Take(_Saved):
 
 
 @dataclass(frozen=True, eq=False)
-class Session(_Saved):
+class Session(Saved):
     """What a studio holds: the sketch, the panel's values as (name, value) pairs, the takes."""
 
     sketch: Sketch
@@ -137,7 +130,9 @@ class Session(_Saved):
         pairs = [list(pair) if isinstance(pair, (list, tuple)) else [] for pair in self.panel]
         if any(len(pair) != 2 or not isinstance(pair[0], str) for pair in pairs):
             raise ValueError("panel must hold (name, value) pairs")
-        _set(self, panel=tuple(map(tuple, pairs)), takes=_instances("takes", self.takes, Take))
+        self._set(
+            panel=tuple(map(tuple, pairs)), takes=validate.instances("takes", self.takes, Take)
+        )
 
 
 def provenance(take: Take) -> str:
@@ -179,20 +174,20 @@ class Autosave:
         self.path = Path(folder).resolve() / f"{stem}.json"
         self.previous = self.path.with_name(f"{stem}.previous.json")
         self.failed: Exception | None = None
-        self._latest: _Saved | None = None
+        self._latest: Saved | None = None
         self._timer: threading.Timer | None = None
         self._lock = threading.Lock()
         self._begun = False
         atexit.register(self.flush)
 
-    def found(self, kind: type[_Saved]):
+    def found(self, kind: type[Saved]):
         """What an earlier kernel left, or None. A damaged file counts as none, and stays."""
         try:
             return kind.load(self.path)
         except ValueError:
             return None
 
-    def put(self, saved: _Saved) -> None:
+    def put(self, saved: Saved) -> None:
         with self._lock:
             self._latest = saved
             if self._timer is None:

@@ -17,21 +17,21 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from .. import validate
 from ..instructions import (
     ContentInstruction,
     ImageInstruction,
     Instructions,
     MotionInstruction,
     TrajectoryInstruction,
-    _choice,
-    _number,
 )
 from ..paint import edit_region, latent_mask, rasterise
+from ..pictures import png
 from ..trajectory import warp
 from ..view import contact_sheet, save_video
 from .board import button, explain, heading, message, offer, row
 from .canvas import PaintCanvas
-from .cards import CARD, Result, card, fixed, picture_card, png, side_by_side, small, video
+from .cards import CARD, Result, card, fixed, picture_card, side_by_side, small, video
 from .drag import DragCanvas
 from .session import Autosave, Change, Session, Sketch, Take, provenance
 
@@ -539,9 +539,9 @@ class Studio(w.VBox):
         for name, value in panel:
             widget = self.panel.get(name)
             if hasattr(widget, "min"):
-                _number(name, value, widget.min, widget.max)
+                validate.number(name, value, widget.min, widget.max)
             elif hasattr(widget, "options"):
-                _choice(name, value, widget.options)
+                validate.choice(name, value, widget.options)
             elif widget is not None and not isinstance(value, str):
                 raise ValueError(f"{name} must be a text, got {value!r}")
 

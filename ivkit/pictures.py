@@ -1,0 +1,114 @@
+"""Any picture that a person has, as an RGB PIL image."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+MAX_PIXELS = 64_000_000
+
+
+def to_picture(obj: Any, size: tuple[int, int] | None = None) -> Image.Image:
+    """Any picture as an RGB PIL image.
+
+    Args:
+      obj: a PIL image of any mode, a path, or an array of shape (H, W), (H, W, 3) or (H, W, 4),
+        uint8 in [0, 255] or float in [0, 1]. EXIF rotation is applied, alpha is laid over white,
+        greyscale becomes RGB.
+      size: (W, H) to centre-crop and resize to; a warning says so when that changes the picture.
+
+    Raises:
+      ValueError: no pixels, more than 64 megapixels, no colours, an unreadable file.
+      TypeError: something that is no picture.
+    """
+    if isinstance(obj, (str, os.PathLike)):
+        picture = _open(Path(obj))
+    elif isinstance(obj, Image.Image):
+        picture = obj
+    elif isinstance(obj, np.ndarray):
+        picture = _from_array(obj)
+    else:
+        raise TypeError(
+            f"a picture must be a PIL image, a numpy array or a path, got {type(obj).__name__}"
+        )
+    check_area(*picture.size)
+    try:
+        picture = _to_rgb(ImageOps.exif_transpose(picture))
+    except (OSError, SyntaxError) as error:  # PIL reads files late: a cut-off one fails only here
+        raise ValueError(f"the picture cannot be read to its end ({error})") from None
+    if size is None or picture.size == tuple(size):
+        return picture
+    if len(size) != 2 or min(size) < 1:
+        raise ValueError(f"size must be (width, height) in pixels, each at least 1, got {size!r}")
+    warnings.warn(
+        "the picture of {} x {} pixels was cropped about its centre and resized to {} x {}".format(
+            *picture.size, *size
+        ),
+        stacklevel=2,
+    )
+    return ImageOps.fit(picture, tuple(size), Image.Resampling.LANCZOS)
+
+
+def _open(path: Path) -> Image.Image:
+    if not path.is_file():
+        raise ValueError(f"there is no picture at {str(path)!r}")
+    try:
+        with warnings.catch_warnings():  # our own limit is the stricter one
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            return Image.open(path)
+    except Image.DecompressionBombError:
+        raise ValueError(
+            f"{path.name!r} has more than the accepted {MAX_PIXELS // 10**6} megapixels"
+        ) from None
+    except (OSError, SyntaxError):
+        raise ValueError(f"{path.name!r} is not a picture that PIL can read") from None
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
+        raise ValueError(
+            f"a picture array must have shape (H, W), (H, W, 3) or (H, W, 4), got {array.shape}"
+        )
+    check_area(array.shape[1], array.shape[0])
+    if np.issubdtype(array.dtype, np.floating):
+        if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
+            raise ValueError("a float picture array must hold finite values in [0, 1]")
+        array = np.rint(array * 255).astype(np.uint8)
+    if array.dtype != np.uint8:
+        raise ValueError(
+            f"a picture array must be uint8 in [0, 255] or float in [0, 1], got {array.dtype}"
+        )
+    return Image.fromarray(array)
+
+
+def check_area(width: int, height: int) -> None:
+    if width < 1 or height < 1 or width * height > MAX_PIXELS:
+        raise ValueError(
+            f"a picture must have between 1 pixel and {MAX_PIXELS // 10**6} megapixels, "
+            f"got {width} x {height}"
+        )
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I"):  # 16-bit grey: PIL's own conversion would clip it to white
+        grey = np.clip(np.asarray(picture).astype(np.int64) // 257, 0, 255)
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+    if picture.mode == "F":
+        raise ValueError("a picture of float pixels (PIL mode 'F') is not accepted; use 'RGB'")
+    if picture.has_transparency_data:
+        rgba = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return picture.convert("RGB")
+
+
+def png(picture: Image.Image, **options) -> bytes:
+    """A picture as the bytes of a PNG file; options are those of PIL's writer."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", **options)
+    return buffer.getvalue()

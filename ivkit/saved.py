@@ -1,0 +1,122 @@
+"""Plain data that survives a round trip through JSON, pictures and masks included."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from .pictures import check_area, png, to_picture
+
+VERSION = 1  # of the JSON form; another version is refused, never guessed at
+
+
+class Saved:
+    """to_json / from_json / save / load and equality, the same for every instruction."""
+
+    def to_json(self) -> dict:
+        """A dict of plain JSON values, with the version of the format."""
+        return {"version": VERSION, **_encode(self)}
+
+    @classmethod
+    def from_json(cls, data: dict | str):
+        """The instruction that `to_json` described, from the dict or its text.
+
+        Raises ValueError for another version, another kind of instruction, or damaged data.
+        """
+        name = cls.__name__
+        if isinstance(data, (str, bytes)):
+            try:
+                data = json.loads(data)
+            except ValueError as error:
+                raise ValueError(f"this is no complete {name} in JSON: {error}") from None
+        if not isinstance(data, dict):
+            raise ValueError(f"a saved {name} must be a JSON object, got {type(data).__name__}")
+        if data.get("version") != VERSION:
+            raise ValueError(
+                f"a saved {name} must be of version {VERSION}, got {data.get('version')!r}"
+            )
+        found = _decode({k: v for k, v in data.items() if k != "version"})
+        if type(found) is not cls:
+            raise ValueError(f"expected a saved {name}, got {data.get('type')!r}")
+        return found
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write as JSON. The old file stays whole until the new one is."""
+        path = Path(path)
+        part = path.with_name(path.name + ".part")
+        part.write_text(json.dumps(self.to_json()), encoding="utf-8")
+        part.replace(path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike):
+        """Read what `save` wrote; raises ValueError naming the file when it cannot be."""
+        try:
+            return cls.from_json(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{str(path)!r} cannot be loaded: {error}") from None
+
+    def _set(self, **values: Any) -> None:
+        """How a frozen dataclass puts its own fields into one form."""
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def __eq__(self, other: object) -> bool:  # by value, arrays and pictures included
+        return type(other) is type(self) and _encode(self) == _encode(other)
+
+    __hash__ = None
+
+
+def _png(picture: Image.Image) -> str:
+    return base64.b64encode(png(picture)).decode("ascii")
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, Saved):
+        fields = {f.name: _encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"type": type(value).__name__, **fields}
+    if isinstance(value, Image.Image):
+        return {"type": "picture", "png": _png(value)}
+    if isinstance(value, np.ndarray) and value.dtype == bool:
+        return {"type": "mask", "png": _png(Image.fromarray(value))}
+    if isinstance(value, np.ndarray):
+        return {"type": "array", "values": value.tolist()}
+    if isinstance(value, tuple):
+        return [_encode(v) for v in value]
+    return value
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_decode(v) for v in value]
+    if not isinstance(value, dict):
+        return value
+    value = dict(value)
+    kind = value.pop("type", None)
+    fields = {k: _decode(v) for k, v in value.items()}
+    known = {c.__name__: c for c in Saved.__subclasses__()}
+    try:
+        if kind in ("picture", "mask"):
+            image = Image.open(io.BytesIO(base64.b64decode(fields["png"], validate=True)))
+            return to_picture(image) if kind == "picture" else _mask_of(image)
+        if kind == "array":
+            return np.asarray(fields["values"], np.float64)
+        return known[kind](**fields)
+    except KeyError:
+        raise ValueError(f"damaged data: {kind!r} with {sorted(fields)} is not known") from None
+    except TypeError as error:  # a field too many or too few
+        raise ValueError(f"damaged data in a saved {kind}: {error}") from None
+    except OSError as error:
+        raise ValueError(f"damaged {kind} in saved data: {error}") from None
+
+
+def _mask_of(image: Image.Image) -> np.ndarray:
+    check_area(*image.size)
+    return np.asarray(image.convert("L")) > 0
