@@ -57,7 +57,8 @@ def texts(
     """Caption and motion text for every scene.
 
     With `vary`, as in training: parts of the caption are left out at random, and what does not move
-    is named only half of the time. A colour is always named unless it is the object's own.
+    is named only half of the time. A caption names every colour but an object's own; a motion text
+    may leave it to the picture.
     """
     rows = {
         k: getattr(scenes, k).tolist()
@@ -86,6 +87,9 @@ def texts(
         captions.append(caption)
 
         parts, _all_named = [], True
+        for k, (kind, _) in enumerate(labels_i):  # what the picture shows need not be said
+            if kinds.count(kind) == 1 and chance(0.5):
+                nouns[k] = kind
         order = rng.permutation(len(slots)) if vary else range(len(slots))
         speed = rows["speed"][i]
         pace = (

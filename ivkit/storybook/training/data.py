@@ -7,8 +7,10 @@ import torch
 
 from .. import words
 from ..networks import CHANNELS, affinity
-from ..world import NUM_FRAMES, World, frame_times
+from ..world import MOVES, NUM_FRAMES, World, frame_times
 from .common import Ranks
+
+TILTS, TILT_LEFT = 0.08, MOVES.index("tilts left")
 
 
 class Clips:
@@ -39,6 +41,8 @@ class Clips:
         """Renders n more clips (a multiple of the chunk) over the oldest ones."""
         for _ in range(0, n, self.chunk):
             s = self.world.sample(self.chunk)
+            tilts = torch.rand_like(s.size) < TILTS  # hard to learn, and rare in the world
+            s.move = torch.where(tilts, TILT_LEFT + torch.randint_like(s.move, 2), s.move)
             forth = frame_times(self.chunk, device=self.world.device)
             loop = torch.rand(self.chunk, 1, device=forth.device) < 0.125
             t = torch.where(loop, 1 - (2 * forth - 1).abs(), forth)

@@ -189,9 +189,8 @@ def train(
         zv, cv, both, mask = data.clips(clips)
         blind = chance(clips, 0.08)  # no picture: what a text-to-video model sees
         cv = torch.where(blind, both, torch.where(chance(clips, 0.1), empty, cv))
-        condition = zv[:, :1] + torch.randn_like(zv[:, :1]) * 0.1 * torch.rand(
-            clips, 1, 1, 1, 1, device=d
-        )
+        unclean = 0.1 * torch.rand(clips, 1, device=d) * chance(clips, 0.3)
+        condition = zv[:, :1] + torch.randn_like(zv[:, :1]) * unclean.view(-1, 1, 1, 1, 1)
         condition = condition.masked_fill(blind.view(-1, 1, 1, 1, 1), 0.0).expand_as(zv)
         h = nets.text(torch.cat([ci, cv])).last_hidden_state
         ti = torch.randint(1000, (pictures,), device=d)
