@@ -316,21 +316,33 @@ class PIAModel:
 MEND = "install ivkit anew (pip install --force-reinstall), or fetch that file from its source"
 
 
-def load(row, folder=None, *, device, dtype, allow_pickle: bool = False, **options) -> PIAModel:
+def load(
+    row,
+    folder=None,
+    *,
+    device,
+    dtype,
+    allow_pickle: bool = False,
+    lora=None,
+    lora_scale: float = 1.0,
+    **options,
+) -> PIAModel:
     """Load from a folder in diffusers' layout, or the hub ids of `row` (see models/table.py).
 
-    options: those of `from_base`, for a Stable Diffusion checkpoint.
+    lora, lora_scale: a LoRA that is merged in, for pictures and clips alike.
+    options: the others of `from_base`, for a Stable Diffusion checkpoint.
     """
     from . import storybook_folder
 
+    options |= {} if lora is None else {"lora": lora, "lora_scale": lora_scale}
     if options.get("base") or (folder is None and row.ids):
         return from_base(row, device=device, dtype=dtype, allow_pickle=allow_pickle, **options)
     folder = folder or storybook_folder()
     if not (folder / "motion_adapter").is_dir() and pipeline_of(folder):  # pictures alone
         options = {"base": folder, "allow_pickle": allow_pickle, **options}
         return from_base(None, device=device, dtype=dtype, **options)
-    if options:
-        raise TypeError(f"{next(iter(options))!r} is no option of {folder.name}")
+    if unknown := options.keys() - {"lora", "lora_scale"}:
+        raise TypeError(f"{min(unknown)!r} is no option of {folder.name}")
     facts_file = folder / "storybook.json"
     facts = json.loads(facts_file.read_text()) if facts_file.is_file() else {}
     classes = {**BASE, "motion_adapter": "diffusers.MotionAdapter"}
@@ -341,6 +353,8 @@ def load(row, folder=None, *, device, dtype, allow_pickle: bool = False, **optio
         vocab = parts["tokenizer"].get_vocab().items()
         words = [t.removesuffix("</w>") for t, i in vocab if t.endswith("</w>") and i < known]
     facts["words"] = frozenset(words) if words else None
+    if lora is not None:
+        add_lora(parts, lora, lora_scale)
     few = folder / "few_step"
     if row is not None and row.few_step:
         if not (few / "adapter_config.json").is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +70,16 @@ def add_lora(parts: dict[str, Any], lora, scale: float = 1.0) -> None:
     """Merge a LoRA into unet and text_encoder, in place; both networks of a model then have it.
 
     lora: a safetensors file (diffusers', PEFT's or kohya's names), a folder or a hub id.
-    Raises ValueError where it is made for another network.
+    scale: a finite number; 0 is the checkpoint as it was.
+    Raises TypeError for what is neither a path nor an id or no number, ValueError where the LoRA is
+    made for another network.
     """
     from diffusers import StableDiffusionPipeline
 
+    if not isinstance(lora, (str, Path)):
+        raise TypeError(f"lora must be a path or an id, got {type(lora).__name__}")
+    if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not math.isfinite(scale):
+        raise TypeError(f"lora_scale must be a finite number, got {scale!r}")
     if Path(lora).suffix in (".safetensors", *PICKLES):
         _check_file(Path(lora))
     kept = {name: parts[name] for name in BASE}

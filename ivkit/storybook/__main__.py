@@ -17,6 +17,7 @@ STAGES = {
     "diffusion": 2400,
     "few_step": 300,
     "align": 60,
+    "character": 80,
 }
 WEIGHTS = Path(__file__).with_name("weights")
 

@@ -104,6 +104,17 @@ def _polar_lights() -> Image.Image:
     return Image.fromarray((picture.clip(0, 1) * 255).astype(np.uint8), "RGBA")
 
 
+def tile(picture: Image.Image) -> Image.Image:
+    """What is not transparent of an RGBA picture, in the middle of a sprite's square."""
+    picture = picture.crop(picture.getbbox())
+    side = max(picture.size)
+    square = Image.new("RGBA", (side, side))
+    square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
+    found = Image.new("RGBA", (SIZE, SIZE))
+    found.paste(square.resize((SIZE - 8, SIZE - 8), Image.LANCZOS), (4, 4))
+    return found
+
+
 def draw_sheet(font_path: str | Path, path: Path = SHEET) -> Path:
     """Draws every sprite of `CAST` with the emoji font at `font_path`; writes the sheet (PNG)."""
     font = ImageFont.truetype(str(font_path), 109)  # the bitmap font's only size
@@ -111,20 +122,14 @@ def draw_sheet(font_path: str | Path, path: Path = SHEET) -> Path:
     sheet = Image.new("RGBA", (COLUMNS * SIZE, rows * SIZE))
     for i, (name, (emoji, _)) in enumerate(CAST.items()):
         if emoji is None:
-            tile = _polar_lights()
+            picture = _polar_lights()
         else:
             glyph = Image.new("RGBA", (192, 192))
             ImageDraw.Draw(glyph).text((24, 24), emoji, font=font, embedded_color=True)
-            box = glyph.getbbox()
-            if box is None:
+            if glyph.getbbox() is None:
                 raise ValueError(f"the font {font_path} has no picture for {name!r} ({emoji})")
-            glyph = glyph.crop(box)
-            side = max(glyph.size)
-            square = Image.new("RGBA", (side, side))
-            square.paste(glyph, ((side - glyph.width) // 2, (side - glyph.height) // 2))
-            tile = Image.new("RGBA", (SIZE, SIZE))
-            tile.paste(square.resize((SIZE - 8, SIZE - 8), Image.LANCZOS), (4, 4))
-        sheet.paste(tile, (i % COLUMNS * SIZE, i // COLUMNS * SIZE))
+            picture = tile(glyph)
+        sheet.paste(picture, (i % COLUMNS * SIZE, i // COLUMNS * SIZE))
     sheet.save(path, optimize=True)
     return path
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -125,16 +126,7 @@ class World:
     def __init__(self, device: str | torch.device = "cpu"):
         self.device = torch.device(device)
         tiles, self.labels = sprites.sprites()
-        sheet = (
-            torch.tensor(tiles, device=self.device)
-            .float()
-            .div(255)
-            .permute(0, 3, 1, 2)
-            .contiguous()
-        )
-        sheet[:, :3] *= sheet[:, 3:]  # premultiplied alpha: no dark fringes
-        small = F.interpolate(F.avg_pool2d(sheet, 2), scale_factor=2, mode="bilinear")
-        self.sheet = torch.stack([sheet, small])  # the second for objects drawn below half size
+        self.sheet = self._sheet(tiles)
         cast = len(sprites.CAST)
         ids = torch.arange(cast, device=self.device)
         homes = {
@@ -156,6 +148,20 @@ class World:
             table, (_GROUND, _SAND, _SKY_TOP, _SKY_LOW, _LIGHT)
         )
         self.draw = self._draw  # may be replaced by torch.compile(self._draw)
+
+    def _sheet(self, tiles: np.ndarray) -> torch.Tensor:
+        """Sprites uint8 (N, S, S, 4) as (2, N, 4, S, S), the second for those below half size."""
+        sheet = torch.tensor(tiles, device=self.device).float().div(255).permute(0, 3, 1, 2)
+        sheet = torch.cat([sheet[:, :3] * sheet[:, 3:], sheet[:, 3:]], 1)  # no dark fringes
+        small = F.interpolate(F.avg_pool2d(sheet, 2), scale_factor=2, mode="bilinear")
+        return torch.stack([sheet, small])
+
+    def add_sprite(self, tile, name: str) -> int:
+        """One sprite more (RGBA, see `sprites.tile`), that `sample` never draws; its index."""
+        self.sheet = torch.cat([self.sheet, self._sheet(np.asarray(tile)[None])], 1)
+        self.labels = [*self.labels, (name, None)]
+        self.glows = torch.cat([self.glows, self.glows.new_zeros(1)])
+        return len(self.labels) - 1
 
     # ---- sampling -------------------------------------------------------------------------
     def sample(

@@ -1,0 +1,297 @@
+"""Personalisation: teach a model a thing it has never seen, from a handful of pictures.
+
+A LoRA (Hu et al., 2021) leaves every weight W as it is and learns B A beside it, two thin matrices:
+the layer computes W x + B A x. DreamBooth (Ruiz et al., 2022) says what it learns from: pictures of
+"a sks robot", where `sks` is a word without a meaning and `robot` the class, and beside them, so
+that the class keeps its own looks, what the model drew for "a robot" before (prior preservation).
+
+    lora = personal.new(pipe)
+    personal.train(lora, pictures_and_captions, prior=others)
+    lora.set_strength(0.8)
+    lora.save("robot.safetensors")                      # iv.load("storybook", lora=that file)
+
+It is trained on pictures alone. A PIA-layout model holds the same modules in its picture network
+and in its video network, so that what was learned moves, too.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .instructions import _integer, _number, to_picture
+from .pixels import to_pixels
+
+ADAPTER = "personal"
+#: every attention, feed-forward and residual convolution of a UNet
+TARGETS = r".*(to_q|to_k|to_v|to_out\.0|net\.0\.proj|net\.2|conv1|conv2)$"
+
+
+@dataclass
+class Lora:
+    """A LoRA that lies beside the weights of a pipeline's networks, to be trained or turned down.
+
+    Attributes:
+        pipe: the pipeline; its pictures and its clips both have the LoRA in them.
+        losses: mean squared error of each step so far: (of the examples, of the prior or None).
+        seconds: spent in training.
+    """
+
+    pipe: Any
+    losses: list[tuple[float, float | None]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def __repr__(self) -> str:
+        size = sum(p.numel() for p in self.parameters)
+        return f"Lora({size / 1e6:.2f}M parameters, {len(self.losses)} steps, {self.seconds:.0f} s)"
+
+    @property
+    def unet(self):
+        return self.pipe.pictures.unet
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """A and B of every layer, float32."""
+        return [p for name, p in self.unet.named_parameters() if f".{ADAPTER}." in name]
+
+    def set_strength(self, strength: float) -> None:
+        """W x + strength B A x from now on; 0 is the model as it was, negative leads away."""
+        self.unet.set_adapters(ADAPTER, weights=_number("strength", strength, -10, 10))
+        self.pipe.forget()
+
+    def save(self, file: str | Path) -> Path:
+        """Writes A and B in half precision, as diffusers and `iv.load(..., lora=file)` read them.
+
+        Raises ValueError where `file` is no .safetensors.
+        """
+        from diffusers import StableDiffusionPipeline
+        from peft import get_peft_model_state_dict
+
+        file = Path(file)
+        if file.suffix != ".safetensors":
+            raise ValueError(f"file must end in .safetensors, got {file}")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        layers = get_peft_model_state_dict(self.unet, adapter_name=ADAPTER)
+        layers = {name: value.detach().half().cpu() for name, value in layers.items()}
+        StableDiffusionPipeline.save_lora_weights(file.parent, layers, weight_name=file.name)
+        return file
+
+    def remove(self) -> None:
+        """The pipeline is again what it was without this LoRA."""
+        self.unet.unload_lora()
+        self.pipe.forget()
+
+
+def new(pipe, rank: int = 8, seed: int = 0, targets: str = TARGETS) -> Lora:
+    """A LoRA that changes nothing yet: A is random, B is zero.
+
+    rank: rows of A and columns of B, 1 to 256.
+    targets: a regular expression over the names of the UNet's layers.
+    Raises ValueError where the pipeline has a LoRA of this module already, TypeError where no UNet
+    draws its pictures.
+    """
+    from peft import LoraConfig
+
+    unet = _bare_unet(pipe)
+    rank = _integer("rank", rank, 1)
+    if rank > 256:
+        raise ValueError(f"rank must be 1 to 256, got {rank}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_integer("seed", seed, 0))
+        unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=targets), ADAPTER)
+    return _ready(pipe)
+
+
+def attach(pipe, file: str | Path, strength: float = 1.0) -> Lora:
+    """A LoRA from a file beside the weights, instead of merged into them as by `iv.load`.
+
+    It can be turned up and down, or trained further. Raises FileNotFoundError or ValueError where
+    the file is missing, damaged, or made for another network.
+    """
+    from diffusers import StableDiffusionPipeline
+
+    from .models.files import check_safetensors
+    from .models.hub import quietly
+
+    unet, file = _bare_unet(pipe), Path(file)
+    strength = _number("strength", strength, -10, 10)
+    check_safetensors(file, "train it anew, or fetch it from where it came")
+    try:
+        with quietly():
+            weights, alphas = StableDiffusionPipeline.lora_state_dict(
+                str(file.parent), weight_name=file.name
+            )
+            StableDiffusionPipeline.load_lora_into_unet(weights, alphas, unet, ADAPTER)
+    except (RuntimeError, ValueError, KeyError) as error:
+        unet.unload_lora()
+        why = " ".join(str(error).split())[:160]
+        raise ValueError(f"the LoRA {file} does not fit {pipe.name} ({why})") from None
+    lora = _ready(pipe)
+    if not lora.parameters:
+        raise ValueError(f"the LoRA {file} names no layer of {pipe.name}'s UNet")
+    lora.set_strength(strength)
+    return lora
+
+
+def _bare_unet(pipe):
+    unet = getattr(pipe.pictures, "unet", None)
+    if unet is None:
+        raise TypeError(f"{pipe.name} draws without a UNet; a LoRA here needs one, as 'storybook'")
+    if ADAPTER in getattr(unet, "peft_config", {}):
+        raise ValueError("this pipeline has such a LoRA already: take that, or .remove() it first")
+    return unet
+
+
+def _ready(pipe) -> Lora:
+    lora = Lora(pipe)
+    for p in lora.parameters:
+        p.data = p.data.to(pipe.device, torch.float32)
+        p.requires_grad_(True)
+    pipe.forget()
+    return lora
+
+
+@torch.no_grad()
+def drawn(pipe, captions: Sequence[str], seed: int = 0, **options) -> list[tuple[Any, str]]:
+    """What the pipeline draws for each caption: the class pictures of prior preservation.
+
+    Take it before the training, of captions that name the class without the new word.
+    options: those of `pipe.image`. Returns (picture, caption) pairs.
+    """
+    return [(pipe.image(c, seed=seed + i, **options), c) for i, c in enumerate(captions)]
+
+
+def loss(model, z: Tensor, text: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+    """Mean squared error of the picture network about z noised to t (Eq. 2), a scalar.
+
+    z, eps: (N, C, h, w); text: (N, tokens, width); t: (N,) training times.
+    """
+    scheduler, t = model.schedulers["image"], t.to(z.device)
+    kind = scheduler.config.prediction_type
+    wanted = {"epsilon": eps, "sample": z}
+    if kind == "v_prediction":
+        wanted[kind] = scheduler.get_velocity(z, eps, t)
+    z_t = scheduler.add_noise(z, eps, t).to(model.unet.dtype)
+    with _computing(model):
+        out = model.unet(z_t, t, text.to(z_t.dtype)).sample
+    return F.mse_loss(out.float(), wanted[kind])
+
+
+def _computing(model):
+    """bfloat16 where the device computes in it; A and B themselves stay float32."""
+    device = model.device.type
+    low = device == "cuda" and torch.cuda.is_bf16_supported(False)
+    low = low or model.dtype == torch.bfloat16
+    return torch.autocast(device, torch.bfloat16, enabled=low)
+
+
+def _cosine(share: float) -> float:
+    return 0.5 + 0.5 * math.cos(math.pi * min(share, 1))
+
+
+@torch.no_grad()
+def _encode(model, pairs, name: str) -> tuple[Tensor, Tensor]:
+    """Pictures and captions as latents (N, C, h, w) and text embeddings (N, tokens, width)."""
+    codes, texts = [], []
+    for i, pair in enumerate(pairs):
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise TypeError(f"{name}[{i}] must be a (picture, caption) pair, got {pair!r:.60}")
+        model.check_text(pair[1], f"the caption of {name}[{i}]")
+        codes.append(model.encode(to_pixels(to_picture(pair[0], model.size))))
+        texts.append(model.encode_text(pair[1]))
+    return torch.cat(codes), torch.cat(texts)
+
+
+def train(
+    lora: Lora,
+    examples: Sequence[tuple[Any, str]],
+    prior: Sequence[tuple[Any, str]] = (),
+    *,
+    prior_weight: float = 1.0,
+    steps: int = 200,
+    seconds: float | None = None,
+    batch: int = 4,
+    lr: float = 1e-3,
+    seed: int = 0,
+    progress: bool = True,
+) -> Lora:
+    """Trains A and B on pictures and their captions; DreamBooth's loss, with its prior term.
+
+        |v(z_t, caption) - v|^2 + prior_weight |v(z_t', class caption) - v'|^2
+
+    (v stands for what the network predicts: epsilon in Stable Diffusion 1.5.) The learning rate
+    warms up over a twentieth of the way and falls as a cosine. An interrupt loses nothing: what
+    was learned stays in the pipeline, and a later call goes on from it.
+
+    Args:
+        lora: of `new` or `attach`; its strength is set to 1.
+        examples: (picture, caption) pairs, pictures as anything that `to_picture` takes.
+        prior: pairs that shall stay as they are, see `drawn`; empty for none.
+        prior_weight: of the second term, 0 or more.
+        steps: at most so many.
+        seconds: at most so long; None for no limit. Whatever comes first ends the training.
+        batch: examples in one step, and as many of the prior.
+        lr: learning rate of AdamW.
+
+    Returns:
+        `lora`, with `losses` and `seconds` added to.
+
+    Raises:
+        ValueError or TypeError, before any work, with one sentence that names the argument.
+    """
+    from tqdm.auto import tqdm
+
+    pipe, model = lora.pipe, lora.pipe.pictures
+    steps, batch = _integer("steps", steps, 1), _integer("batch", batch, 1)
+    prior_weight, lr = _number("prior_weight", prior_weight, 0, 100), _number("lr", lr, 0, 1)
+    seconds = math.inf if seconds is None else _number("seconds", seconds, 1e-3, math.inf)
+    if model.dtype == torch.float16:
+        raise ValueError("dtype float16 is too coarse to train in: load with dtype='float32'")
+    if not lora.parameters:
+        raise ValueError("lora has been removed from its pipeline: make a new one")
+    if not examples:
+        raise ValueError("examples is empty: give (picture, caption) pairs")
+    sets = [_encode(model, examples, "examples")]
+    sets += [_encode(model, prior, "prior")] if prior else []
+    lora.set_strength(1.0)
+    optimizer = torch.optim.AdamW(lora.parameters, lr=lr, weight_decay=0.0)
+    generator = torch.Generator().manual_seed(_integer("seed", seed, 0))
+    times = model.schedulers["image"].config.num_train_timesteps
+    begun, share, before = time.perf_counter(), 0.0, len(lora.losses)
+    bar = tqdm(total=steps, desc="training", disable=not progress)
+    try:
+        while share < 1:
+            for group in optimizer.param_groups:
+                group["lr"] = lr * min(1, 20 * (share + 1 / steps)) * _cosine(share)
+            optimizer.zero_grad()
+            errors = []
+            for (z, text), weight in zip(sets, (1.0, prior_weight), strict=False):
+                rows = torch.randint(len(z), (batch,), generator=generator)
+                t = torch.randint(times, (batch,), generator=generator)
+                eps = torch.randn(batch, *z.shape[1:], generator=generator).to(z)
+                with torch.enable_grad():
+                    error = loss(model, z[rows], text[rows], t, eps)
+                    (weight * error).backward()
+                errors.append(error.item())
+            torch.nn.utils.clip_grad_norm_(lora.parameters, 1.0)
+            optimizer.step()
+            lora.losses.append((errors[0], errors[1] if prior else None))
+            bar.set_postfix(loss=f"{errors[0]:.3f}", refresh=False)
+            bar.update()
+            done = len(lora.losses) - before
+            share = max(done / steps, (time.perf_counter() - begun) / seconds)
+    except KeyboardInterrupt:
+        print(f"stopped after {len(lora.losses) - before} steps; what was learned is kept")
+    finally:
+        bar.close()
+        lora.seconds += time.perf_counter() - begun
+        pipe.forget()
+    return lora

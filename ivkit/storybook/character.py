@@ -1,0 +1,97 @@
+"""A character that the storybook never saw: drawn here, and put into its scenes by the renderer.
+
+The world's renderer plays the photographer: it sets any picture with a transparent background into
+scenes, in random places and sizes, and knows the caption of each.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from ..instructions import _integer
+from ..pixels import to_pictures
+from . import sprites, words
+from .world import Scenes, World
+
+#: what the shipped character is called, and what it is one of
+NAME, CLASS = "sks robot", "robot"
+HOMES = ("land", "sea")  # a character takes the place of something that stands there
+
+
+def draw_robot(side: int = 256) -> Image.Image:
+    """Our character: a violet robot with one eye. RGBA, `side` x `side`, nothing around it."""
+    k, picture = 4 * side / 100, Image.new("RGBA", (4 * side, 4 * side))
+    pen = ImageDraw.Draw(picture)
+
+    def box(shape, x0, y0, x1, y1, colour, **how):
+        getattr(pen, shape)([v * k for v in (x0, y0, x1, y1)], fill=colour, **how)
+
+    violet, dark, lime = "#8a3ffc", "#4b1a9b", "#b6f238"
+    box("rectangle", 47.5, 12, 52.5, 28, dark)
+    box("ellipse", 42, 2, 58, 18, lime)
+    for x in (24, 58):
+        box("rounded_rectangle", x, 80, x + 18, 97, "#ff8a1f", radius=6 * k)
+    for x in (4, 80):
+        box("rounded_rectangle", x, 42, x + 16, 74, dark, radius=8 * k)
+    box("rounded_rectangle", 14, 24, 86, 88, violet, radius=24 * k)
+    box("ellipse", 30, 29, 70, 67, "white")
+    box("ellipse", 41, 37, 63, 60, "#16213e")
+    box("ellipse", 45, 41, 52, 48, "white")
+    box("rounded_rectangle", 32, 72, 68, 80, lime, radius=4 * k)
+    return picture.resize((side, side), Image.Resampling.LANCZOS)
+
+
+def read(picture) -> Image.Image:
+    """A character from a PIL image or a file (PNG, WebP) with a transparent background: RGBA.
+
+    Raises ValueError where there is no such file, no transparency, or nothing but it.
+    """
+    if isinstance(picture, (str, Path)):
+        if not Path(picture).is_file():
+            raise ValueError(f"there is no picture at {str(picture)!r}")
+        picture = Image.open(picture)
+    alpha = np.asarray(picture.convert("RGBA"))[..., 3]
+    if not alpha.any() or (alpha > 0).all():
+        what = "is wholly transparent" if not alpha.any() else "has no transparent background"
+        raise ValueError(f"the character {what}: cut it out, and save it as a PNG with alpha")
+    return picture.convert("RGBA")
+
+
+def cast(world: World, picture, name: str = NAME) -> int:
+    """Makes a character one of the world's sprites; returns its index. No scene draws it by chance.
+
+    name: as captions say it, made of words that the storybook knows.
+    """
+    for word in name.split():
+        if word not in words.WORDS:
+            raise ValueError(f"name has the word {word!r}, which the storybook does not know")
+    return world.add_sprite(sprites.tile(read(picture)), name)
+
+
+def portraits(
+    world: World, sprite: int | None, n: int, seed: int = 0, vary: bool = False
+) -> list[tuple[Image.Image, str]]:
+    """Random scenes with their captions: n (PIL RGB 256 x 256, text).
+
+    sprite: what stands in each, by its index in `world.labels`; None takes the scenes as they come.
+    vary: leave parts of the captions out at random, as in the storybook's own training.
+    """
+    n, start = _integer("n", n, 1), torch.zeros(1, 1, device=world.device)
+    g, parts = torch.Generator(world.device).manual_seed(_integer("seed", seed, 0)), []
+    while sum(map(len, parts)) < n:
+        s = world.sample(64, g)
+        if sprite is not None:
+            stands = torch.isin(s.sprite[:, 0], torch.cat([world.homes[h] for h in HOMES]))
+            s = s[(stands & (s.sprite[:, 1:] != sprite).all(1)).nonzero()[:, 0]]
+            s.sprite[:, 0] = sprite
+        s.event[:] = 0
+        parts.append(s)
+    s = Scenes.join(parts)[torch.arange(n, device=world.device)]
+    captions, _ = words.texts(s, world.labels, np.random.default_rng(seed), vary)
+    chunks = [s[i] for i in torch.arange(n, device=world.device).split(16)]
+    frames = [world.render(chunk, start.expand(len(chunk), 1))[:, 0].cpu() for chunk in chunks]
+    return list(zip(to_pictures(torch.cat(frames)), captions, strict=True))
