@@ -204,7 +204,7 @@ def _choose_attention(model, modules) -> list[str]:
         with contextlib.suppress(RuntimeError), torch.nn.attention.sdpa_kernel(kernel):
             seconds[kernel] = milliseconds(lambda: scaled_dot_product_attention(q, q, q))
     order = sorted(seconds, key=seconds.get)
-    model.attention = (*order, Kernel.MATH)
+    model.attention = (*order, Kernel.MATH) if order else ()
     said = ", ".join(f"{k.name.split('_')[0].lower()} {seconds[k]:.2f} ms" for k in order)
     return [f"attention by the fastest kernel: {said}", *_attend_frames(model)]
 

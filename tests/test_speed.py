@@ -122,8 +122,24 @@ for pixels, frames, heads, width in ((6, 16, 8, 40), (3, 4, 2, 5), (2, 24, 4, 80
     q, k, v = (x.unflatten(-1, (heads, width)).transpose(1, 2) for x in qkv.chunk(3, -1))
     expected = attend(q, k, v).transpose(1, 2).flatten(2)
     torch.testing.assert_close(attend_frames(qkv, heads), expected, atol=1e-5, rtol=1e-5)
+
+import tiny
+from ivkit.models.frames import FramesAttention
+from ivkit.models.pia import motion_unet
+parts = tiny.parts()
+unet = motion_unet(parts["unet"], parts["motion_adapter"])
+inputs = torch.randn(2, 9, 4, 8, 8), torch.tensor(400), torch.randn(8, 12, 16)
+with torch.no_grad():
+    expected = unet(*inputs).sample
+    unet.fuse_qkv_projections()
+    layers = [m for n, m in unet.named_modules() if "motion_modules" in n and hasattr(m, "to_qkv")]
+    for layer in layers:
+        layer.set_processor(FramesAttention())
+    assert layers
+    torch.testing.assert_close(unet(*inputs).sample, expected, atol=1e-4, rtol=1e-4)
 """
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    here = os.pathsep.join(filter(None, sys.path))
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": here}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
 
 
