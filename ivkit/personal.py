@@ -27,8 +27,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .instructions import _integer, _number, to_picture
+from .pictures import to_picture
 from .pixels import to_pixels
+from .validate import integer, number, shown
 
 ADAPTER = "personal"
 #: every attention, feed-forward and residual convolution of a UNet
@@ -64,7 +65,7 @@ class Lora:
 
     def set_strength(self, strength: float) -> None:
         """W x + strength B A x from now on; 0 is the model as it was, negative leads away."""
-        self.unet.set_adapters(ADAPTER, weights=_number("strength", strength, -10, 10))
+        self.unet.set_adapters(ADAPTER, weights=number("strength", strength, -10, 10))
         self.pipe.forget()
 
     def save(self, file: str | Path) -> Path:
@@ -101,11 +102,11 @@ def new(pipe, rank: int = 8, seed: int = 0, targets: str = TARGETS) -> Lora:
     from peft import LoraConfig
 
     unet = _bare_unet(pipe)
-    rank = _integer("rank", rank, 1)
+    rank = integer("rank", rank, 1)
     if rank > 256:
         raise ValueError(f"rank must be 1 to 256, got {rank}")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_integer("seed", seed, 0))
+        torch.manual_seed(integer("seed", seed, 0))
         unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=targets), ADAPTER)
     return _ready(pipe)
 
@@ -122,7 +123,7 @@ def attach(pipe, file: str | Path, strength: float = 1.0) -> Lora:
     from .models.hub import quietly
 
     unet, file = _bare_unet(pipe), Path(file)
-    strength = _number("strength", strength, -10, 10)
+    strength = number("strength", strength, -10, 10)
     check_safetensors(file, "train it anew, or fetch it from where it came")
     try:
         with quietly():
@@ -203,7 +204,7 @@ def _encode(model, pairs, name: str) -> tuple[Tensor, Tensor]:
     codes, texts = [], []
     for i, pair in enumerate(pairs):
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-            raise TypeError(f"{name}[{i}] must be a (picture, caption) pair, got {pair!r:.60}")
+            raise TypeError(f"{name}[{i}] must be a (picture, caption) pair, got {shown(pair)}")
         model.check_text(pair[1], f"the caption of {name}[{i}]")
         codes.append(model.encode(to_pixels(to_picture(pair[0], model.size))))
         texts.append(model.encode_text(pair[1]))
@@ -250,9 +251,9 @@ def train(
     from tqdm.auto import tqdm
 
     pipe, model = lora.pipe, lora.pipe.pictures
-    steps, batch = _integer("steps", steps, 1), _integer("batch", batch, 1)
-    prior_weight, lr = _number("prior_weight", prior_weight, 0, 100), _number("lr", lr, 0, 1)
-    seconds = math.inf if seconds is None else _number("seconds", seconds, 1e-3, math.inf)
+    steps, batch = integer("steps", steps, 1), integer("batch", batch, 1)
+    prior_weight, lr = number("prior_weight", prior_weight, 0, 100), number("lr", lr, 0, 1)
+    seconds = math.inf if seconds is None else number("seconds", seconds, 1e-3, math.inf)
     if model.dtype == torch.float16:
         raise ValueError("dtype float16 is too coarse to train in: load with dtype='float32'")
     if not lora.parameters:
@@ -263,7 +264,7 @@ def train(
     sets += [_encode(model, prior, "prior")] if prior else []
     lora.set_strength(1.0)
     optimizer = torch.optim.AdamW(lora.parameters, lr=lr, weight_decay=0.0)
-    generator = torch.Generator().manual_seed(_integer("seed", seed, 0))
+    generator = torch.Generator().manual_seed(integer("seed", seed, 0))
     times = model.schedulers["image"].config.num_train_timesteps
     begun, share, before = time.perf_counter(), 0.0, len(lora.losses)
     bar = tqdm(total=steps, desc="training", disable=not progress)

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from ..instructions import _integer
 from ..pixels import to_pictures
+from ..validate import integer
 from . import sprites, words
 from .world import Scenes, World
 
@@ -80,8 +80,8 @@ def portraits(
     sprite: what stands in each, by its index in `world.labels`; None takes the scenes as they come.
     vary: leave parts of the captions out at random, as in the storybook's own training.
     """
-    n, start = _integer("n", n, 1), torch.zeros(1, 1, device=world.device)
-    g, parts = torch.Generator(world.device).manual_seed(_integer("seed", seed, 0)), []
+    n, start = integer("n", n, 1), torch.zeros(1, 1, device=world.device)
+    g, parts = torch.Generator(world.device).manual_seed(integer("seed", seed, 0)), []
     while sum(map(len, parts)) < n:
         s = world.sample(64, g)
         if sprite is not None:
