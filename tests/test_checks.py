@@ -1,5 +1,7 @@
 """The exercises' checks: a stub is told what is missing, a solution is right."""
 
+import inspect
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -72,3 +74,18 @@ def test_fading_lam_says_what_is_wrong(lam, words, capsys):
 
 def test_fading_lam_takes_a_ramp_over_frames():
     assert checks.fading_lam(np.linspace(1, 0, 16).reshape(-1, 1, 1, 1), 16)
+
+
+CHECKS = {name: value for name, value in vars(checks).items() if hasattr(value, "__wrapped__")}
+
+
+@pytest.mark.parametrize("name", CHECKS)
+@pytest.mark.parametrize("answer", ["a word", 3, object(), lambda *given: "a word", lambda: 1])
+def test_no_check_raises_whatever_the_answer_is(name, answer, capsys):
+    """In a lesson the next cells must run, and one sentence must say what is wrong."""
+    given = {"pipe": None, "num_frames": 4, "num_steps": 4, "memory_gb": 8, "picture": SKY,
+             "alpha_bar": [1, 0]}  # fmt: skip
+    first, *others = inspect.signature(CHECKS[name]).parameters.values()
+    others = [given[p.name] for p in others if p.default is p.empty]
+    assert CHECKS[name](answer, *others) is False
+    assert capsys.readouterr().out.startswith("✗ not yet: ")
