@@ -322,6 +322,19 @@ def test_zoom_and_roll_turn_about_the_middle():
     assert np.abs(u[H // 2, W // 2]).max() < 2
 
 
+@pytest.mark.parametrize(
+    "path, times", [([HANDLE] * 2, None), ([HANDLE, HANDLE, (30, 20)], (0, 0.9, 1))]
+)
+def test_a_thing_that_waits_while_the_camera_moves_is_there_once(path, times):
+    picture = np.full((H, W, 3), 90, np.uint8)
+    picture[THING] = (250, 20, 20)
+    drag = Drag(path, THING, times=times)
+    warped = warp(picture, TrajectoryInstruction([drag], camera=Camera((10, 0))), 4)
+    for frame in warped.frames[:3]:  # it has not moved yet
+        assert ((frame[..., 0] > 170) == THING).all()
+    assert warped.vacated[2].any()
+
+
 def test_a_drag_is_on_the_screen_whatever_the_camera_does():
     trajectory = TrajectoryInstruction([Drag([HANDLE, (30, 20)], THING)], camera=Camera((10, 0)))
     warped = warp(NOISE, trajectory, 2)
