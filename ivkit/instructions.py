@@ -204,8 +204,8 @@ class TrajectoryInstruction(Saved):
     camera: Camera | None = None
 
     def __post_init__(self) -> None:
-        if self.camera is not None and not isinstance(self.camera, Camera):
-            raise TypeError(f"camera must be a Camera, got {type(self.camera).__name__}")
+        if self.camera is not None:
+            validate.instance("camera", self.camera, Camera)
         self._set(
             drags=validate.instances("drags", self.drags, Drag),
             pins=validate.points("pins", self.pins, 0),
@@ -252,18 +252,8 @@ class Instructions(Saved):
         for name, kind in zip(("image", "content", "motion", "trajectory"), kinds, strict=True):
             if not isinstance(value := getattr(self, name), kind | None):
                 raise TypeError(f"{name} must be {kind.__name__}, got {type(value).__name__}")
-        try:
-            lam = np.asarray(self.lam)
-        except ValueError:  # rows of different lengths
-            lam = np.empty(0)
-        numbers = lam.dtype.kind in "uif" and lam.size > 0 and lam.ndim <= 5
-        if not numbers or not ((lam >= 0) & (lam <= 1)).all():
-            raise ValueError(
-                "lam must be in [0, 1] and broadcast to (steps, F, 1, h, w), "
-                f"got {validate.shown(self.lam)}"
-            )
         self._set(
-            lam=lam.astype(np.float64) if lam.ndim else float(lam),
+            lam=validate.weights("lam", self.lam),
             seed=validate.integer("seed", self.seed, 0),
             num_frames=validate.integer("num_frames", self.num_frames, 1),
         )
@@ -271,3 +261,9 @@ class Instructions(Saved):
             validate.integer("num_inference_steps", self.num_inference_steps, 1)
         if self.guidance_scale is not None:
             validate.number("guidance_scale", self.guidance_scale, 0, 100)
+
+    def options(self) -> dict[str, Any]:
+        """What `Pipeline.video` takes by the same names: all but the texts and the edits."""
+        names = ("lam", "seed", "num_frames", "num_inference_steps", "guidance_scale")
+        options = {name: getattr(self, name) for name in names}
+        return options | ({"motion_scale": self.motion.motion_scale} if self.motion else {})

@@ -290,10 +290,8 @@ class Pipeline:
         if y is not None and y.strokes:
             how = {"strokes": y.strokes, "strength": y.strength, "seed": i.seed}
             edited = self.image(y.text, picture, **how)
-        names = ("lam", "seed", "num_frames", "num_inference_steps", "guidance_scale")
-        own = {name: getattr(i, name) for name in names} | {"motion_scale": i.motion.motion_scale}
         edits = {"edited": edited, "drags": i.trajectory or ()}
-        return self.video(picture, i.motion.text, **edits, **own | options)
+        return self.video(picture, i.motion.text, **edits, **i.options() | options)
 
     def _start(
         self,

@@ -87,6 +87,12 @@ def times(name: str, value: Any, count: int, high: float) -> tuple[float, ...] |
     return found
 
 
+def instance(name: str, value: Any, kind: type) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, got {type(value).__name__}")
+    return value
+
+
 def instances(name: str, value: Any, kind: type) -> tuple:
     """One of a kind, or a list of them, as a tuple; TypeError for anything else."""
     items = (value,) if isinstance(value, kind) else value
@@ -97,6 +103,20 @@ def instances(name: str, value: Any, kind: type) -> tuple:
         if not isinstance(item, kind):
             raise TypeError(f"{name} must hold {kind.__name__} only, got {type(item).__name__}")
     return items
+
+
+def weights(name: str, value: Any) -> float | np.ndarray:
+    """A number in [0, 1], or a float64 array of such that may broadcast to (steps, F, 1, h, w)."""
+    try:
+        array = np.asarray(value)
+    except ValueError:  # rows of different lengths
+        array = np.empty(0)
+    numbers = array.dtype.kind in "uif" and array.size > 0 and array.ndim <= 5
+    if not numbers or not ((array >= 0) & (array <= 1)).all():
+        raise ValueError(
+            f"{name} must be in [0, 1] and broadcast to (steps, F, 1, h, w), got {shown(value)}"
+        )
+    return array.astype(np.float64) if array.ndim else float(array)
 
 
 def to_mask(mask: Any, name: str = "mask") -> np.ndarray:

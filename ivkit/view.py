@@ -192,6 +192,8 @@ def trace_grid(
             [-1, 1], as `pipe.model.decode` does.
     """
     count = len(trace)
+    if not count:
+        raise ValueError("trace has no steps yet: there is nothing to show")
     if steps is None:
         steps = np.unique(np.linspace(0, count - 1, min(count, 8)).round().astype(int)).tolist()
     latents = {name: [_latent(trace[i], name, frame) for i in steps] for name in names}

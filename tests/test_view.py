@@ -144,6 +144,11 @@ def test_trace_grid_decodes_x0_of_the_asked_frame_and_steps_where_it_is_defined(
     assert len(seen) == 1 and torch.equal(seen[0], trace[2]["x0"][1:2])
 
 
+def test_trace_grid_of_no_steps_is_refused():
+    with pytest.raises(ValueError, match="no steps yet"):
+        iv.trace_grid(iv.Trace())
+
+
 def test_trace_grid_has_a_row_a_tensor_and_a_column_a_step(trace):
     wide = iv.trace_grid(trace, names=("z_t",))
     tall = iv.trace_grid(trace, names=("z_t", "eps_edit", "eps_hat"), steps=[1])

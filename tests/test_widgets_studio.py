@@ -18,7 +18,7 @@ from PIL import Image
 
 import ivkit as iv
 from ivkit.pipeline import Pipeline
-from ivkit.widgets.session import Session, Take
+from ivkit.widgets.session import Change, Session, Take
 from ivkit.widgets.studio import CONSTANT, RAMP, REGION
 
 MOTION = "the boat moves right"
@@ -428,6 +428,17 @@ def test_a_damaged_session_is_refused_and_everything_stays(studio, tmp_path, cha
 def test_a_take_without_a_picture_is_refused():
     with pytest.raises(ValueError, match="picture"):
         Take("a", "tiny", iv.Instructions(motion=iv.MotionInstruction("x")))
+
+
+@pytest.mark.parametrize(
+    "bad", [{"step": -1}, {"trajectory": None}, {"lam": 1.5}, {"motion": ""}, {"edited": "no.png"}]
+)
+def test_a_damaged_change_is_refused_when_it_is_opened(bad):
+    good = {"step": 1, "edited": None, "trajectory": iv.TrajectoryInstruction(), "lam": 0.3,
+            "motion": MOTION}  # fmt: skip
+    Change(**good)
+    with pytest.raises((TypeError, ValueError)):
+        Change(**good | bad)
 
 
 def test_the_worker_leaves_the_main_thread_free(studio):

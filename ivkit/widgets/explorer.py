@@ -13,7 +13,7 @@ from ..attention import record as record_attention
 from ..blend import blend
 from ..pictures import png
 from ..view import _font, heat, principal_colours
-from .board import explain, message
+from .board import explain, message, row
 
 TILE = 188
 LATENTS = ("z_t", "z_edit", "eps", "eps_edit", "eps_hat")
@@ -54,14 +54,11 @@ class TraceExplorer(w.VBox):
         latents = {n: [r[n] for r in run.trace if n in r] for n in LATENTS}
         self._colours = principal_colours([z for row in latents.values() for z in row])
         self._frames = run.frames
-        wide = {"layout": w.Layout(width="400px"), "style": {"description_width": "90px"}}
-        self.step = w.IntSlider(0, min=0, max=count - 1, description="Step", **wide)
-        wide["layout"] = w.Layout(width="400px")
-        self.frame = w.IntSlider(frames - 1, min=0, max=frames - 1, description="Frame", **wide)
-        wide["layout"] = w.Layout(width="400px")
-        self.what_if = w.FloatSlider(
-            0.5, min=0, max=1, step=0.05, description="What if λ =", **wide
-        )
+        self.step = w.IntSlider(0, min=0, max=count - 1, description="Step", **row(400, 90))
+        self.frame = w.IntSlider(frames - 1, min=0, max=frames - 1, description="Frame",
+                                 **row(400, 90))  # fmt: skip
+        self.what_if = w.FloatSlider(0.5, min=0, max=1, step=0.05, description="What if λ =",
+                                     **row(400, 90))  # fmt: skip
         play = w.Play(value=0, min=0, max=count - 1, interval=900)
         w.jslink((play, "value"), (self.step, "value"))
         self.words = w.ToggleButton(

@@ -34,10 +34,7 @@ class Sketch(Saved):
 
     def __post_init__(self) -> None:
         picture = to_picture(self.picture)
-        if not isinstance(self.trajectory, TrajectoryInstruction):
-            raise TypeError(
-                f"trajectory must be a TrajectoryInstruction, got {type(self.trajectory).__name__}"
-            )
+        validate.instance("trajectory", self.trajectory, TrajectoryInstruction)
         check(self.trajectory, picture.size[::-1])
         strokes = on_picture(self.strokes, picture.size)
         self._set(picture=picture, strokes=strokes)
@@ -54,8 +51,13 @@ class Change(Saved):
     motion: str
 
     def __post_init__(self) -> None:
-        edited = None if self.edited is None else to_picture(self.edited)
-        self._set(step=validate.integer("step", self.step, 0), edited=edited)
+        validate.instance("trajectory", self.trajectory, TrajectoryInstruction)
+        validate.text("motion", self.motion)
+        self._set(
+            step=validate.integer("step", self.step, 0),
+            edited=None if self.edited is None else to_picture(self.edited),
+            lam=validate.weights("lam", self.lam),
+        )
 
     def edits(self) -> dict[str, Any]:
         """The arguments of `Step.change`."""
@@ -88,16 +90,8 @@ class Take(Saved):
     def start(self, pipe) -> Iterator:
         """The steps of `pipe.denoise` for these instructions; `changes` are not yet applied."""
         i = self.instructions
-        names = ("lam", "seed", "num_frames", "num_inference_steps", "guidance_scale")
-        options = {name: getattr(i, name) for name in names}
-        return pipe.denoise(
-            i.image.picture,
-            i.motion.text,
-            edited=self.edited,
-            drags=i.trajectory or (),
-            motion_scale=i.motion.motion_scale,
-            **options,
-        )
+        edits = {"edited": self.edited, "drags": i.trajectory or ()}
+        return pipe.denoise(i.image.picture, i.motion.text, **edits, **i.options())
 
     def steps(self, pipe) -> Iterator:
         """The steps of the clip made again, changes on the way included."""
@@ -125,8 +119,7 @@ class Session(Saved):
     takes: tuple[Take, ...] = ()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.sketch, Sketch):
-            raise TypeError(f"sketch must be a Sketch, got {type(self.sketch).__name__}")
+        validate.instance("sketch", self.sketch, Sketch)
         pairs = [list(pair) if isinstance(pair, (list, tuple)) else [] for pair in self.panel]
         if any(len(pair) != 2 or not isinstance(pair[0], str) for pair in pairs):
             raise ValueError("panel must hold (name, value) pairs")
