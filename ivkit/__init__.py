@@ -2,7 +2,7 @@
 
     import ivkit as iv
     pipe = iv.load("storybook")
-    picture = pipe.image("a boat on the blue sea at day", seed=7)
+    picture = pipe.image("a boat on the blue sea at day", seed=5)
 
 Every public name is imported when it is first used, so that `import ivkit` itself loads neither
 torch nor diffusers nor OpenCV.

@@ -1,7 +1,7 @@
 """The pipeline a person holds: instructions in, pictures and clips out (Eq. 1).
 
 pipe = ivkit.load("storybook")
-picture = pipe.image("a boat on the blue sea at day", seed=7)
+picture = pipe.image("a boat on the blue sea at day", seed=5)
 run = pipe.video(picture, "the boat moves right", drags=[drag], lam=0.3)
 """
 

@@ -15,11 +15,11 @@ MOTION = "the boat moves right"
 
 def add_arguments(parser) -> None:
     parser.add_argument("--model", default="storybook", help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=3, help="default: %(default)s")
+    parser.add_argument("--seed", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--sun", type=float, nargs=2, metavar=("X", "Y"), default=(196, 50))
     parser.add_argument("--radius", type=float, default=26, help="of the sun, in pixels")
-    parser.add_argument("--handle", type=float, nargs=2, metavar=("X", "Y"), default=(128, 150))
-    parser.add_argument("--target", type=float, nargs=2, metavar=("X", "Y"), default=(188, 130))
+    parser.add_argument("--handle", type=float, nargs=2, metavar=("X", "Y"), default=(90, 150))
+    parser.add_argument("--target", type=float, nargs=2, metavar=("X", "Y"), default=(172, 174))
     parser.add_argument("--out", type=Path, default=MEDIA / "quickstart.json")
 
 
