@@ -4,6 +4,17 @@ from pathlib import Path
 
 from ivkit.bench.record import MEDIA, TEXT
 
+SAMPLES = {
+    "a red car and a blue bird on the grey street at day": "the car moves right",
+    "a sun and a boat on the blue sea at day": "the boat moves right",
+    "a dog on the green meadow at sunset": "the dog moves up",
+    "polar lights and a house on the white snow at night": "the polar lights move left",
+    "a purple balloon and a tree on the sandy beach at day": "the purple balloon moves right",
+    "a fox and a cow on the yellow desert at night": "the cow moves left",
+    "a green fish on the blue sea at night": "the green fish grows",
+    "a castle and an owl on the green meadow at day": "the owl moves left and it gets dark",
+}
+
 
 def add_arguments(parser) -> None:
     parser.add_argument("--model", default="storybook", help="default: %(default)s")
@@ -46,8 +57,22 @@ def main(args) -> None:
     iv.save_video(args.out / "quickstart.gif", beside(run.unedited, run.frames))
     trace = iv.trace_grid(run.trace, decode=pipe.model.decode)
     trace.save(args.out / "trace.png", optimize=True)
-    for name in ("quickstart.png", "quickstart.gif", "trace.png"):
+    samples(pipe, args.out / "storybook.jpg")
+    for name in ("quickstart.png", "quickstart.gif", "trace.png", "storybook.jpg"):
         print(args.out / name)
+
+
+def samples(pipe, path: Path) -> None:
+    """What the model draws: pictures of fixed captions, and four frames of a clip made of each."""
+    import numpy as np
+
+    strips = []
+    for text, motion in SAMPLES.items():
+        run = pipe.video(pipe.image(text, seed=1), motion, seed=1)
+        strips.append(np.hstack(run.frames[[0, 5, 10, 15]]))
+    half = len(strips) // 2
+    sheet = _image(np.hstack([np.vstack(strips[:half]), np.vstack(strips[half:])]))
+    sheet.resize((sheet.width // 2, sheet.height // 2)).save(path, quality=85)
 
 
 def row(pictures: dict):
