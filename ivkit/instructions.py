@@ -183,13 +183,16 @@ class ContentInstruction(Saved):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MotionInstruction(Saved):
-    """y': what happens, as text. `motion_scale` is PIA's: an integer in 0...8."""
+    """y': what happens, as text. `motion_scale` is PIA's: an integer in 0...8; None takes the
+    model's own."""
 
     text: str
-    motion_scale: int = 0
+    motion_scale: int | None = 0
 
     def __post_init__(self) -> None:
         validate.text("text", self.text)
+        if self.motion_scale is None:
+            return
         if validate.number("motion_scale", self.motion_scale, 0, 8) % 1:
             raise ValueError(f"motion_scale must be an integer, got {self.motion_scale!r}")
         self._set(motion_scale=int(self.motion_scale))

@@ -30,9 +30,10 @@ def denoise(s: Denoising) -> Iterator[Step]:
             eps_hat = eps_edit.guided
         elif eps_edit is None:  # lam is 1 everywhere, or nothing is edited
             eps_hat = eps.guided
-        else:
+        else:  # Eq. 4
             eps_hat = blend(eps.guided, eps_edit.guided, lam)
         record = _record(s, i, t, z, eps, eps_edit, eps_hat)
+        # Eq. 3: the step is taken on R(eps) = eps_hat where it would be taken on eps.
         z = scheduler_step(s.scheduler, eps_hat, t, z, i, s.reference.seed, s.reference.eta)
         del s.trace.records[i:]  # of a step that an interrupt cut short
         s.trace.append(record)

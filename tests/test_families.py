@@ -1,5 +1,6 @@
 """Every family against its own stock diffusers pipeline, and a drag through each of them."""
 
+import io
 import sys
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import tiny
 import torch
 from families import FAMILIES, NAMES
+from PIL import Image
 
 import ivkit as iv
 from ivkit.pipeline import Pipeline
@@ -186,3 +188,33 @@ def test_half_precision_is_that_of_from_pretrained(name, tmp_path):
 
     assert kinds(net) == kinds(theirs)
     assert net.dtype == theirs.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_studio_leaves_how_much_moves_to_a_model_that_is_not_pia(name):
+    family = FAMILIES[name]
+    pipe = Pipeline(family.model())
+    studio = iv.Studio(pipe, family.picture(0), autosave=None)
+    studio.panel["motion"].value, studio.panel["steps"].value = MOTION, 2
+    studio.panel["frames"].value = family.num_frames
+    studio.generate()
+    studio.join(60)
+    assert studio.errors == [] and studio.panel["motion_scale"].disabled
+    own = pipe.model.defaults["video"]["motion_scale"]
+    assert pipe.last_run.settings.motion_scale == own
+    again = pipe.run(studio.results[0].take.instructions, progress=False)
+    assert again.settings.motion_scale == own
+    assert (again.frames == studio.results[0].frames).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_explorer_shows_the_frame_that_a_latent_frame_stands_for(name):
+    run = clip(name, FAMILIES[name].picture(0))
+    explorer = iv.TraceExplorer(run)
+    last = explorer.frame.max
+    for f in (0, last):
+        explorer.frame.value = f
+        shown = np.asarray(Image.open(io.BytesIO(explorer.tiles["frame"].value)))
+        frame = Image.fromarray(run.frames[-1 if f else 0])
+        assert (shown == np.asarray(frame.resize(shown.shape[1::-1], Image.NEAREST))).all()
+    assert explorer.errors == []

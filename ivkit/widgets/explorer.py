@@ -102,6 +102,10 @@ class TraceExplorer(w.VBox):
     def record(self):
         return self.run.trace[self.step.value]
 
+    def _frame(self, f: int) -> np.ndarray:
+        """The clip's frame that latent frame f ends at: a video autoencoder has fewer of these."""
+        return self._frames[f * (len(self._frames) - 1) // max(self.frame.max, 1)]
+
     def recomputed(self, lam: float):
         """The record of this step as it would be with another λ. ValueError where a branch was
         not evaluated, because its weight was 0."""
@@ -129,12 +133,12 @@ class TraceExplorer(w.VBox):
         for name in LATENTS:
             self.tiles[name].value = self._latent(record, name, f)
         self.tiles["x0"].value = _png(self._decoded(record.index, f, None))
-        self.tiles["frame"].value = _png(self._frames[f])
+        self.tiles["frame"].value = _png(self._frame(f))
         pair = [n for n in ("eps", "out") if n in record and f"{n}_edit" in record
                 and not record.undefined(n)]  # fmt: skip
         if pair:
             a, b = record[pair[0]][f], record[f"{pair[0]}_edit"][f]
-            self.tiles["heat"].value = _png(heat(a, b, self._frames[f]))
+            self.tiles["heat"].value = _png(heat(a, b, self._frame(f)))
         else:
             self.tiles["heat"].value = _says("one branch only:\nλ is 0 or 1 here")
         self._show_words()
@@ -159,7 +163,7 @@ class TraceExplorer(w.VBox):
         shown = []
         for word, places in maps.items():
             tile = _tile(TILE * 2 // 3)
-            tile.value = _png(heat(places[f][None], 0 * places[f][None], self._frames[f]))
+            tile.value = _png(heat(places[f][None], 0 * places[f][None], self._frame(f)))
             shown.append(_boxed(word, tile, TILE * 2 // 3))
         self.word_row.children = shown
 

@@ -100,7 +100,8 @@ class Studio(w.VBox):
     def _build_panel(self, frames: int) -> None:
         model, guard = self.pipe.model, self._guard
         own, steps = model.defaults["video"], model.defaults["video"]["num_inference_steps"]
-        scales = max(len(getattr(model, "affinity", ())) - 1, 1)
+        scales = len(getattr(model, "affinity", ()))  # PIA's; another family keeps its own
+        scale = own.get("motion_scale", 0) if scales else 0
         share = {"min": 0, "max": 1, "step": 0.05, "readout_format": ".2f"}
         self.panel: dict[str, Any] = {
             "prompt": _row(w.Text, "Picture", value="a boat on the blue sea at day"),
@@ -108,8 +109,8 @@ class Studio(w.VBox):
             "content": _row(w.Text, "Painted", placeholder="what it shows with the paint"),
             "strength": _row(w.FloatSlider, "Strength", value=0.7, **share),
             "motion": _row(w.Text, "Motion", value="the boat moves right"),
-            "motion_scale": _row(w.IntSlider, "How much", value=own.get("motion_scale", 0), min=0,
-                                 max=scales),
+            "motion_scale": _row(w.IntSlider, "How much", value=scale, min=0,
+                                 max=max(scales - 1, 1), disabled=not scales),
             "lam_mode": _row(w.Dropdown, "λ is", options=[CONSTANT, RAMP, REGION]),
             "lam": _row(w.FloatSlider, "λ", value=0.3, **share),
             "lam_end": _row(w.FloatSlider, "λ, last", value=1.0, **share),
@@ -232,12 +233,13 @@ class Studio(w.VBox):
         if sketch.strokes:
             name = "painted" if v["content"].strip() else "picture"
             self.pipe.pictures.check_text(content, name)
+        scale = None if self.panel["motion_scale"].disabled else v["motion_scale"]
         painted = content or sketch.strokes
         y = ContentInstruction(content, sketch.strokes, v["strength"]) if painted else None
         instructions = Instructions(
             image=ImageInstruction(sketch.picture),
             content=y,
-            motion=MotionInstruction(v["motion"], v["motion_scale"]),
+            motion=MotionInstruction(v["motion"], scale),
             trajectory=r if r or r.pins else None,
             lam=self._lam(sketch),
             seed=v["seed"],
