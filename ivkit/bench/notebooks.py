@@ -16,6 +16,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("paths", nargs="*", metavar="PATH", help="default: all of notebooks/")
     parser.add_argument("--threads", type=int, default=2, help="default: %(default)s")
     parser.add_argument("--json", type=Path, default=None, help="also write the figures here")
+    parser.add_argument("--save", type=Path, help="keep the notebooks with their outputs here")
 
 
 def main(args) -> None:
@@ -28,7 +29,7 @@ def main(args) -> None:
     figures, failed = {}, []
     for path in map(Path, args.paths or sorted(NOTEBOOKS.glob("*.ipynb"))):
         try:
-            figures[path.stem] = measure(path, args.threads)
+            figures[path.stem] = measure(path, args.threads, args.save)
         except CourseError as error:
             failed.append(str(error))
             continue
@@ -40,12 +41,18 @@ def main(args) -> None:
         sys.exit("\n".join(failed))
 
 
-def measure(path, threads: int = 2) -> dict[str, float]:
+def measure(path, threads: int = 2, save=None) -> dict[str, float]:
     """Run one notebook in its own folder: {"seconds", "peak_memory_mb"} (10^6 bytes).
+
+    Args:
+        path: the notebook.
+        threads: how many the kernel's libraries may use.
+        save: a folder for the notebook with its outputs, to look at.
 
     Raises:
         ivkit.course.CourseError: it is no notebook, or a cell failed.
     """
+    from nbformat import write
     from nbformat.v4 import new_code_cell
 
     from ivkit.course import execute, printed, read
@@ -56,6 +63,9 @@ def measure(path, threads: int = 2) -> dict[str, float]:
     begun = perf_counter()
     execute(book, path.name, path.resolve().parent, threads=threads)
     seconds = perf_counter() - begun
+    if save is not None:
+        Path(save).mkdir(parents=True, exist_ok=True)
+        write(book, Path(save) / path.name)
     return {"seconds": seconds, "peak_memory_mb": float(printed(book.cells[-1]))}
 
 
