@@ -169,14 +169,7 @@ def rescaled_guidance(answer):
 def mute(answer):
     """Make a picture, exercise 3: (scores (heads, cells, tokens), k) -> attention without k."""
     (scores,) = _tensors(np.random.default_rng(0).standard_normal((1, 2, 5, 6)))
-    before = scores.clone()
-    found = _call(answer, scores, 2)
-    if found.shape != scores.shape:
-        return f"attention has the scores' shape {tuple(scores.shape)}, not {found.shape}"
-    if not (scores == before).all():
-        return "your function changed the caller's scores: work on scores.clone()"
-    if not np.isfinite(found).all():
-        return "there are infinities or NaN left: the softmax comes last"
+    found, before = _attention(answer, scores, 2)
     if np.abs(found[..., 2]).max() > 1e-12:
         return f"some cell still looks at token k, by {np.abs(found[..., 2]).max():.2f}"
     if not np.allclose(found.sum(-1), 1):
@@ -282,14 +275,7 @@ def widen(answer):
 def no_looking_ahead(answer):
     """Make it move, exercise 3: (scores (cells, heads, F, F)) -> attention to frames so far."""
     (scores,) = _tensors(np.random.default_rng(0).standard_normal((1, 3, 2, 5, 5)))
-    before = scores.clone()
-    found = _call(answer, scores)
-    if found.shape != scores.shape:
-        return f"attention has the scores' shape {tuple(scores.shape)}, not {found.shape}"
-    if not (scores == before).all():
-        return "your function changed the caller's scores: work on scores.clone()"
-    if not np.isfinite(found).all():
-        return "there are infinities or NaN left: the softmax comes last"
+    found, before = _attention(answer, scores)
     ahead = np.triu(np.ones((5, 5), bool), 1)
     if np.abs(found[..., ahead]).max() > 1e-12:
         return (f"some frame looks ahead, by up to {np.abs(found[..., ahead]).max():.2f}: "
@@ -645,3 +631,16 @@ def _call(answer, *arguments, where: str = "") -> np.ndarray:
     if found is None:
         raise NotYet(f"{where}your function returns nothing yet")
     return np.asarray(found)
+
+
+def _attention(answer, scores, *more):
+    """(attention, the scores as they were), of an answer that turns scores into attention."""
+    before = scores.clone()
+    found = _call(answer, scores, *more)
+    if found.shape != scores.shape:
+        raise NotYet(f"attention has the scores' shape {tuple(scores.shape)}, not {found.shape}")
+    if not (scores == before).all():
+        raise NotYet("your function changed the caller's scores: work on scores.clone()")
+    if not np.isfinite(found).all():
+        raise NotYet("there are infinities or NaN left: the softmax comes last")
+    return found, before
