@@ -75,8 +75,8 @@ class Settings:
     negative: str = ""
     reading: str = "paired"
     mechanism: str = "both"
-    weak: float = 0.4
-    strong: float = 0.75
+    weak: float = 0.8
+    strong: float = 0.9
     skip_zero: bool = True
     batch: bool | None = None
     eta: float = 0.0
