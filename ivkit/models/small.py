@@ -225,6 +225,17 @@ def wan_parts(name: str) -> dict[str, Any]:
     }
 
 
+def with_t5(net, vae, scheduler) -> dict[str, Any]:
+    """The parts of a pipeline of a transformer that reads T5's words."""
+    return {
+        "transformer": net,
+        "vae": vae,
+        "text_encoder": t5(),
+        "tokenizer": t5_tokenizer(),
+        "scheduler": scheduler,
+    }
+
+
 def cogvideox_parts() -> dict[str, Any]:
     import diffusers
 
@@ -245,13 +256,7 @@ def cogvideox_parts() -> dict[str, Any]:
         prediction_type="v_prediction", rescale_betas_zero_snr=True, snr_shift_scale=1.0,
         timestep_spacing="trailing", set_alpha_to_one=True,
     )  # fmt: skip
-    return {
-        "transformer": net,
-        "vae": vae,
-        "text_encoder": t5(),
-        "tokenizer": t5_tokenizer(),
-        "scheduler": scheduler,
-    }
+    return with_t5(net, vae, scheduler)
 
 
 def ltx_parts() -> dict[str, Any]:
@@ -273,13 +278,7 @@ def ltx_parts() -> dict[str, Any]:
         use_dynamic_shifting=True, base_image_seq_len=16, max_image_seq_len=256, base_shift=0.95,
         max_shift=2.05, shift_terminal=0.1,
     )  # fmt: skip
-    return {
-        "transformer": net,
-        "vae": vae,
-        "text_encoder": t5(),
-        "tokenizer": t5_tokenizer(),
-        "scheduler": scheduler,
-    }
+    return with_t5(net, vae, scheduler)
 
 
 def i2vgenxl_parts() -> dict[str, Any]:

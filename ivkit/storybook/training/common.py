@@ -15,18 +15,18 @@ from PIL import Image
 class Ranks:
     """One process a GPU, as torchrun starts them; one process alone where it did not.
 
-    Each process sees its own GPU alone, so that what one has compiled serves the others. The
-    environment variable IVKIT_COMPILED names a file that keeps compiled kernels between runs.
+    Each process takes the GPU of its local rank. The environment variable IVKIT_COMPILED names a
+    file that keeps compiled kernels between runs.
     """
 
     def __init__(self):
         self.size, self.rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
-        if self.size > 1 and not torch.cuda.is_initialized():
-            seen = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-            local = os.environ.get("LOCAL_RANK", "0")
-            os.environ["CUDA_VISIBLE_DEVICES"] = seen[int(local)] if len(seen) > 1 else local
         cuda = torch.cuda.is_available()
-        self.device = torch.device("cuda:0" if cuda else "cpu")
+        self.device = torch.device("cpu")
+        if cuda:  # modulo: a launcher may show each process its own GPU alone
+            local = int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count()
+            self.device = torch.device("cuda", local)
+            torch.cuda.set_device(self.device)
         self.kept = Path(os.environ["IVKIT_COMPILED"]) if os.environ.get("IVKIT_COMPILED") else None
         if cuda:
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
