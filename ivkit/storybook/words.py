@@ -12,7 +12,9 @@ from .world import EVENTS, GROUNDS, MOVES, SLOTS, TIMES, Scenes
 
 MAX_TOKENS = 56
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
-_SPARE = "everything nothing drifts drift slowly quickly sks style of in , . with its".split()
+_SPARE = "everything nothing drifts drift slowly quickly of in , . with its".split()
+#: kept for what a user teaches the model, so that no text of the world has them
+FREE = "sks", "style"
 WORDS = sorted(
     set(
         " ".join(
@@ -28,7 +30,7 @@ WORDS = sorted(
             ]
         ).split()
     )
-    | set(_SPARE)
+    | {*_SPARE, *FREE}
 )
 PLURAL = {"polar lights"}
 

@@ -38,6 +38,18 @@ def video_input(z_t, condition, affinity):
 
 
 @torch.no_grad()
+def voice(text) -> None:
+    """Makes the words that are kept free as long as the others (in the embedding's rows).
+
+    No text trains them: as they begin, the text encoder would hardly hear them, and a character's
+    name would sound like its class.
+    """
+    rows = text.get_input_embeddings().weight
+    free = [words.encode(word)[1] for word in words.FREE]
+    rows[free] *= rows.norm(dim=1).mean() / rows[free].norm(dim=1, keepdim=True)
+
+
+@torch.no_grad()
 def sample(
     nets: Networks,
     ids: torch.Tensor,
@@ -163,6 +175,7 @@ def train(
     vae = AutoencoderTiny.from_pretrained(folder / "vae", torch_dtype=torch.float32).to(d).eval()
     vae.to(memory_format=torch.channels_last).requires_grad_(False)
     nets = Networks.load(folder) if (folder / "motion_adapter").exists() else Networks.new()
+    voice(nets.text)
     for part in nets.each():
         part.to(d)
     trainer = Trainer([p for _, p in nets.named_parameters()], ranks, lr)
