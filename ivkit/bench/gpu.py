@@ -324,13 +324,14 @@ class Clips:
             whole = {"compile": "whole", "graphs": False}
             if b.way("compiled", 120, self.faster, "compiled", whole):
                 ways = whole
+        b.way("profile", 5, _profile, "best", b, self.short)
+        if compile and b.on_gpu:
+            recorded = {**ways, "graphs": True}
+            if b.way("graphs", 25, self.faster, "graphs", recorded):
+                ways = recorded
         for every in reuse:
             more = {**ways, "reuse": every}
             b.way(f"reuse_{every}", 10, self.faster, f"reuse_{every}", more, second=False)
-        self.pipe.speed_up(**ways)
-        b.way("profile", 5, _profile, "best", b, self.short)
-        if compile and b.on_gpu:
-            b.way("graphs", 25, self.faster, "graphs", {**ways, "graphs": True})
 
 
 def _summary(here: dict) -> dict:
