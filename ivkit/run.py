@@ -162,6 +162,7 @@ class Run:
         mask = to_cells(region, (len(drag), *drag.shape[-2:]), adaptive_avg_pool3d)[0][:, None]
         steps = self.state.num_steps
         weak, strong = round(s.weak * steps), round(max(s.weak, s.strong) * steps)
+        strong += s.strong == 1  # the finished clip, too
         return Edit(condition, drag, mask.to(drag.device), weak, strong)
 
     def condition(self, pixels: Tensor):

@@ -54,10 +54,11 @@ class Settings:
         negative: text that guidance leads away from.
         reading: "paired" or "shared", the two readings of Eq. 4.
         mechanism: what carries a drag: "condition" (each frame has its own condition),
-            "dual-clock" (the noised warped clip is put back at the first steps), or "both".
+            "dual-clock" (the noised warped clip is put back at each step), or "both".
         weak, strong: shares of the steps in [0, 1]: dual-clock acts everywhere before `weak` (a
             text that moves the same thing elsewhere then leaves no second one behind, but what
-            else should move moves less), and where things move before `strong`.
+            else should move moves less), and where things move before `strong`; at 1 in the
+            finished clip as well, so that a dragged thing looks as it did.
         skip_zero: do not evaluate a branch whose weight is zero everywhere.
         batch: both branches in one call of the network; None does so on a GPU, unless the network
             is compiled for one branch.
@@ -76,7 +77,7 @@ class Settings:
     reading: str = "paired"
     mechanism: str = "both"
     weak: float = 0.8
-    strong: float = 0.9
+    strong: float = 1.0
     skip_zero: bool = True
     batch: bool | None = None
     eta: float = 0.0

@@ -24,7 +24,7 @@ class Edit:
     drag: Tensor | None = None  # the warped clip's latents, (F, C, h, w), for dual-clock
     mask: Tensor | None = None  # where things move, (F, 1, h, w) in [0, 1]
     weak: int = 0  # before this step dual-clock acts everywhere,
-    strong: int = 0  # before this one where things move
+    strong: int = 0  # before this one where things move; above the last, in the clip too
 
 
 @dataclass

@@ -24,7 +24,7 @@ def denoise(s: Denoising) -> Iterator[Step]:
     while not s.finished:
         i = s.index
         t, lam = s.scheduler.timesteps[i], s.lam[i].to(s.z.device)
-        z = dual_clock(s, lam, t)
+        z = dual_clock(s, i, lam, s.z)
         eps, eps_edit = evaluate(s, i, t, lam, z)
         if eps is None:  # lam is 0 everywhere
             eps_hat = eps_edit.guided
@@ -35,6 +35,8 @@ def denoise(s: Denoising) -> Iterator[Step]:
         record = _record(s, i, t, z, eps, eps_edit, eps_hat)
         # Eq. 3: the step is taken on R(eps) = eps_hat where it would be taken on eps.
         z = scheduler_step(s.scheduler, eps_hat, t, z, i, s.reference.seed, s.reference.eta)
+        if i + 1 == s.num_steps:
+            z = dual_clock(s, i + 1, lam, z)
         del s.trace.records[i:]  # of a step that an interrupt cut short
         s.trace.append(record)
         s.z, s.index = z, i + 1
@@ -73,16 +75,19 @@ def predict(s: Denoising, t: Tensor, branches: list) -> list[Prediction]:
     return [s.model.predict(z[None], t, [condition])[0] for z, condition in branches]
 
 
-def dual_clock(s: Denoising, lam: Tensor, t: Tensor) -> Tensor:
-    """z', with the noised warped clip put back where things move (Time-to-Move, training-free).
+def dual_clock(s: Denoising, i: int, lam: Tensor, z: Tensor) -> Tensor:
+    """z' before step i, with the noised warped clip put back where things move (Time-to-Move).
 
     z' <- (1 - w) z' + w noise(V_warped), w = (1 - lam) mask, so that lam = 1 still means no edit;
-    in the first, weak steps the mask is 1 everywhere.
+    in the first, weak steps the mask is 1 everywhere. After the last step no noise is left.
     """
-    if s.edit.drag is None or s.index >= s.edit.strong:
-        return s.z
-    w = (1 - lam) * (s.edit.mask if s.index >= s.edit.weak else torch.ones_like(s.edit.mask))
-    return (1 - w) * s.z + w * noised(s.scheduler, s.edit.drag, s.reference.eps, t)
+    if s.edit.drag is None or i >= s.edit.strong:
+        return z
+    w = (1 - lam) * (s.edit.mask if i >= s.edit.weak else torch.ones_like(s.edit.mask))
+    warped = s.edit.drag
+    if i < s.num_steps:
+        warped = noised(s.scheduler, warped, s.reference.eps, s.scheduler.timesteps[i])
+    return (1 - w) * z + w * warped
 
 
 def _record(s: Denoising, i: int, t, z, eps, eps_edit, eps_hat) -> Record:

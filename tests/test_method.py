@@ -318,6 +318,18 @@ def test_dual_clock_puts_the_noised_warped_clip_back():
         assert torch.allclose(z[still], put[still], atol=1e-4) == (i < 2)
 
 
+def test_a_thing_held_to_the_end_looks_as_in_the_warped_clip():
+    """By default, to the share that the edit has in the blend; the rest is the model's."""
+    pipe = tiny.pipeline("storybook")
+    options = {"edited": None, "drags": [drag()], "mechanism": "dual-clock", "weak": 0.5}
+    for lam in (0.0, 1.0):
+        run = clip(pipe, lam=lam, **options)
+        z, edit = run.state.z, run.state.edit
+        moving, still = edit.mask.expand_as(z) == 1, edit.mask.expand_as(z) == 0
+        assert torch.allclose(z[moving], edit.drag[moving]) == (lam == 0)
+        assert not torch.allclose(z[still], edit.drag[still])
+
+
 def test_noise_of_a_stochastic_scheduler_differs_by_step_and_seed_alone():
     scheduler = tiny.model().scheduler(4)
     t, z = scheduler.timesteps[1], torch.zeros(2, 4, 8, 8)
