@@ -38,17 +38,23 @@ def rasterise(picture: Any, strokes: Iterable[Stroke]) -> tuple[Image.Image, np.
     """
     picture = to_picture(picture)
     strokes = on_picture(strokes, picture.size)
-    paint = np.zeros((picture.height, picture.width, 4), np.float32)  # colour x alpha, then alpha
-    for stroke in strokes:
-        if stroke.tool == "mask":
-            continue
-        box, cover = _cover(stroke, picture.size)
+    painted = np.array(picture)
+    alpha = np.zeros(painted.shape[:2], np.float32)
+    covers = [(s, *_cover(s, picture.size)) for s in strokes if s.tool != "mask"]
+    if not covers:
+        return Image.fromarray(painted), alpha
+    rows, columns = zip(*(box for _, box, _ in covers), strict=True)  # only there is work to do
+    top, left = min(r.start for r in rows), min(c.start for c in columns)
+    part = slice(top, max(r.stop for r in rows)), slice(left, max(c.stop for c in columns))
+    paint = np.zeros((*alpha[part].shape, 4), np.float32)  # colour x alpha, then alpha
+    for stroke, (r, c), cover in covers:
+        here = paint[r.start - top : r.stop - top, c.start - left : c.stop - left]
         colour = (0, 0, 0, 0) if stroke.tool == "eraser" else (*_rgb(stroke), 1)
-        paint[box] += cover[..., None] * (np.array(colour, np.float32) - paint[box])
-    alpha = np.clip(paint[..., 3], 0, 1)
-    painted, there = np.array(picture), alpha > 0
-    mixed = painted[there] * (1 - alpha[there][:, None]) + paint[there][:, :3]
-    painted[there] = np.clip(np.rint(mixed), 0, 255)
+        here += cover[..., None] * (np.array(colour, np.float32) - here)
+    alpha[part] = np.clip(paint[..., 3], 0, 1)
+    there = alpha[part] > 0
+    mixed = painted[part][there] * (1 - alpha[part][there][:, None]) + paint[there][:, :3]
+    painted[part][there] = np.clip(np.rint(mixed), 0, 255)
     return Image.fromarray(painted), alpha
 
 

@@ -14,9 +14,6 @@ from ivkit.bench import cases, charts, full, scores, storybench, tables
 from ivkit.bench.methods import METHODS
 
 RESULTS = ROOT.parent / "media" / "results"
-recorded = pytest.mark.skipif(
-    not (RESULTS / "storybench.json").is_file(), reason="media/results holds no full run yet"
-)
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +180,6 @@ def test_one_command_draws_them_and_says_what_is_missing(results, tmp_path, caps
 # ---- what is recorded in media/results ----
 
 
-@recorded
 def test_the_recorded_run_is_whole_and_says_what_it_is():
     found, sweep, machines = charts.read(RESULTS)
     assert set(found["means"]["all"]) == set(METHODS) and found["facts"]["cases"] == 105
@@ -195,7 +191,6 @@ def test_the_recorded_run_is_whole_and_says_what_it_is():
     assert sum(file.stat().st_size for file in RESULTS.iterdir()) < 2_000_000
 
 
-@recorded
 def test_the_recorded_means_are_those_of_the_recorded_rows(chapter):
     found = charts.read(RESULTS)[0]
     rows = chapter["read"](RESULTS / "storybench.csv")
