@@ -561,6 +561,57 @@ def moving_alignment(answer):
 
 
 @exercise
+def dreambooth(answer):
+    """Make it yours, exercise 1: (out, v, out_prior, v_prior, weight) -> both terms, one number."""
+    out, v, out_prior, v_prior = _tensors(np.random.default_rng(0).standard_normal((4, 2, 4, 8, 8)))
+    own, others = (out - v).square().mean(), (out_prior - v_prior).square().mean()
+    found = _call(answer, out, v, out_prior, v_prior, 0.3)
+    if found.shape != ():
+        return f"the loss is one number, yours has the shape {found.shape}"
+    if np.isclose(found, own):
+        return "that is the first term: add the class pictures', times weight"
+    if np.isclose(found, own + others):
+        return "both terms are there; the second must be multiplied by weight"
+    if not np.isclose(found, own + 0.3 * others):
+        return (f"for the check's tensors it is {own + 0.3 * others:.4f}, you say {found:.4f}: "
+                "squares of differences, their mean, and weight at the second")  # fmt: skip
+
+
+@exercise
+def lora_size(answer):
+    """Make it yours, exercise 2: (rank, [(out, in), ...]) -> how many numbers A and B have."""
+    layers = [(320, 768), (64, 64), (1280, 320)]
+    found = _call(answer, 8, layers)
+    if found.shape != ():
+        return f"the answer is one number, yours has the shape {found.shape}"
+    if found == sum(out * into for out, into in layers):
+        return "that is how many the weights W have: A and B are thin"
+    if found != 8 * sum(out + into for out, into in layers):
+        right = 8 * (320 + 768)
+        return f"you say {found}; of rank 8, the first layer's A and B alone have {right}"
+
+
+@exercise
+def two_loras(answer):
+    """Make it yours, exercise 3: (A1, B1, A2, B2, s1, s2) -> A and B of one LoRA that is both."""
+    rng = np.random.default_rng(0)
+    A1, A2, B1, B2 = (_tensors(rng.standard_normal(s)) for s in ((3, 9), (2, 9), (7, 3), (7, 2)))
+    try:
+        A, B = (np.asarray(m) for m in answer(A1, B1, A2, B2, 0.5, -2.0))
+    except (TypeError, ValueError):
+        return "your function must return two matrices, A and B"
+    if A.shape != (5, 9) or B.shape != (7, 5):
+        return (f"of ranks 3 and 2 comes rank 5, so A is (5, 9) and B (7, 5); yours are {A.shape} "
+                f"and {B.shape}")  # fmt: skip
+    if np.allclose(B @ A, B1 @ A1 + B2 @ A2):
+        return "that is the sum of the two at strength 1: put the strengths into the Bs"
+    if np.allclose(B @ A, 0.25 * B1 @ A1 + 4 * B2 @ A2):
+        return "the strengths are in A and in B, so they count twice"
+    if not np.allclose(B @ A, 0.5 * B1 @ A1 - 2 * B2 @ A2):
+        return "the shapes are right, but B A is not s1 B1 A1 + s2 B2 A2: mind the order"
+
+
+@exercise
 def fitting_models(names, memory_gb: float):
     """Real models, exercise 1: the table's models that are given a still and fit with all parts."""
     from .models import TABLE

@@ -110,6 +110,52 @@ def track(frames, picture, mask, threshold: float = 0.5) -> np.ndarray:
     return found
 
 
+def find(picture, character, sides=range(24, 68, 4)) -> tuple[float, np.ndarray]:
+    """How like a character the likest place of a picture is, and where that is.
+
+    The character, of whatever size, is laid over every place. The likeness is the correlation of
+    the colours under it, 1 for its very pixels, about 0 for another thing.
+
+    Args:
+        picture: uint8 (H, W, 3) or a PIL image.
+        character: PIL RGBA, drawn or cut out, with nothing around it.
+        sides: how large it may be, in percent of the picture's width; each is tried. (An emoji's
+            square is wider than what is seen of it.)
+
+    Returns:
+        the likeness in [-1, 1], and the character laid there on nothing, uint8 RGBA (H, W, 4).
+        What counted as the character is where its alpha is above 127.
+
+    Raises:
+        ValueError: the character has no transparent background, or no size fits into the picture.
+    """
+    import cv2
+
+    from .storybook.character import read
+
+    frame, character = _frames("picture", picture), read(character)
+    character = character.crop(character.getbbox())
+    h, w = frame.shape[:2]
+    best = (-2.0, None)
+    for side in sides:
+        k = side / 100 * w / max(character.size)
+        size = [max(1, round(k * s)) for s in character.size]
+        if size[0] > w or size[1] > h:
+            continue
+        cut = np.asarray(character.resize(size))
+        colours, inside = cut[..., :3].astype(np.float32), (cut[..., 3] > 127).astype(np.float32)
+        like = cv2.matchTemplate(frame, colours, cv2.TM_CCOEFF_NORMED, mask=cv2.merge([inside] * 3))
+        like[~np.isfinite(like) | (like > 1.01)] = -1  # under the mask all of one colour
+        y, x = np.unravel_index(like.argmax(), like.shape)
+        if like[y, x] > best[0]:
+            laid = np.zeros((h, w, 4), np.uint8)
+            laid[y : y + size[1], x : x + size[0]] = cut
+            best = float(like[y, x]), laid
+    if best[1] is None:
+        raise ValueError("sides has no size at which the character fits into the picture")
+    return best
+
+
 def edit_kept(frames, picture, edited, region) -> float:
     """Share of the frames that, inside `region` (H, W), are nearer to x' than to x."""
     frames, picture = _pair(frames, picture)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ivkit import metrics
 
@@ -67,3 +68,36 @@ def test_bad_input_is_named(bad, background):
         metrics.psnr(bad, background)
     with pytest.raises(ValueError, match="mask is empty"):
         metrics.psnr(background, background, np.zeros((64, 64), bool))
+
+
+def pin(side=40):
+    """A round thing of three colours on nothing: RGBA."""
+    y, x = np.mgrid[:side, :side] / (side - 1) * 2 - 1
+    colours = np.where(y[..., None] < 0, (200, 30, 220), (20, 90, 40)).astype(np.uint8)
+    colours[np.hypot(x, y) < 0.4] = (250, 240, 90)
+    alpha = (np.hypot(x, y) < 1).astype(np.uint8)[..., None] * 255
+    return Image.fromarray(np.concatenate([colours, alpha], -1))
+
+
+@pytest.mark.parametrize("side, x, y", [(40, 60, 20), (56, 3, 70)])
+def test_a_character_is_found_where_it_stands(side, x, y):
+    picture = Image.new("RGB", (128, 128), (90, 160, 200))
+    thing = pin().resize((side, side))
+    picture.paste(thing, (x, y), thing)
+    like, laid = metrics.find(np.asarray(picture), pin(), range(20, 60, 2))
+    rows, columns = np.nonzero(laid[..., 3] > 127)
+    assert like > 0.9 and laid.shape == (128, 128, 4) and laid.dtype == np.uint8
+    assert abs(columns.mean() - x - side / 2) < 3 and abs(rows.mean() - y - side / 2) < 3
+    assert abs(np.ptp(columns) + 1 - side) < 5
+    other = Image.fromarray(np.asarray(picture)[..., [1, 2, 0]])
+    assert metrics.find(other, pin())[0] < like - 0.2
+
+
+def test_find_says_what_it_cannot_look_for():
+    picture = np.zeros((64, 64, 3), np.uint8)
+    with pytest.raises(ValueError, match="no transparent background"):
+        metrics.find(picture, Image.new("RGB", (8, 8)))
+    with pytest.raises(ValueError, match="no size at which the character fits"):
+        metrics.find(picture, pin(), [200])
+    with pytest.raises(ValueError, match="picture must be uint8"):
+        metrics.find(picture.astype(float), pin())
