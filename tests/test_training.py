@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from ivkit.models import storybook_folder
+from ivkit.storybook import words
 from ivkit.storybook.__main__ import main
-from ivkit.storybook.networks import Networks
+from ivkit.storybook.networks import Networks, make_text_encoder
 from ivkit.storybook.training.common import Clock, Ranks, Trainer
+from ivkit.storybook.training.diffusion import voice
 from ivkit.storybook.training.few_step import STEPS, Jump
 
 
@@ -53,6 +55,18 @@ def test_jump_is_ddim_and_its_velocity_undoes_it():
         theirs = scheduler.step(v[i : i + 1], t, z[i : i + 1]).prev_sample
         assert torch.allclose(ours[i : i + 1], theirs, atol=2e-4)
     assert torch.allclose(jump.velocity(z, ours, k), v, atol=1e-3)
+
+
+def test_words_kept_free_are_as_loud_as_the_others_and_stay_themselves():
+    text = make_text_encoder()
+    before = text.get_input_embeddings().weight.detach().clone()
+    voice(text)
+    rows = text.get_input_embeddings().weight.detach()
+    free = [words.encode(word)[1] for word in words.FREE]
+    others = [i for i in range(len(rows)) if i not in free]
+    assert torch.equal(rows[others], before[others])
+    torch.testing.assert_close(rows[free].norm(dim=1), before.norm(dim=1).mean().expand(len(free)))
+    assert torch.cosine_similarity(rows[free], before[free]).min() > 0.999
 
 
 @pytest.mark.slow
