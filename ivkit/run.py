@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool3d
 
 from .align import align_frames, blended_target
 from .blend import lam_schedule
@@ -159,7 +158,7 @@ class Run:
             return Edit(condition)
         drag = self.pipeline.model.encode(pixels)
         region = torch.from_numpy(moving_region(self.warped)).float()
-        mask = to_cells(region, (len(drag), *drag.shape[-2:]), adaptive_avg_pool3d)[0][:, None]
+        mask = to_cells(region, (len(drag), *drag.shape[-2:]))[0][:, None]
         steps = self.state.num_steps
         weak, strong = round(s.weak * steps), round(max(s.weak, s.strong) * steps)
         strong += s.strong == 1  # the finished clip, too

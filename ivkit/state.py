@@ -22,7 +22,7 @@ class Edit:
 
     condition: Condition  # x', for each frame where there is a drag
     drag: Tensor | None = None  # the warped clip's latents, (F, C, h, w), for dual-clock
-    mask: Tensor | None = None  # where things move, (F, 1, h, w) in [0, 1]
+    mask: Tensor | None = None  # cells in which things move, (F, 1, h, w), 0 or 1
     weak: int = 0  # before this step dual-clock acts everywhere,
     strong: int = 0  # before this one where things move; above the last, in the clip too
 

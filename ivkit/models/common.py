@@ -106,14 +106,15 @@ def moved_cells(pixels: Tensor, shape: tuple[int, int, int]) -> Tensor:
     shape: (F, h, w).
     """
     moved = (pixels - pixels[:1]).abs().amax(1) > 1 / 127
-    return to_cells(moved.float(), shape, torch.nn.functional.adaptive_max_pool3d)
+    return to_cells(moved.float(), shape)
 
 
-def to_cells(mask: Tensor, shape: tuple[int, int, int], pool) -> Tensor:
-    """A mask by pixel (N, H, W) as one by cell, (1, F, h, w); shape: (F, h, w).
+def to_cells(mask: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """A mask by pixel (N, H, W) as one of whole cells, (1, F, h, w); shape: (F, h, w).
 
     A video autoencoder's first latent frame holds the first frame of the clip alone.
     """
+    pool = torch.nn.functional.adaptive_max_pool3d
     if shape[0] in (1, len(mask)):
         return pool(mask[None], shape)
     first = pool(mask[None, :1], (1, *shape[1:]))
