@@ -102,12 +102,20 @@ def track(frames, picture, mask, threshold: float = 0.5) -> np.ndarray:
     found = np.full((len(frames), 2), np.nan)
     for f, frame in enumerate(frames):
         wide = cv2.copyMakeBorder(frame, h // 2, h // 2, w // 2, w // 2, cv2.BORDER_REPLICATE)
-        like = cv2.matchTemplate(wide, cut, cv2.TM_CCOEFF_NORMED, mask=cv2.merge([inside] * 3))
-        like[~np.isfinite(like) | (like > 1.01)] = -1  # under the mask all of one colour
-        y, x = np.unravel_index(like.argmax(), like.shape)
-        if like[y, x] >= threshold:
+        like, x, y = _likest(wide, cut, inside)
+        if like >= threshold:
             found[f] = (x, y) + centre
     return found
+
+
+def _likest(frame, cut, inside) -> tuple[float, int, int]:
+    """The highest correlation of `cut` (h, w, 3) under `inside` (h, w), and the corner it lies at."""
+    import cv2
+
+    like = cv2.matchTemplate(frame, cut, cv2.TM_CCOEFF_NORMED, mask=cv2.merge([inside] * 3))
+    like[~np.isfinite(like) | (like > 1.01)] = -1  # under the mask all of one colour
+    y, x = np.unravel_index(like.argmax(), like.shape)
+    return float(like[y, x]), int(x), int(y)
 
 
 def find(picture, character, sides=range(24, 68, 4)) -> tuple[float, np.ndarray]:
@@ -129,8 +137,6 @@ def find(picture, character, sides=range(24, 68, 4)) -> tuple[float, np.ndarray]
     Raises:
         ValueError: the character has no transparent background, or no size fits into the picture.
     """
-    import cv2
-
     from .storybook.character import read
 
     frame, character = _frames("picture", picture), read(character)
@@ -144,13 +150,11 @@ def find(picture, character, sides=range(24, 68, 4)) -> tuple[float, np.ndarray]
             continue
         cut = np.asarray(character.resize(size))
         colours, inside = cut[..., :3].astype(np.float32), (cut[..., 3] > 127).astype(np.float32)
-        like = cv2.matchTemplate(frame, colours, cv2.TM_CCOEFF_NORMED, mask=cv2.merge([inside] * 3))
-        like[~np.isfinite(like) | (like > 1.01)] = -1  # under the mask all of one colour
-        y, x = np.unravel_index(like.argmax(), like.shape)
-        if like[y, x] > best[0]:
+        like, x, y = _likest(frame, colours, inside)
+        if like > best[0]:
             laid = np.zeros((h, w, 4), np.uint8)
             laid[y : y + size[1], x : x + size[0]] = cut
-            best = float(like[y, x]), laid
+            best = like, laid
     if best[1] is None:
         raise ValueError("sides has no size at which the character fits into the picture")
     return best
