@@ -109,7 +109,7 @@ def track(frames, picture, mask, threshold: float = 0.5) -> np.ndarray:
 
 
 def _likest(frame, cut, inside) -> tuple[float, int, int]:
-    """The highest correlation of `cut` (h, w, 3) under `inside` (h, w), and the corner it lies at."""
+    """The highest correlation of `cut` (h, w, 3) under `inside` (h, w), and its corner (x, y)."""
     import cv2
 
     like = cv2.matchTemplate(frame, cut, cv2.TM_CCOEFF_NORMED, mask=cv2.merge([inside] * 3))
