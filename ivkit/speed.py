@@ -53,17 +53,20 @@ def speed_up(
     networks = networks_of(model)
     how = _check(model, networks, compile, reuse, cache, graphs)
     modules = list({id(m): m for n in networks for m in n.modules()}.values())
-    done = _channels_last(modules) if how == "whole" or not on_gpu else []
+    tiny = list(model.taesd.modules()) if getattr(model, "taesd", None) is not None else []
+    done = _channels_last([*modules, *tiny]) if how == "whole" or not on_gpu else []
     done += _fuse(networks)
     if on_gpu:
         torch.backends.cudnn.benchmark = True
         done.append("convolutions tuned for each size")
         done += _choose_attention(model, modules)
-    for module in [*modules, getattr(_vae(model), "decoder", None)]:
+    for module in [*modules, *tiny, getattr(_vae(model), "decoder", None)]:
         if module is not None:
             module._compiled_call_impl = None
     if hasattr(model, "faster"):
         model.faster, model.one_shape = None, how == "whole"
+    if how:  # one shape of one block is one compilation
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
     if how == "blocks":
         blocks = [m for m in modules if type(m).__name__ in INNER]
         for block in blocks:
@@ -122,11 +125,13 @@ def _compile_whole(model) -> str:
     import torch._inductor.config
 
     torch._inductor.config.triton.coalesce_tiling_analysis = False  # asserts at some shapes
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
     if model.video_unet is not None:
         model.faster = Network.of(model.video_unet, _compiled)
     model.unet.compile(dynamic=False)
     model.vae.decoder.compile(dynamic=False)
+    if model.taesd is not None:
+        model.taesd.encoder.compile(dynamic=False)
+        model.taesd.decoder.compile(dynamic=False)
     model.decode_slice = 1
     return "the UNets and the decoder compiled whole at their first use, for one branch at a time"
 
