@@ -63,8 +63,9 @@ def speed_up(
     for module in [*modules, *tiny, getattr(_vae(model), "decoder", None)]:
         if module is not None:
             module._compiled_call_impl = None
+    model.one_shape = how is not None  # one by one, a second edit's branch compiles nothing anew
     if hasattr(model, "faster"):
-        model.faster, model.one_shape = None, how == "whole"
+        model.faster = None
     if how:  # one shape of one block is one compilation
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
     if how == "blocks":
@@ -74,7 +75,8 @@ def speed_up(
         done.append(f"{len(blocks)} inner blocks compiled at their first use")
     elif how == "whole":
         done.append(_compile_whole(model))
-    if graphs if graphs is not None else on_gpu and how == "whole" and model.video_unet:
+    has_motion = getattr(model, "video_unet", None) is not None
+    if graphs if graphs is not None else on_gpu and how == "whole" and has_motion:
         done.append(_record_graphs(model))
     if hasattr(model, "reuse"):
         model.reuse = Reuse(reuse) if reuse > 1 else None
@@ -95,8 +97,8 @@ def _check(model, networks, compile, reuse: int, cache: float, graphs) -> str | 
     has_motion = getattr(model, "video_unet", None) is not None
     if compile not in HOW:
         raise ValueError(f"compile must be True, False, 'whole' or 'blocks', got {compile!r}")
-    if compile == "whole" and not hasattr(model, "unet"):
-        raise ValueError(f"compile='whole' is for UNets of Stable Diffusion; {model.name} has none")
+    if compile == "whole" and _unet(model) is None:
+        raise ValueError(f"compile='whole' is for UNets; {model.name} has none")
     if reuse > 1 and not has_motion:
         raise ValueError(f"reuse is for motion UNets, which {model.name} has not; try cache=0.05")
     if graphs and (not has_motion or model.device.type != "cuda"):
@@ -125,14 +127,14 @@ def _compile_whole(model) -> str:
     import torch._inductor.config
 
     torch._inductor.config.triton.coalesce_tiling_analysis = False  # asserts at some shapes
-    if model.video_unet is not None:
-        model.faster = Network.of(model.video_unet, _compiled)
-    model.unet.compile(dynamic=False)
-    model.vae.decoder.compile(dynamic=False)
-    if model.taesd is not None:
-        model.taesd.encoder.compile(dynamic=False)
-        model.taesd.decoder.compile(dynamic=False)
-    model.decode_slice = 1
+    _vae(model).decoder.compile(dynamic=False)
+    _unet(model).compile(dynamic=False)
+    if hasattr(model, "faster"):
+        model.decode_slice = 1
+        if model.video_unet is not None:
+            model.faster = Network.of(model.video_unet, _compiled)
+        for half in () if model.taesd is None else (model.taesd.encoder, model.taesd.decoder):
+            half.compile(dynamic=False)
     return "the UNets and the decoder compiled whole at their first use, for one branch at a time"
 
 
@@ -258,6 +260,10 @@ def milliseconds(call, times: int = 10) -> float:
         end.synchronize()
         found.append(begin.elapsed_time(end))
     return median(found[2:])
+
+
+def _unet(model) -> torch.nn.Module | None:
+    return model.parts.get("unet") if hasattr(model, "parts") else model.unet
 
 
 def _vae(model) -> torch.nn.Module:

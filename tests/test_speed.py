@@ -229,8 +229,8 @@ def test_what_a_model_has_not_is_refused():
         fresh("pia")[0].speed_up(reuse=-1)
     with pytest.raises(ValueError, match="compile must be True, False, 'whole' or 'blocks'"):
         fresh("pia")[0].speed_up(compile="all")
-    with pytest.raises(ValueError, match="'whole' is for UNets of Stable Diffusion; tiny has none"):
-        fresh("svd")[0].speed_up(compile="whole")
+    with pytest.raises(ValueError, match="'whole' is for UNets; tiny has none"):
+        fresh("ltx")[0].speed_up(compile="whole")
     with pytest.raises(ValueError, match="graphs are for motion UNets on a CUDA device"):
         fresh("pia")[0].speed_up(graphs=True)
 

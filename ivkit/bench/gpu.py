@@ -217,7 +217,7 @@ def pia(b: Bench) -> None:
     b.way("floor", 3, _floor, b, clips.pipe.model, frames, side)
     b.way("one_by_one", 30, clips.timed, "one_by_one", batch=False)
     b.way("one_batch", 20, clips.timed, "one_batch", second=False, batch=True)
-    clips.ladder(compile=True, reuse=(3, 4))
+    clips.ladder("whole", reuse=(3, 4, 5))
     b.way("summary", 0, _summary, b.here)
 
 
@@ -316,16 +316,19 @@ class Clips:
         self.bench.note({f"{name}_did": self.pipe.speed_up(**ways)})
         return self.timed(name, **more)
 
-    def ladder(self, compile: bool, reuse=()) -> None:
-        """Each way on the shoulders of the one before; where the time of the best one goes."""
+    def ladder(self, compile: str, reuse=()) -> None:
+        """Each way on the shoulders of the one before; where the time of the best one goes.
+
+        compile: "whole" or "blocks", what `speed_up` does by itself for this model.
+        """
         b, ways = self.bench, {"compile": False, "graphs": False}
         b.way("tuned", 30, self.faster, "tuned", ways)
-        if compile and b.args.compile:
-            whole = {"compile": "whole", "graphs": False}
-            if b.way("compiled", 120, self.faster, "compiled", whole):
-                ways = whole
+        if b.args.compile:
+            compiled = {"compile": compile, "graphs": False}
+            if b.way("compiled", 120, self.faster, "compiled", compiled):
+                ways = compiled
         b.way("profile", 5, _profile, "best", b, self.short)
-        if compile and b.on_gpu:
+        if compile == "whole" and b.on_gpu:
             recorded = {**ways, "graphs": True}
             if b.way("graphs", 25, self.faster, "graphs", recorded):
                 ways = recorded
@@ -337,7 +340,7 @@ class Clips:
 def _summary(here: dict) -> dict:
     """The best exact way, what is cached, and both against the stock pipeline."""
     exact = {name: here[f"{name}_seconds"] for name in
-             ("one_by_one", "one_batch", "tuned", "compiled", "graphs")
+             ("one_by_one", "one_batch", "tuned", "compiled", "compiled_whole", "graphs")
              if f"{name}_seconds" in here}  # fmt: skip
     best = min(exact, key=exact.get)
     stock = here["stock_seconds"]
@@ -345,7 +348,7 @@ def _summary(here: dict) -> dict:
     found |= {f"{name}_of_stock": seconds / stock for name, seconds in exact.items()}
     if "naive_blend_seconds" in here:
         found["naive_blend_of_stock"] = here["naive_blend_seconds"] / stock
-    cached = {k: here[f"{k}_seconds"] / stock for k in ("reuse_3", "reuse_4")
+    cached = {k: here[f"{k}_seconds"] / stock for k in ("reuse_3", "reuse_4", "reuse_5")
               if f"{k}_seconds" in here}  # fmt: skip
     found |= {f"{name}_of_stock": ratio for name, ratio in cached.items()}
     if f"{best}_second_edit_seconds" in here:
@@ -359,7 +362,11 @@ def _summary(here: dict) -> dict:
 
 
 def caching(b: Bench) -> None:
-    """The embedded model: what reused deep features cost its clip (PSNR), and its time."""
+    """The embedded model: what reused deep features cost its clip (PSNR), and its time.
+
+    Neighbouring steps are nearer each other where there are more: at the model's own number of
+    steps, and at that which the times of the large models are taken at.
+    """
     import numpy as np
 
     import ivkit as iv
@@ -376,21 +383,22 @@ def caching(b: Bench) -> None:
             pipe.forget()
         return pipe.video(x, MOTION, drags=[drag], progress=False, **more).frames.astype(float)
 
-    def near(every: int) -> dict:
-        pipe.speed_up(compile=False, reuse=every)
-        kept[every] = clip()
-        error = ((kept[every] - kept[1]) ** 2).mean()
-        return {f"reuse_{every}_db": float(10 * np.log10(255**2 / max(error, 1e-9)))}
+    def near(every: int, steps: int | None) -> dict:
+        pipe.speed_up(compile=False, graphs=False, reuse=every)
+        error = ((clip(num_inference_steps=steps) - kept[steps]) ** 2).mean()
+        name = f"reuse_{every}_db" + (f"_of_{steps}_steps" if steps else "")
+        return {name: float(10 * np.log10(255**2 / max(error, 1e-9)))}
 
     def quick(name: str, **ways) -> dict:
         b.note({f"{name}_did": pipe.speed_up(**ways)})
         return b.timed(name, clip, clip)
 
     b.way("clip", 8, b.timed, "clip", clip, clip)
-    pipe.speed_up(compile=False, graphs=False)
-    kept[1] = clip()
-    for every in (2, 3, 4, 5):
-        b.way(f"reuse_{every}", 4, near, every)
+    for steps in (None, b.args.steps):
+        pipe.speed_up(compile=False, graphs=False)
+        kept[steps] = clip(num_inference_steps=steps)
+        for every in (2, 3, 4, 5, 6):
+            b.way(f"reuse_{every}", 4, near, every, steps)
     b.way("clip_tuned", 8, quick, "clip_tuned", compile=False, graphs=False)
     if b.on_gpu:
         b.way("clip_graphs", 12, quick, "clip_graphs", compile=False, graphs=True)
@@ -525,7 +533,10 @@ def _against(b: Bench, stock, call: dict, options: dict, build) -> None:
     b.way("stock", 20, b.timed, "stock", theirs, lambda: theirs(num_inference_steps=2))
     clips = Clips(b, Pipeline(build()), x, edited, options)
     b.way("one_batch", 25, clips.timed, "one_batch", batch=True)
-    clips.ladder(compile=False)
+    clips.ladder("blocks")
+    if b.args.compile and "unet" in clips.pipe.model.parts:
+        b.way("compiled_whole", 130, clips.faster, "compiled_whole",
+              {"compile": "whole", "graphs": False})  # fmt: skip
     b.way("summary", 0, _summary, b.here)
 
 

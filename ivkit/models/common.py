@@ -167,6 +167,7 @@ class Family:
     offload: bool = False
     cached: bool = False  # whether diffusers' cache hooks are on
     attention: tuple = ()  # kernels of scaled dot-product attention, the first that can is taken
+    one_shape: bool = False  # branches one by one, so that one compiled shape serves all
     _latest: float = float("inf")
     _codes: dict[bytes, Tensor] = field(default_factory=dict, repr=False)
     _texts: dict[str, tuple] = field(default_factory=dict, repr=False)
