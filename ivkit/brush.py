@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from .instructions import Stroke
-from .paint import rasterise
+from .paint import paint_over
 from .pixels import as_bytes, as_floats
 from .speed import Graphed
 from .validate import number
@@ -52,8 +52,10 @@ class Brush:
     def __call__(self, strokes: Sequence[Stroke] = ()) -> Image.Image:
         """The picture with the strokes, redrawn; PIL RGB of the picture's size."""
         begun = time.perf_counter()
-        painted = rasterise(self.picture, strokes)[0] if strokes else self.picture
-        drawn = Image.fromarray(self.draw(torch.from_numpy(np.array(painted))).cpu().numpy())
+        painted = np.array(self.picture)
+        if strokes:
+            paint_over(painted, strokes)
+        drawn = Image.fromarray(self.draw(torch.from_numpy(painted)).cpu().numpy())
         self.seconds = time.perf_counter() - begun
         return drawn
 

@@ -36,13 +36,19 @@ def rasterise(picture: Any, strokes: Iterable[Stroke]) -> tuple[Image.Image, np.
     Raises:
       ValueError: a stroke that does not touch the picture.
     """
-    picture = to_picture(picture)
-    strokes = on_picture(strokes, picture.size)
-    painted = np.array(picture)
+    painted = np.array(to_picture(picture))
+    alpha = paint_over(painted, strokes)
+    return Image.fromarray(painted), alpha
+
+
+def paint_over(painted: np.ndarray, strokes: Iterable[Stroke]) -> np.ndarray:
+    """`rasterise` in place, on RGB pixels, uint8 (H, W, 3); returns how much paint lies on each."""
+    size = painted.shape[1::-1]
+    strokes = on_picture(strokes, size)
     alpha = np.zeros(painted.shape[:2], np.float32)
-    covers = [(s, *_cover(s, picture.size)) for s in strokes if s.tool != "mask"]
+    covers = [(s, *_cover(s, size)) for s in strokes if s.tool != "mask"]
     if not covers:
-        return Image.fromarray(painted), alpha
+        return alpha
     rows, columns = zip(*(box for _, box, _ in covers), strict=True)  # only there is work to do
     top, left = min(r.start for r in rows), min(c.start for c in columns)
     part = slice(top, max(r.stop for r in rows)), slice(left, max(c.stop for c in columns))
@@ -55,7 +61,7 @@ def rasterise(picture: Any, strokes: Iterable[Stroke]) -> tuple[Image.Image, np.
     there = alpha[part] > 0
     mixed = painted[part][there] * (1 - alpha[part][there][:, None]) + paint[there][:, :3]
     painted[part][there] = np.clip(np.rint(mixed), 0, 255)
-    return Image.fromarray(painted), alpha
+    return alpha
 
 
 def region_mask(strokes: Iterable[Stroke], size: tuple[int, int]) -> np.ndarray:
