@@ -9,6 +9,7 @@ shared      Eq. 4, reading `shared`, the same
 align       `paired`, then Eq. 5
 dual-clock  `paired`, the drag carried by dual-clock denoising alone
 both        both mechanisms and Eq. 5: what the package does by itself
+freer       the same with weak=0.5: the frame is held in half of the steps, not in eight of ten
 warp        cut and drag, no model: the edited picture's regions moved along their paths
 frozen      the edited picture, standing still
 """
@@ -65,6 +66,7 @@ class Method:
     reading: str = "paired"
     mechanism: str = "condition"
     align: bool = False
+    weak: float | None = None
 
     @property
     def interactive(self) -> bool:
@@ -83,6 +85,7 @@ METHODS = {
         Method("align", align=True),
         Method("dual-clock", mechanism="dual-clock"),
         Method("both", mechanism="both", align=True),
+        Method("freer", mechanism="both", align=True, weak=0.5),
         Method("warp", "warp"),
         Method("frozen", "frozen"),
     )
@@ -142,6 +145,8 @@ class Maker:
         if method.kind == "swap":
             still = drag_still(edited, job.drags) if job.drags else edited
             return self.pipe.video(still, job.motion, lam=1.0, **options).frames
+        if method.weak is not None:
+            options["weak"] = method.weak
         return self.pipe.video(
             job.picture, job.motion, edited=edited, drags=job.drags,
             lam=self.lam if method.lam is None else method.lam,
