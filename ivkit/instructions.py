@@ -238,6 +238,8 @@ class Instructions(Saved):
       seed: of the starting noise.
       num_frames: F.
       num_inference_steps, guidance_scale: None takes the model's own.
+      weak: how long a drag holds the whole frame, a share of the steps in [0, 1]; None takes that
+        of `Settings`.
     """
 
     image: ImageInstruction | None = None
@@ -249,6 +251,7 @@ class Instructions(Saved):
     num_frames: int = 16
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
+    weak: float | None = None
 
     def __post_init__(self) -> None:
         kinds = (ImageInstruction, ContentInstruction, MotionInstruction, TrajectoryInstruction)
@@ -264,9 +267,12 @@ class Instructions(Saved):
             validate.integer("num_inference_steps", self.num_inference_steps, 1)
         if self.guidance_scale is not None:
             validate.number("guidance_scale", self.guidance_scale, 0, 100)
+        if self.weak is not None:
+            validate.number("weak", self.weak, 0, 1)
 
     def options(self) -> dict[str, Any]:
         """What `Pipeline.video` takes by the same names: all but the texts and the edits."""
         names = ("lam", "seed", "num_frames", "num_inference_steps", "guidance_scale")
         options = {name: getattr(self, name) for name in names}
+        options |= {} if self.weak is None else {"weak": self.weak}
         return options | ({"motion_scale": self.motion.motion_scale} if self.motion else {})

@@ -89,6 +89,23 @@ def test_a_unet_compiled_whole_is_the_same_in_two_graphs(no_compiler):
     close(clip(pipe, picture), before)
 
 
+@pytest.mark.parametrize("name", ["svd", "i2vgenxl"])
+def test_another_unet_compiled_whole_is_the_same_and_one_shape_serves_a_second_edit(
+    name, no_compiler
+):
+    pipe, picture = fresh(name)
+    before = clip(pipe, picture)
+    assert pipe.speed_up(compile="whole")[-1].startswith("the UNets and the decoder compiled whole")
+    assert pipe.model.one_shape
+    pipe.forget()
+    close(clip(pipe, picture), before)
+    made = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    clip(pipe, picture, lam=0.7)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == made > 0
+    pipe.speed_up(compile=False)
+    assert not pipe.model.one_shape and pipe.model.parts["unet"]._compiled_call_impl is None
+
+
 def test_what_is_compiled_for_one_branch_is_asked_for_one_at_a_time():
     model = fresh("pia")[0].model
     model.device = torch.device("cuda")  # of which nothing is asked here
@@ -327,6 +344,22 @@ def test_the_brush_redraws_in_one_evaluation(monkeypatch):
     eps = pipe.model.image_noise(tiny.picture().size, torch.Generator().manual_seed(3))
     assert torch.equal(brush.eps, eps)
     assert np.abs(np.asarray(plain, int) - expected).max() <= 2
+
+
+def test_the_brush_and_its_tiny_autoencoder_compiled_draw_the_same(no_compiler):
+    from diffusers import AutoencoderTiny
+
+    torch.manual_seed(0)
+    pipe, small = tiny.pipeline(), {"num_encoder_blocks": (1, 1), "num_decoder_blocks": (1, 1)}
+    wide = {"encoder_block_out_channels": (8, 8), "decoder_block_out_channels": (8, 8)}
+    pipe.model.taesd = AutoencoderTiny(**small, **wide).eval()
+    stroke = iv.Stroke(points=[(8, 8)], width=6)
+    before = np.asarray(pipe.brush("a red sun", tiny.picture())([stroke]), int)
+    torch._dynamo.utils.counters.clear()
+    pipe.speed_up(compile="whole")
+    after = np.asarray(pipe.brush("a red sun", tiny.picture())([stroke]), int)
+    assert np.abs(after - before).max() <= 1
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 3  # encoder, UNet, decoder
 
 
 def test_the_brush_says_what_it_needs():

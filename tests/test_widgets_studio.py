@@ -242,6 +242,21 @@ def test_what_goes_wrong_in_the_worker_is_said_in_the_panel(studio, monkeypatch)
     generate(studio)
 
 
+def test_how_long_a_drag_holds_the_frame_is_asked_for_and_kept(studio):
+    studio.drag.trajectory = iv.TrajectoryInstruction(
+        [iv.Drag([(5, 7), (10, 7)], mask=tiny.region())]
+    )
+    took = {}
+    for hold in (0.8, 0.25):
+        studio.panel["hold"].value = hold
+        result = generate(studio)
+        assert result.take.instructions.weak == hold
+        took[hold] = result.frames
+    assert (took[0.8] != took[0.25]).any()
+    again = Session.from_json(json.dumps(studio.session.to_json()))
+    assert again.takes[-1].instructions.weak == 0.25 and ("hold", 0.25) in again.panel
+
+
 @pytest.mark.parametrize("mode", [CONSTANT, RAMP, REGION])
 def test_lam_is_a_number_a_ramp_or_a_region(studio, mode):
     hand.stroke(studio.paint, (3, 3), (6, 4))

@@ -147,6 +147,7 @@ def provenance(take: Take) -> str:
         "num_frames": i.num_frames,
         "num_inference_steps": i.num_inference_steps,
         "guidance_scale": i.guidance_scale,
+        "weak": i.weak,
         "changed_at_steps": [change.step for change in take.changes],
     }
     return json.dumps(facts)

@@ -27,6 +27,7 @@ from ..instructions import (
 )
 from ..paint import edit_region, latent_mask, rasterise
 from ..pictures import png
+from ..settings import Settings
 from ..trajectory import warp
 from ..view import contact_sheet, save_video
 from .board import button, explain, heading, message, offer, row
@@ -57,7 +58,7 @@ class Studio(w.VBox):
     Attributes:
       paint, drag: the `PaintCanvas` and the `DragCanvas`.
       panel: the panel's widgets by name: prompt, seed, content, strength, motion, motion_scale,
-        lam_mode, lam, lam_end, steps, frames.
+        hold (`Settings.weak`), lam_mode, lam, lam_end, steps, frames.
       results: what is on show, each with `take` and `frames`.
       errors: exceptions of callbacks and of the worker, all of which were said in the panel.
     """
@@ -111,6 +112,7 @@ class Studio(w.VBox):
             "motion": _row(w.Text, "Motion", value="the boat moves right"),
             "motion_scale": _row(w.IntSlider, "How much", value=scale, min=0,
                                  max=max(scales - 1, 1), disabled=not scales),
+            "hold": _row(w.FloatSlider, "Hold", value=Settings.weak, **share),
             "lam_mode": _row(w.Dropdown, "λ is", options=[CONSTANT, RAMP, REGION]),
             "lam": _row(w.FloatSlider, "λ", value=0.3, **share),
             "lam_end": _row(w.FloatSlider, "λ, last", value=1.0, **share),
@@ -136,7 +138,9 @@ class Studio(w.VBox):
         self._controls = w.VBox([
             heading("Picture"), p["prompt"], w.HBox([p["seed"], self.draw_button]),
             heading("Paint"), p["content"], p["strength"],
-            heading("Motion"), p["motion"], p["motion_scale"],
+            heading("Motion"), p["motion"], p["motion_scale"], p["hold"],
+            w.HTML(small("A drag holds all else still for so long; at 0.5 the text can move other "
+                         "things."), layout=w.Layout(width="330px")),
             heading("Blend: 1 ignores the edits, 0 follows them"),
             p["lam_mode"], p["lam"], p["lam_end"], p["steps"], p["frames"],
             w.HBox([self.generate_button, self.pause_button, self.stop_button]),
@@ -245,6 +249,7 @@ class Studio(w.VBox):
             seed=v["seed"],
             num_frames=v["frames"],
             num_inference_steps=v["steps"],
+            weak=v["hold"],
         )
         return _Asked(instructions, sketch)
 
