@@ -374,7 +374,7 @@ def test_the_full_command_stops_in_time_goes_on_and_leaves_small_files(
     assert sum(file.stat().st_size for file in results.iterdir()) < 200_000
     found = json.loads((results / "storybench.json").read_text())
     (run,) = found["facts"]["runs"]
-    assert (run["clips"], run["processes"], run["commit"]) == (20, 2, "abc1234")
+    assert (run["clips"], run["processes"], run["commit"]) == (2 * len(METHODS), 2, "abc1234")
     assert "accelerate launch --multi_gpu --num_processes 2 -m ivkit.bench" in run["command"]
     sweep = json.loads((results / "sweep.json").read_text())
     assert set(sweep["means"]) == {"tuning", "reporting"}
