@@ -1,6 +1,9 @@
 """Loading, and what bad input is answered with: one clear sentence, before any work."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -31,6 +34,13 @@ def test_the_storybook_is_found_by_name(folder, monkeypatch):
     assert (pipe.name, pipe.size, pipe.cell) == ("storybook", (tiny.SIZE,) * 2, 2)
     assert pipe.words == sorted(w for w in tiny.WORDS if w.isalpha())
     assert pipe.model.dtype == models.pick()[1]
+
+
+def test_a_processor_held_to_older_instructions_computes_in_float32():
+    asked = "from ivkit import models; print(models.cpu_has_bf16(), models.pick('cpu')[1])"
+    held = {**os.environ, "ATEN_CPU_CAPABILITY": "avx2"}
+    said = subprocess.run([sys.executable, "-c", asked], env=held, capture_output=True, text=True)
+    assert said.stdout.split() == ["False", "torch.float32"]
 
 
 def test_words_follow_from_the_tokenizer(folder):

@@ -109,9 +109,12 @@ def pick(device=None, dtype=None, exact: bool = False):
 
 
 def cpu_has_bf16() -> bool:
-    """Whether this processor multiplies bfloat16 itself (AVX-512 BF16 or AMX)."""
+    """Whether this processor multiplies bfloat16 itself (AVX-512 BF16 or AMX), and may: with
+    ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 it does as an older one would."""
     import torch
 
+    if torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return False
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, name, lambda: False)() for name in names)
 
