@@ -77,8 +77,7 @@ def speed_up(
         done.append(f"{len(blocks)} inner blocks compiled at their first use")
     elif how == "whole":
         done.append(_compile_whole(model))
-    has_motion = getattr(model, "video_unet", None) is not None
-    if graphs if graphs is not None else on_gpu and how == "whole" and has_motion:
+    if graphs if graphs is not None else on_gpu and how == "whole" and _motion_unet(model):
         done.append(_record_graphs(model))
     if hasattr(model, "reuse"):
         model.reuse = Reuse(reuse) if reuse > 1 else None
@@ -96,7 +95,7 @@ def speed_up(
 
 def _check(model, networks, compile, reuse: int, cache: float, graphs) -> str | None:
     """How to compile: "whole", "blocks" or None; ValueError for what this model has not."""
-    has_motion = getattr(model, "video_unet", None) is not None
+    has_motion = _motion_unet(model) is not None
     if compile not in HOW:
         raise ValueError(f"compile must be True, False, 'whole' or 'blocks', got {compile!r}")
     if compile == "whole" and _unet(model) is None:
@@ -223,7 +222,7 @@ def _choose_attention(model, modules) -> list[str]:
 
 def _attend_frames(model) -> list[str]:
     """A kernel of our own for attention over frames, where it is right and faster."""
-    unet = getattr(model, "video_unet", None)
+    unet = _motion_unet(model)
     layers = [m for name, m in (unet.named_modules() if unet is not None else ())
               if "motion_modules" in name and hasattr(m, "to_qkv")]  # fmt: skip
     if not layers:
@@ -266,6 +265,10 @@ def milliseconds(call, times: int = 10) -> float:
 
 def _unet(model) -> torch.nn.Module | None:
     return model.parts.get("unet") if hasattr(model, "parts") else model.unet
+
+
+def _motion_unet(model) -> torch.nn.Module | None:
+    return getattr(model, "video_unet", None)
 
 
 def _vae(model) -> torch.nn.Module:

@@ -368,8 +368,6 @@ def caching(b: Bench) -> None:
     Neighbouring steps are nearer each other where there are more: at the model's own number of
     steps, and at that which the times of the large models are taken at.
     """
-    import numpy as np
-
     import ivkit as iv
 
     pipe = iv.load("storybook", device=b.device, dtype=None if b.on_gpu else "float32")
@@ -377,18 +375,14 @@ def caching(b: Bench) -> None:
     x = pipe.image(text, seed=5)
     sun = iv.Stroke([(x.width * 0.8, x.height * 0.2)], colour="yellow", width=x.width / 6)
     edited = pipe.image(f"{text}, a yellow sun", x, strokes=[sun], seed=5)
-    kept = {}
 
     def clip(**more):
         pipe.forget()
-        made = pipe.video(x, MOTION, edited=edited, progress=False, **more)
-        return made.frames.astype(float)
+        return pipe.video(x, MOTION, edited=edited, progress=False, **more).frames
 
-    def near(every: int, steps: int | None) -> dict:
+    def near(name: str, every: int, exact, steps: int | None) -> dict:
         pipe.speed_up(compile=False, graphs=False, reuse=every)
-        error = ((clip(num_inference_steps=steps) - kept[steps]) ** 2).mean()
-        name = f"reuse_{every}_db" + (f"_of_{steps}_steps" if steps else "")
-        return {name: float(10 * np.log10(255**2 / max(error, 1e-9)))}
+        return {name: iv.metrics.psnr(clip(num_inference_steps=steps), exact)}
 
     def quick(name: str, **ways) -> dict:
         b.note({f"{name}_did": pipe.speed_up(**ways)})
@@ -397,9 +391,10 @@ def caching(b: Bench) -> None:
     b.way("clip", 8, b.timed, "clip", clip, clip)
     for steps in (None, b.args.steps):
         pipe.speed_up(compile=False, graphs=False)
-        kept[steps] = clip(num_inference_steps=steps)
+        exact = clip(num_inference_steps=steps)
         for every in (2, 3, 4, 5, 6):
-            b.way(f"reuse_{every}", 4, near, every, steps)
+            name = f"reuse_{every}_db" + (f"_of_{steps}_steps" if steps else "")
+            b.way(name, 4, near, name, every, exact, steps)
     b.way("clip_tuned", 8, quick, "clip_tuned", compile=False, graphs=False)
     if b.on_gpu:
         b.way("clip_graphs", 12, quick, "clip_graphs", compile=False, graphs=True)
