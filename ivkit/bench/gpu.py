@@ -369,6 +369,7 @@ def caching(b: Bench) -> None:
     steps, and at that which the times of the large models are taken at.
     """
     import ivkit as iv
+    from ivkit import metrics
 
     pipe = iv.load("storybook", device=b.device, dtype=None if b.on_gpu else "float32")
     text = "a boat on the blue sea at day"
@@ -382,7 +383,7 @@ def caching(b: Bench) -> None:
 
     def near(name: str, every: int, exact, steps: int | None) -> dict:
         pipe.speed_up(compile=False, graphs=False, reuse=every)
-        return {name: iv.metrics.psnr(clip(num_inference_steps=steps), exact)}
+        return {name: metrics.psnr(clip(num_inference_steps=steps), exact)}
 
     def quick(name: str, **ways) -> dict:
         b.note({f"{name}_did": pipe.speed_up(**ways)})
