@@ -117,7 +117,7 @@ def against_motion(means: dict, measures: Sequence[str] = ("image", "text")):
     """Each method by how much moves in its clips, and by another measure."""
     fig, axes = _panels(1, len(measures), 4, 2.8)
     for axis, measure in zip(axes.flat, measures, strict=True):
-        for (name, row), mark in zip(means.items(), cycle("os^vDP<>X*")):
+        for (name, row), mark in zip(means.items(), cycle("os^vDP<>X*h")):
             axis.plot(row["motion"][0], row[measure][0], mark, ms=6, alpha=0.8, label=name)
         axis.tick_params(labelsize=7)
         axis.set_xlabel("motion amount, grey levels", fontsize=8)
