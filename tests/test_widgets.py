@@ -1,8 +1,14 @@
 """The canvases, driven by the events that a page would send."""
 
 import functools
+import gc
 import io
 import json
+import os
+import subprocess
+import sys
+import threading
+import weakref
 
 import hand
 import numpy as np
@@ -379,6 +385,38 @@ def test_starting_anew_keeps_what_was_there_before(tmp_path, monkeypatch):
     second.put(new)
     second.flush()
     assert Sketch.load(second.path) == new and Sketch.load(second.previous) == old
+
+
+def test_a_process_that_ends_at_once_still_writes_and_canvases_leave_no_handler(tmp_path):
+    code = """
+import atexit
+from PIL import Image
+from ivkit.widgets.session import Autosave, Sketch
+Autosave("first")
+before = atexit._ncallbacks()
+for name in "abc":
+    Autosave(name).put(Sketch(Image.new("RGB", (9, 9), name == "a" and "red" or "blue")))
+assert atexit._ncallbacks() == before, "handlers were left"
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, env=environment)
+    found = [Sketch.load(tmp_path / f"outputs/autosave/{name}.json") for name in "abc"]
+    colours = [sketch.picture.getpixel((4, 4)) for sketch in found]
+    assert colours == [(255, 0, 0), (0, 0, 255), (0, 0, 255)]
+
+
+def test_a_canvas_that_is_let_go_is_free(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    autosave = Autosave("a")
+    autosave.put(Sketch(scene()))
+    autosave.flush()
+    gone = weakref.ref(autosave)
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join()
+    del autosave, thread
+    gc.collect()
+    assert gone() is None and Sketch.load(tmp_path / "outputs/autosave/a.json")
 
 
 def test_a_damaged_autosave_is_no_offer_and_is_kept(tmp_path, monkeypatch):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import threading
@@ -172,7 +171,6 @@ class Autosave:
         self._timer: threading.Timer | None = None
         self._lock = threading.Lock()
         self._begun = False
-        atexit.register(self.flush)
 
     def found(self, kind: type[Saved]):
         """What an earlier kernel left, or None. A damaged file counts as none, and stays."""
@@ -186,8 +184,7 @@ class Autosave:
             self._latest = saved
             if self._timer is None:
                 self._timer = threading.Timer(self.DELAY, self.flush)
-                self._timer.daemon = True
-                self._timer.start()
+                self._timer.start()  # no daemon: a process that ends now waits until it is written
 
     def flush(self) -> None:
         """Write now what waits to be written."""
