@@ -4,6 +4,7 @@
 layer: they are outside the loop that is timed.
 """
 
+from ivkit.models.sd import CLIP_SCHEDULE
 from ivkit.models.small import clip_text, clip_tokenizer, t5, t5_tokenizer
 
 WIDE = {"block_out_channels": (320, 640, 1280, 1280), "layers_per_block": 2}
@@ -39,7 +40,7 @@ def sd(tiny: bool, width: int = 768, motion: bool = True) -> dict:
         "vae": vae,
         "text_encoder": clip_text(width),
         "tokenizer": clip_tokenizer(),
-        "scheduler": on_cpu(DDIMScheduler, beta_schedule="linear", clip_sample=False),
+        "scheduler": on_cpu(DDIMScheduler, **CLIP_SCHEDULE),
     }
     if motion:
         parts["motion_adapter"] = MotionAdapter(

@@ -24,9 +24,12 @@ from .files import check_safetensors
 from .hub import fetch, pipeline_of, read
 from .motion import Network
 from .protocol import Prediction
-from .sd import BASE, add_lora, base_parts, safety_of, to_few_step
+from .sd import BASE, CLIP_SCHEDULE, add_lora, base_parts, safety_of, to_few_step
 
 # PIA's affinity of each frame to the condition picture, by motion scale; the last value holds on.
+# The order is that of PIA's own table (RANGE_LIST in its animatediff/utils/util.py), in which the
+# rows of another style begin with the largest motion; diffusers' PIAPipeline has rows 6 and 8
+# exchanged.
 AFFINITY = (
     (1.0, 0.9, 0.85, 0.85, 0.85, 0.8),  # 0-2: small, moderate, large motion
     (1.0, 0.8, 0.8, 0.8, 0.79, 0.78, 0.75),
@@ -34,9 +37,9 @@ AFFINITY = (
     (1.0, 0.9, 0.85, 0.85, 0.85, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0.85, 0.85, 0.9, 1.0),
     (1.0, 0.8, 0.8, 0.8, 0.79, 0.78, 0.75, 0.75, 0.75, 0.75, 0.75, 0.78, 0.79, 0.8, 0.8, 1.0),
     (1.0, 0.8, 0.7, 0.7, 0.7, 0.7, 0.6, 0.5, 0.5, 0.6, 0.7, 0.7, 0.7, 0.7, 0.8, 1.0),
-    (0.5, 0.4, 0.4, 0.4, 0.35, 0.3),  # 3-5: the same as a loop; 6-8: another style
+    (0.5, 0.2),  # 3-5: the same as a loop; 6-8: another style, from large motion to small
     (0.5, 0.4, 0.4, 0.4, 0.35, 0.35, 0.3, 0.25, 0.2),
-    (0.5, 0.2),
+    (0.5, 0.4, 0.4, 0.4, 0.35, 0.3),
 )
 
 
@@ -384,7 +387,7 @@ def build(
     video_scheduler = parts.get("video_scheduler")
     if video_scheduler is None:
         if image_scheduler.config.prediction_type == "epsilon":  # as PIA was trained
-            video_scheduler = DDIMScheduler(beta_schedule="linear", clip_sample=False)
+            video_scheduler = DDIMScheduler(**CLIP_SCHEDULE)
         else:
             video_scheduler = image_scheduler
     adapter = parts.get("motion_adapter")

@@ -19,6 +19,15 @@ BASE = {
     "scheduler": "diffusers.DDIMScheduler",
 }
 MEND = "fetch that file anew from where it came"
+# How PIA and AnimateDiff were trained to make clips (PIA's example/config/base.yaml and
+# AnimateDiff's configs/inference). A Stable Diffusion checkpoint's own schedule is for pictures.
+CLIP_SCHEDULE = {
+    "beta_schedule": "linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "steps_offset": 1,
+    "clip_sample": False,
+}
 
 
 def base_parts(source, row=None, config=None, allow_pickle: bool = False) -> dict[str, Any]:
@@ -113,7 +122,7 @@ def few_steps(parts: dict[str, Any]) -> dict[str, Any]:
     from diffusers import LCMScheduler
 
     parts["scheduler"] = LCMScheduler.from_config(parts["scheduler"].config)
-    parts["video_scheduler"] = LCMScheduler(beta_schedule="linear", clip_sample=False)
+    parts["video_scheduler"] = LCMScheduler(**CLIP_SCHEDULE)
     return {kind: {"num_inference_steps": 4, "guidance_scale": 1.0} for kind in ("image", "video")}
 
 
