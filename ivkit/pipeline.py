@@ -122,6 +122,11 @@ class Pipeline:
 
     def forget(self) -> None:
         """Drop what is kept between runs (after changing weights by hand, say with a LoRA)."""
+        for model in {id(m): m for m in (self.model, self.pictures)}.values():
+            speed.renew(model)
+        self._drop()
+
+    def _drop(self) -> None:
         self._references.clear()
         for kept in ("_codes", "_texts"):
             getattr(self.model, kept, {}).clear()
@@ -132,14 +137,17 @@ class Pipeline:
         reuse: int = 0,
         cache: float = 0.0,
         graphs: bool | None = None,
+        *,
+        on: bool = True,
     ) -> list[str]:
         """Make this pipeline faster; returns what was done, a line each. See `speed.speed_up`.
 
         Without `reuse` and `cache` nothing changes but rounding. Approximate, opt-in: `reuse=3`
-        keeps a motion UNet's deep features over 3 steps, `cache=0.05` a transformer's.
+        keeps a motion UNet's deep features over 3 steps, `cache=0.05` a transformer's. Each call
+        first undoes the one before; `on=False` undoes it and does nothing else.
         """
-        done = speed.speed_up(self.model, compile, reuse, cache, graphs)
-        self.forget()  # a chain is kept as it was computed
+        done = speed.speed_up(self.model, compile, reuse, cache, graphs, on=on)
+        self._drop()  # a chain is kept as it was computed
         return done
 
     # -------------------------------------------------------------------------------- P_img

@@ -87,7 +87,7 @@ class Settings:
 
     def resolve(self, model: VideoModel) -> Settings:
         """Checked, with the model's own values where there was None."""
-        batch = model.device.type != "cpu" and not getattr(model, "one_shape", False)
+        batch = model.device.type != "cpu" and not model.speed.one_shape
         own = {"num_frames": model.num_frames, "size": model.size, "batch": batch}
         own |= model.defaults["video"]
         s = _resolved(self, model, own, model.multiple)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.attention
 from torch.nn.functional import scaled_dot_product_attention
 
+from .models.common import SWITCHES, Speed
 from .models.motion import Network
 from .models.reuse import Reuse
 
@@ -24,6 +25,7 @@ INNER = (
 
 
 HOW = (None, False, True, "whole", "blocks")
+COMPILER = {"triton.coalesce_tiling_analysis": False}  # it asserts at some shapes
 
 
 def speed_up(
@@ -32,10 +34,12 @@ def speed_up(
     reuse: int = 0,
     cache: float = 0.0,
     graphs: bool | None = None,
+    *,
+    on: bool = True,
 ) -> list[str]:
     """Switch on what there is for this model and device; returns what was done, a line each.
 
-    What an earlier call compiled or recorded is dropped. Kernels are chosen by timing them.
+    Each call first undoes what an earlier one did. Kernels are chosen by timing them.
 
     compile: "whole" puts a UNet through torch.compile in as few parts as can be, "blocks" the inner
         blocks of any network one by one; the first step of each size then takes a minute or two.
@@ -47,50 +51,68 @@ def speed_up(
     reuse: deep features of a motion UNet across this many steps; approximate, see `models.reuse`.
         On the embedded model's ten steps an edited clip comes within 38 dB of the exact one at 2,
         33 dB at 3 and 29 dB at 4, on 25 steps 51, 44 and 40 dB; at SD 1.5's size 3 takes half of
-        the exact blend's time.
-    cache: of a transformer, diffusers' first-block cache with this threshold; approximate.
-    Raises ValueError where `reuse`, `cache` or `graphs` is asked of a model that has no such thing.
+        the exact blend's time. 0 is off.
+    cache: of a transformer, diffusers' first-block cache with this threshold; approximate. 0 is
+        off.
+    on: False leaves the model as it was before the first call.
+    Raises ValueError where `reuse`, `cache` or `graphs` is asked of a model that has no such thing;
+    then nothing is changed.
     """
-    on_gpu = model.device.type == "cuda"
-    networks = networks_of(model)
-    how = _check(model, networks, compile, reuse, cache, graphs)
+    how = _check(model, networks_of(model), compile, reuse, cache, graphs)
+    model.speed.undo.close()
+    model.speed = Speed()
+    if not on:
+        return []
+    try:
+        return _switch_on(model, how, reuse, cache, graphs)
+    except BaseException:
+        model.speed.undo.close()
+        model.speed = Speed()
+        raise
+
+
+def _switch_on(model, how: str | None, reuse: int, cache: float, graphs: bool | None) -> list[str]:
+    speed, on_gpu, networks = model.speed, model.device.type == "cuda", networks_of(model)
     modules = list({id(m): m for n in networks for m in n.modules()}.values())
-    tiny = list(model.taesd.modules()) if getattr(model, "taesd", None) is not None else []
-    done = _channels_last([*modules, *tiny]) if how == "whole" or not on_gpu else []
-    done += _fuse(networks)
+    taesd = getattr(model, "taesd", None)
+    done = []
+    if how == "whole" or not on_gpu:
+        done += _channels_last(speed, [*modules, *(taesd.modules() if taesd is not None else ())])
+    done += _fuse(model)
     if on_gpu:
-        torch.backends.cudnn.benchmark = True
+        speed.tuned = True
         done.append("convolutions tuned for each size")
-        done += _choose_attention(model, modules)
-    for module in [*modules, *tiny, getattr(_vae(model), "decoder", None)]:
-        if module is not None:
-            module._compiled_call_impl = None
-    model.one_shape = how is not None  # one by one, a second edit's branch compiles nothing anew
-    if hasattr(model, "faster"):
-        model.faster = None
-    if how:  # one shape of one block is one compilation
-        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
+        done += [*_choose_attention(model, modules), *_attend_frames(model)]
+    speed.one_shape = how is not None  # one by one, a second edit's branch compiles nothing anew
     if how == "blocks":
         blocks = [m for m in modules if type(m).__name__ in INNER]
         for block in blocks:
-            block.compile(dynamic=False)
+            _compile(speed, block)
         done.append(f"{len(blocks)} inner blocks compiled at their first use")
     elif how == "whole":
         done.append(_compile_whole(model))
     if graphs if graphs is not None else on_gpu and how == "whole" and _motion_unet(model):
         done.append(_record_graphs(model))
-    if hasattr(model, "reuse"):
-        model.reuse = Reuse(reuse) if reuse > 1 else None
     if reuse > 1:
+        speed.reuse = Reuse(reuse)
+        speed.renew.append(speed.reuse.clear)
         done.append(f"approximate: deep features kept over {reuse} steps, for each branch its own")
     if cache:
         from diffusers import FirstBlockCacheConfig
 
         for network in networks:
+            speed.undo.callback(network.disable_cache)
             network.enable_cache(FirstBlockCacheConfig(threshold=cache))
-        model.cached = True
+            speed.renew.append(network._reset_stateful_cache)
+        speed.cached = True
         done.append(f"approximate: first-block cache at {cache:g}, for each branch its own")
     return done
+
+
+def renew(model) -> None:
+    """After weights or layers were changed: what was copied from them or recorded is made anew."""
+    for follow in model.speed.renew:
+        follow()
 
 
 def _check(model, networks, compile, reuse: int, cache: float, graphs) -> str | None:
@@ -114,39 +136,61 @@ def _check(model, networks, compile, reuse: int, cache: float, graphs) -> str | 
     return ("whole" if hasattr(model, "unet") else "blocks") if wanted else None
 
 
-def _channels_last(modules) -> list[str]:
+def _channels_last(speed: Speed, modules) -> list[str]:
     """Faster convolutions; on a GPU only where the norms between them are compiled with them, else
     each norm copies (SVD on an H100: 1.69 of a stock clip's time became 1.87)."""
     convolutions = [m for m in modules if isinstance(m, torch.nn.Conv2d)]
+    move = functools.partial(torch.nn.Module.to, memory_format=torch.channels_last)
+    back = functools.partial(torch.nn.Module.to, memory_format=torch.contiguous_format)
     for convolution in convolutions:
-        torch.nn.Module.to(convolution, memory_format=torch.channels_last)
+        move(convolution)
+        speed.undo.callback(back, convolution)
     return [f"channels_last in {len(convolutions)} convolutions"] if convolutions else []
+
+
+# -------------------------------------------------------------------------- compiled, recorded
+
+
+def _compile(speed: Speed, module: torch.nn.Module) -> None:
+    module.compile(dynamic=False, options=COMPILER)
+    module._compiled_call_impl = _many_shapes(module._compiled_call_impl)
+    speed.undo.callback(setattr, module, "_compiled_call_impl", None)
+
+
+def _many_shapes(call):
+    """A compiled call with room for many shapes: one of one block is one compilation."""
+
+    @functools.wraps(call)
+    def roomy(*args, **options):
+        limit = max(torch._dynamo.config.recompile_limit, 64)
+        with torch._dynamo.config.patch(recompile_limit=limit):
+            return call(*args, **options)
+
+    return roomy
 
 
 def _compile_whole(model) -> str:
     """The motion UNet in its two parts, the picture UNet, and the decoder a frame at a time."""
-    import torch._inductor.config
-
-    torch._inductor.config.triton.coalesce_tiling_analysis = False  # asserts at some shapes
-    _vae(model).decoder.compile(dynamic=False)
-    _unet(model).compile(dynamic=False)
-    if hasattr(model, "faster"):
-        model.decode_slice = 1
-        if model.video_unet is not None:
-            model.faster = Network.of(model.video_unet, _compiled)
-        for half in () if model.taesd is None else (model.taesd.encoder, model.taesd.decoder):
-            half.compile(dynamic=False)
+    speed, motion = model.speed, _motion_unet(model)
+    halves = [model.taesd.encoder, model.taesd.decoder] if getattr(model, "taesd", None) else []
+    for module in (_vae(model).decoder, _unet(model), *halves):
+        _compile(speed, module)
+    if motion is not None:
+        speed.network = Network.of(motion, _compiled)
+    speed.one_frame = hasattr(model, "unet")
     return "the UNets and the decoder compiled whole at their first use, for one branch at a time"
 
 
 @functools.cache
 def _compiled(call):
-    return torch.compile(call, dynamic=False)
+    return _many_shapes(torch.compile(call, dynamic=False, options=COMPILER))
 
 
 def _record_graphs(model) -> str:
-    network = model.faster or Network.of(model.video_unet)
-    model.faster = Network(Graphed(network.deep_features), Graphed(network.last_layer))
+    network = model.speed.network or Network.of(model.video_unet)
+    parts = [Graphed(network.deep_features), Graphed(network.last_layer)]
+    model.speed.network = Network(*parts)
+    model.speed.renew += [part.clear for part in parts]
     return "the motion UNet recorded as CUDA graphs at its first use"
 
 
@@ -156,6 +200,10 @@ class Graphed:
 
     def __init__(self, call):
         self.call, self._kept = call, {}
+
+    def clear(self) -> None:
+        """Record anew at the next call, as when layers were changed."""
+        self._kept.clear()
 
     @torch.no_grad()
     def __call__(self, *tensors: torch.Tensor) -> torch.Tensor:
@@ -191,7 +239,7 @@ def plain():
     """Within it nothing compiled or recorded is used, so that hooks on the layers are called."""
     _plain.append(True)
     try:
-        with torch.compiler.set_stance("force_eager"):
+        with SWITCHES, torch.compiler.set_stance("force_eager"):
             yield
     finally:
         _plain.pop()
@@ -208,16 +256,21 @@ def _choose_attention(model, modules) -> list[str]:
     if layer is None:
         return []
     width = layer.to_q.out_features // layer.heads
-    kind = {"device": model.device, "dtype": networks_of(model)[0].dtype}
-    q = torch.randn(4, 8, 4096, width, **kind)
+    q = _random((4, 8, 4096, width), model.device, networks_of(model)[0].dtype)
     seconds = {}
     for kernel in (Kernel.FLASH_ATTENTION, Kernel.CUDNN_ATTENTION, Kernel.EFFICIENT_ATTENTION):
         with contextlib.suppress(RuntimeError), torch.nn.attention.sdpa_kernel(kernel):
             seconds[kernel] = milliseconds(lambda: scaled_dot_product_attention(q, q, q))
     order = sorted(seconds, key=seconds.get)
-    model.attention = (*order, Kernel.MATH) if order else ()
+    model.speed.attention = (*order, Kernel.MATH) if order else ()
     said = ", ".join(f"{k.name.split('_')[0].lower()} {seconds[k]:.2f} ms" for k in order)
-    return [f"attention by the fastest kernel: {said}", *_attend_frames(model)]
+    return [f"attention by the fastest kernel: {said}"]
+
+
+def _random(shape: tuple[int, ...], device, dtype) -> torch.Tensor:
+    """Normal numbers that leave torch's own generators as they are."""
+    generator = torch.Generator(device).manual_seed(0)
+    return torch.randn(shape, generator=generator, device=device, dtype=dtype)
 
 
 def _attend_frames(model) -> list[str]:
@@ -231,7 +284,7 @@ def _attend_frames(model) -> list[str]:
         from .models.frames import MOST_FRAMES, FramesAttention, attend_frames
 
         heads, wide = layers[0].heads, layers[0].to_qkv.out_features
-        qkv = torch.randn(4096, model.num_frames, wide, device=model.device, dtype=unet.dtype)
+        qkv = _random((4096, model.num_frames, wide), model.device, unet.dtype)
 
         def theirs():
             q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in qkv.chunk(3, -1))
@@ -245,8 +298,14 @@ def _attend_frames(model) -> list[str]:
     longest = unet.config.motion_max_seq_length
     if mine >= stock or off > 0.02 or longest > MOST_FRAMES:
         return [f"attention over frames by torch: the kernel for it takes {said}"]
-    for layer in layers:
-        layer.set_processor(FramesAttention())
+
+    def attend() -> None:
+        for layer in layers:
+            if layer.fused_projections:
+                layer.set_processor(FramesAttention())
+
+    attend()
+    model.speed.renew.append(attend)
     return [f"attention over frames by a kernel of its own: {said}"]
 
 
@@ -283,17 +342,49 @@ def networks_of(model) -> list[torch.nn.Module]:
     return [n for n in (model.unet, model.video_unet) if n is not None]
 
 
-def _fuse(networks) -> list[str]:
-    fused = [n for n in networks if _fuse_one(n)]
-    said = f"query, key and value in one product in {len(fused)} networks"
-    return [said] if fused else []
+# ------------------------------------------------------------------- query, key and value in one
 
 
-def _fuse_one(network) -> bool:
-    if not hasattr(network, "fuse_qkv_projections"):
-        return False
-    try:
-        network.fuse_qkv_projections()
-    except (ValueError, AttributeError, NotImplementedError):  # such as with added projections
-        return False
-    return True
+def _fuse(model) -> list[str]:
+    """One product for query, key and value, by diffusers. A layer that has a LoRA beside it stays
+    as it is, since the one product would not see it (diffusers#11903)."""
+    networks = [n for n in networks_of(model) if hasattr(n, "fuse_qkv_projections")]
+    layers = {m: m.processor for n in networks for m in n.modules() if hasattr(m, "set_processor")}
+
+    def apart(some=None) -> None:
+        for layer in layers if some is None else some:
+            layer.set_processor(layers[layer])
+            layer.fused_projections = False
+            for name in PRODUCTS & set(layer._modules):
+                delattr(layer, name)
+
+    def together() -> int:
+        apart()
+        fused, device = 0, model.device
+        for network in networks:
+            try:  # the new layers draw weights, which are overwritten
+                with torch.random.fork_rng([device] if device.type == "cuda" else []):
+                    network.fuse_qkv_projections()
+                fused += 1
+            except (ValueError, AttributeError, NotImplementedError):  # such as added projections
+                apart(m for m in network.modules() if m in layers)
+        apart(m for m in layers if not _plain_linear(m))
+        for layer in layers:
+            for name in PRODUCTS & set(layer._modules):
+                getattr(layer, name).requires_grad_(False)
+        return fused
+
+    model.speed.undo.callback(apart)
+    model.speed.renew.append(together)
+    fused = together()
+    return [f"query, key and value in one product in {fused} networks"] if fused else []
+
+
+PRODUCTS = {"to_qkv", "to_kv", "to_added_qkv", "to_added_kv"}
+PROJECTIONS = ("to_q", "to_k", "to_v", "add_q_proj", "add_k_proj", "add_v_proj")
+
+
+def _plain_linear(layer) -> bool:
+    """Whether nothing, such as a LoRA, is wrapped around a layer's projections."""
+    found = [getattr(layer, name, None) for name in PROJECTIONS]
+    return all(type(p) is torch.nn.Linear for p in found if p is not None)

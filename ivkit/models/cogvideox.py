@@ -54,7 +54,7 @@ class CogVideoXModel(Family):
     def encode(self, pixels: Tensor, posterior: str = "mode", generator=None) -> Tensor:
         """pixels (N, 3, H, W), N one more than a multiple of four, as (F, C, h, w)."""
         vae = self.part("vae")
-        with computing(self.device, self.dtype):
+        with computing(self.device, self.dtype, self.speed):
             code = vae.encode(pixels.transpose(0, 1)[None].to(self.device, vae.dtype))
         z = posterior_of(code, posterior, generator)[0].transpose(0, 1).float()
         return z * vae.config.scaling_factor
@@ -63,7 +63,7 @@ class CogVideoXModel(Family):
     def decode(self, z: Tensor) -> Tensor:
         vae = self.part("vae")
         z = (z / vae.config.scaling_factor).transpose(0, 1)[None]
-        with computing(self.device, self.dtype):
+        with computing(self.device, self.dtype, self.speed):
             out = vae.decode(z.to(vae.dtype)).sample
         return out[0].transpose(0, 1).float().clamp(-1, 1)
 

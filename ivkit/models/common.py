@@ -9,7 +9,9 @@ import contextlib
 import copy
 import functools
 import hashlib
+import threading
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,16 +76,68 @@ def guide(rows: Tensor, guidance_scale: float | Tensor) -> Prediction:
     return Prediction(cond, uncond, uncond + guidance_scale * (cond - uncond))
 
 
-def computing(device: torch.device, dtype: torch.dtype, attention: tuple = ()):
-    """bf16 autocast on CPUs; a GPU's networks are already in `dtype`.
+@dataclass
+class Speed:
+    """What `speed.speed_up` has switched on for a model; by default nothing.
 
-    attention: kernels of scaled dot-product attention by preference; empty leaves it to torch.
+    Attributes:
+        attention: kernels of scaled dot-product attention, the first that can is taken; empty
+            leaves the choice to torch.
+        tuned: whether cuDNN times its convolutions for each size.
+        one_shape: branches are evaluated one by one, so that one compiled shape serves all.
+        one_frame: the autoencoder takes one frame at a time, for the same reason.
+        network: a motion UNet compiled or recorded, see `motion.Network`.
+        reuse: deep features kept over steps, see `reuse.Reuse`.
+        cached: whether the hooks of diffusers' first-block cache are on.
+        undo: callbacks that leave the model as it was; renew: those that follow changed weights.
+    """
+
+    attention: tuple = ()
+    tuned: bool = False
+    one_shape: bool = False
+    one_frame: bool = False
+    network: Any = None
+    reuse: Any = None
+    cached: bool = False
+    undo: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, repr=False)
+    renew: list[Callable[[], None]] = field(default_factory=list, repr=False)
+
+    @contextlib.contextmanager
+    def within(self):
+        """Around one call of a network: torch's switches are set here and are restored after it.
+
+        They belong to the whole process, so one thread at a time has them.
+        """
+        with SWITCHES, contextlib.ExitStack() as stack:
+            if self.attention:
+                kernels = torch.nn.attention.sdpa_kernel(list(self.attention), set_priority=True)
+                stack.enter_context(kernels)
+            if self.tuned:
+                stack.callback(
+                    setattr, torch.backends.cudnn, "benchmark", torch.backends.cudnn.benchmark
+                )
+                torch.backends.cudnn.benchmark = True
+            yield
+
+
+SWITCHES = threading.RLock()
+
+
+def computing(device: torch.device, dtype: torch.dtype, speed: Speed | None = None):
+    """Around one call of a network: bf16 autocast on CPUs; a GPU's networks are in `dtype`.
+
+    speed: the model's, whose kernels are used on a GPU.
     """
     if device.type == "cpu" and dtype != torch.float32:
         return torch.autocast("cpu", dtype)
-    if attention:
-        return torch.nn.attention.sdpa_kernel(list(attention), set_priority=True)
+    if speed is not None and (speed.attention or speed.tuned):
+        return speed.within()
     return contextlib.nullcontext()
+
+
+def at_once(model) -> int:
+    """Frames in one call of the autoencoder."""
+    return 1 if model.speed.one_frame else model.decode_slice
 
 
 def posterior_of(code, posterior: str, generator: torch.Generator | None) -> Tensor:
@@ -165,9 +219,7 @@ class Family:
     defaults: dict[str, dict[str, Any]] = field(default_factory=dict)
     max_rows: int = 0
     offload: bool = False
-    cached: bool = False  # whether diffusers' cache hooks are on
-    attention: tuple = ()  # kernels of scaled dot-product attention, the first that can is taken
-    one_shape: bool = False  # branches one by one, so that one compiled shape serves all
+    speed: Speed = field(default_factory=Speed, repr=False)
     _latest: float = float("inf")
     _codes: dict[bytes, Tensor] = field(default_factory=dict, repr=False)
     _texts: dict[str, tuple] = field(default_factory=dict, repr=False)
@@ -305,7 +357,7 @@ class Family:
 
     @torch.no_grad()
     def predict(self, z: Tensor, t: Tensor, conditions: list[Condition]) -> list[Prediction]:
-        if self.cached and len(conditions) > 1:  # each branch on its own
+        if self.speed.cached and len(conditions) > 1:  # each branch on its own
             return [self.predict(zb[None], t, [c])[0] for zb, c in zip(z, conditions, strict=True)]
         counts = [len(c) for c in conditions]
         rows = torch.cat([zb.expand(n, *zb.shape) for zb, n in zip(z, counts, strict=True)])
@@ -314,7 +366,7 @@ class Family:
         for start in range(0, len(rows), self.max_rows or len(rows)):
             some = slice(start, start + (self.max_rows or len(rows)))
             branch = self._branch(f"{id(conditions[0])} {start}", t)
-            with computing(self.device, self.dtype, self.attention), branch:
+            with computing(self.device, self.dtype, self.speed), branch:
                 found = self.network(rows[some], t, **{k: v[some] for k, v in inputs.items()})
             outs.append(found.float())
         parts = torch.cat(outs).split(counts)
@@ -324,7 +376,7 @@ class Family:
     def _branch(self, name: str, t: Tensor):
         """With diffusers' cache hooks on: what a branch keeps, kept apart, anew for each run."""
         networks = [self.parts[n] for n in ("transformer", "transformer_2") if self.parts.get(n)]
-        if not self.cached:
+        if not self.speed.cached:
             yield
             return
         with contextlib.ExitStack() as stack:

@@ -51,7 +51,7 @@ class I2VGenXLModel(Family):
                 return_tensors="pt",
             ).to(self.device)  # fmt: skip
             encoder = self.part("text_encoder")
-            with computing(self.device, self.dtype):
+            with computing(self.device, self.dtype, self.speed):
                 found = encoder(tokens.input_ids, output_hidden_states=True).hidden_states[-2]
                 found = getattr(encoder, "text_model", encoder).final_layer_norm(found)
             self._texts[text] = found, tokens.attention_mask
@@ -62,7 +62,7 @@ class I2VGenXLModel(Family):
     def encode(self, pixels: Tensor, posterior: str = "mode", generator=None) -> Tensor:
         vae, found = self.part("vae"), []
         for part in pixels.split(self.decode_slice):
-            with computing(self.device, self.dtype):
+            with computing(self.device, self.dtype, self.speed):
                 code = vae.encode(part.to(self.device, vae.dtype))
             found.append(posterior_of(code, posterior, generator).float())
         return torch.cat(found) * vae.config.scaling_factor
@@ -71,7 +71,7 @@ class I2VGenXLModel(Family):
     def decode(self, z: Tensor) -> Tensor:
         vae, found = self.part("vae"), []
         for part in (z / vae.config.scaling_factor).split(self.decode_slice):
-            with computing(self.device, self.dtype):
+            with computing(self.device, self.dtype, self.speed):
                 found.append(vae.decode(part.to(vae.dtype)).sample.float().clamp(-1, 1))
         return torch.cat(found)
 
@@ -87,7 +87,7 @@ class I2VGenXLModel(Family):
         seen = look(
             images=square, do_center_crop=False, do_resize=False, return_tensors="pt"
         ).pixel_values
-        with computing(self.device, self.dtype):
+        with computing(self.device, self.dtype, self.speed):
             return encoder(seen.to(self.device, encoder.dtype)).image_embeds[:, None]
 
     def rows(self, branch: Branch) -> dict[str, Tensor]:

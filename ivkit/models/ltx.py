@@ -62,7 +62,7 @@ class LTXModel(Family):
     def encode(self, pixels: Tensor, posterior: str = "mode", generator=None) -> Tensor:
         """pixels (N, 3, H, W), N one more than a multiple of eight, as (F, C, h, w)."""
         vae = self.part("vae")
-        with computing(self.device, self.dtype):
+        with computing(self.device, self.dtype, self.speed):
             code = vae.encode(pixels.transpose(0, 1)[None].to(self.device, vae.dtype))
         z = posterior_of(code, posterior, generator)[0].transpose(0, 1).float()
         return normalise(z, vae.latents_mean, vae.latents_std) * vae.config.scaling_factor
@@ -73,7 +73,7 @@ class LTXModel(Family):
         z = normalise(z / vae.config.scaling_factor, vae.latents_mean, vae.latents_std, back=True)
         z = z.transpose(0, 1)[None].to(vae.dtype)
         clean = z.new_zeros(1) if vae.config.timestep_conditioning else None
-        with computing(self.device, self.dtype):
+        with computing(self.device, self.dtype, self.speed):
             out = vae.decode(z, clean, return_dict=False)[0]
         return out[0].transpose(0, 1).float().clamp(-1, 1)
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .common import Branch, computing, guide, kept, posterior_of
+from .common import Branch, Speed, at_once, computing, guide, kept, posterior_of
 from .files import check_safetensors
 from .hub import fetch, pipeline_of, read
 from .motion import Network
@@ -112,10 +112,7 @@ class PIAModel:
     round_trip_db: float | None = None  # a picture below this is foreign to the autoencoder
     decode_slice: int = 2
     max_rows: int = 0  # rows in one call of the network; 0 takes all at once
-    reuse: Any = None  # see `reuse.Reuse`
-    faster: Network | None = None  # `video_unet` compiled or recorded, see `speed.speed_up`
-    attention: tuple = ()  # kernels of scaled dot-product attention, the first that can is taken
-    one_shape: bool = False  # branches one by one, so that one compiled shape serves all
+    speed: Speed = field(default_factory=Speed, repr=False)
     folder: Path | None = None
     _codes: dict[bytes, Tensor] = field(default_factory=dict)
     _texts: dict[str, Tensor] = field(default_factory=dict)
@@ -201,9 +198,9 @@ class PIAModel:
         generator: torch.Generator | None = None,
     ) -> Tensor:
         found = []
-        for part in pixels.split(self.decode_slice):
+        for part in pixels.split(at_once(self)):
             part = part.to(self.device, self.vae.dtype, memory_format=torch.channels_last)
-            with computing(self.device, self.dtype):
+            with computing(self.device, self.dtype, self.speed):
                 code = self.vae.encode(part)
             z = posterior_of(code, posterior, generator)
             found.append(z.float() * self.vae.config.scaling_factor)
@@ -212,16 +209,16 @@ class PIAModel:
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         found = []
-        for part in (z / self.vae.config.scaling_factor).split(self.decode_slice):
+        for part in (z / self.vae.config.scaling_factor).split(at_once(self)):
             part = part.to(self.vae.dtype).contiguous(memory_format=torch.channels_last)
-            with computing(self.device, self.dtype):
+            with computing(self.device, self.dtype, self.speed):
                 found.append(self.vae.decode(part).sample.float().clamp(-1, 1))
         return torch.cat(found)
 
     def preview(self, z: Tensor, frame: int) -> Tensor:
         if self.taesd is None:
             return self.decode(z[frame][None])[0]
-        with torch.no_grad(), computing(self.device, self.dtype):
+        with torch.no_grad(), computing(self.device, self.dtype, self.speed):
             found = self.taesd.decode(z[frame][None].to(self.taesd.dtype)).sample
         return found[0].float().clamp(-1, 1)
 
@@ -250,7 +247,7 @@ class PIAModel:
     @torch.no_grad()
     def predict_image(self, z: Tensor, t: Tensor, condition: Condition) -> Prediction:
         rows = z.expand(len(condition.text), -1, -1, -1).to(self.unet.dtype)
-        with computing(self.device, self.dtype, self.attention):
+        with computing(self.device, self.dtype, self.speed):
             out = self.unet(rows, t, condition.text).sample.float()
         return guide(out[:, None], condition.guidance_scale)
 
@@ -295,10 +292,10 @@ class PIAModel:
             for zb, c, n in zip(z, conditions, counts, strict=True)
         ]  # each (n, 2C + 1, F, h, w)
         rows, texts = [r.to(self.unet.dtype) for r in rows], [c.text for c in conditions]
-        with computing(self.device, self.dtype, self.attention):
-            if self.reuse is not None:
-                network = self.faster or Network.of(self.video_unet)
-                outs = self.reuse(network, rows, t, texts, conditions)
+        with computing(self.device, self.dtype, self.speed):
+            if self.speed.reuse is not None:
+                network = self.speed.network or Network.of(self.video_unet)
+                outs = self.speed.reuse(network, rows, t, texts, conditions)
             else:
                 outs = self._evaluate(torch.cat(rows), t, torch.cat(texts)).split(counts)
         outs = [o.transpose(1, 2).float() for o in outs]
@@ -309,7 +306,7 @@ class PIAModel:
         found = []
         for rows, texts in zip(*(v.split(self.max_rows or len(z)) for v in (z, text)), strict=True):
             texts = texts.repeat_interleave(z.shape[2], 0)
-            whole = self.faster or (lambda *inputs: self.video_unet(*inputs).sample)
+            whole = self.speed.network or (lambda *inputs: self.video_unet(*inputs).sample)
             found.append(whole(rows, t, texts))
         return torch.cat(found)
 

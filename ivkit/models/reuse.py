@@ -25,6 +25,10 @@ class Reuse:
     shallow: int = 0
     _kept: OrderedDict = field(default_factory=OrderedDict, repr=False)
 
+    def clear(self) -> None:
+        """Let go of what was kept, as when weights were changed."""
+        self._kept.clear()
+
     def __call__(self, network, rows: list[Tensor], t: Tensor, texts: list[Tensor],
                  branches: list) -> list[Tensor]:  # fmt: skip
         """What the UNet predicts, for each branch (n, C, F, h, w).

@@ -58,7 +58,7 @@ class SVDModel(Family):
         if upcast:
             cast(vae, torch.float32)
         for part in pixels.split(self.decode_slice):
-            with computing(self.device, self.dtype):
+            with computing(self.device, self.dtype, self.speed):
                 dist = vae.encode(part.to(self.device, vae.dtype)).latent_dist
             found.append((dist.mode() if posterior == "mode" else dist.sample(generator)).float())
         if upcast:
@@ -69,7 +69,7 @@ class SVDModel(Family):
     def decode(self, z: Tensor) -> Tensor:
         vae, found = self.part("vae"), []
         for part in (z / self.parts["vae"].config.scaling_factor).split(self.decode_slice):
-            with computing(self.device, self.dtype):
+            with computing(self.device, self.dtype, self.speed):
                 out = vae.decode(part.to(vae.dtype), num_frames=len(part)).sample
             found.append(out.float().clamp(-1, 1))
         return torch.cat(found)
@@ -91,7 +91,7 @@ class SVDModel(Family):
         )
         mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (look.image_mean, look.image_std))
         image = ((image + 1) / 2 - mean) / std
-        with computing(self.device, self.dtype):
+        with computing(self.device, self.dtype, self.speed):
             found = encoder(image.to(self.device, encoder.dtype)).image_embeds
         return found[:, None]
 

@@ -76,7 +76,7 @@ class WanModel(Family):
     def encode(self, pixels: Tensor, posterior: str = "mode", generator=None) -> Tensor:
         """pixels (N, 3, H, W), N one more than a multiple of four, as (F, C, h, w)."""
         vae = self.part("vae")
-        with computing(self.device, self.dtype):
+        with computing(self.device, self.dtype, self.speed):
             code = vae.encode(pixels.transpose(0, 1)[None].to(self.device, vae.dtype))
         z = posterior_of(code, posterior, generator)[0].transpose(0, 1).float()
         return normalise(z, vae.config.latents_mean, vae.config.latents_std)
@@ -85,7 +85,7 @@ class WanModel(Family):
     def decode(self, z: Tensor) -> Tensor:
         vae = self.part("vae")
         z = normalise(z, vae.config.latents_mean, vae.config.latents_std, back=True)
-        with computing(self.device, self.dtype):
+        with computing(self.device, self.dtype, self.speed):
             out = vae.decode(z.transpose(0, 1)[None].to(vae.dtype)).sample
         return out[0].transpose(0, 1).float().clamp(-1, 1)
 
