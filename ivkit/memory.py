@@ -1,17 +1,17 @@
 """A plan for the memory there is: how many branches at once, how many frames decoded, what waits.
 
-Needs are estimates from the networks' sizes; where they are too low the run takes the next plan.
+Needs are estimates from the networks' sizes. Where they are too low, whatever ran out of memory is
+done again under the next plan (`retried`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
+import functools
 from dataclasses import dataclass
 
+import psutil
 import torch
-
-from .speed import networks_of
 
 CELL_BYTES = 16_000  # of one latent cell in one row, at the step's peak, half precision; about
 STEPS_DOWN = ("all at once", "one branch at a time", "one row at a time", "parts take turns")
@@ -30,63 +30,55 @@ class Plan:
         free = "" if self.free_gb is None else f" of {self.free_gb:.1f} GB free"
         return f"memory: {STEPS_DOWN[self.level]}, {self.dtype}, about {self.need_gb:.1f} GB{free}"
 
-    @property
-    def batch(self) -> bool:
-        return self.level == 0
-
-    def smaller(self, model) -> Plan | None:
-        """The next plan down; None where there is none for this model."""
-        if self.level >= last_level(model):
-            return None
-        return Plan(self.level + 1, self.need_gb, self.free_gb, self.dtype)
-
     def apply(self, model) -> None:
         """Set the model to it. Moving parts to and fro begins and ends here too."""
-        if hasattr(model, "decode_slice"):
-            full = type(model).__dataclass_fields__["decode_slice"].default
-            model.decode_slice = full if self.level == 0 else 1
-        model.max_rows = 1 if self.level >= 2 else 0
-        if self.level >= 1:
-            vae = model.parts["vae"] if hasattr(model, "parts") else model.vae
-            if hasattr(vae, "enable_tiling") and self.level >= 2:
-                with contextlib.suppress(NotImplementedError):
-                    vae.enable_tiling()
+        before, model.plan = level(model), self
+        vae = model.parts["vae"] if hasattr(model, "parts") else model.vae
+        if hasattr(vae, "enable_tiling") and (self.level >= 2) != (before >= 2):
+            with contextlib.suppress(NotImplementedError):
+                vae.enable_tiling() if self.level >= 2 else vae.disable_tiling()
         if hasattr(model, "offload") and model.offload != (self.level >= 3):
             model.offload = self.level >= 3
             model.place()
 
 
+def level(model) -> int:
+    """Of the plan that the model is set to: 0 is all at once."""
+    return 0 if model.plan is None else model.plan.level
+
+
 def last_level(model) -> int:
-    return 3 if hasattr(model, "offload") else 2
+    """On a CPU there is nowhere that parts could wait."""
+    return 3 if hasattr(model, "offload") and model.device.type != "cpu" else 2
 
 
 def choose(model, shape: tuple[int, ...], guided: bool) -> Plan:
     """The plan for a clip of latents (F, C, h, w), from the memory that is free now."""
+    from .speed import networks_of
+
     free = free_bytes(model.device)
-    dtype = str(model.dtype).removeprefix("torch.")
     held = model_bytes(model)
-    largest = max((_bytes(n) for n in networks_of(model)), default=0)
+    largest = max(map(_bytes, networks_of(model)), default=0)
     row = shape[0] * shape[2] * shape[3] * CELL_BYTES * (2 if model.dtype == torch.float32 else 1)
     rows = 2 if guided else 1
-    on = model.device.type != "cpu"
-    here = held if on and not getattr(model, "offload", False) else 0  # already taken
+    here = 0 if getattr(model, "offload", False) else held  # taken already
     needs = [held + 2 * rows * row, held + rows * row, held + row, largest + row]
     fits = [free is None or need - here <= free * 0.9 for need in needs[: last_level(model) + 1]]
-    level = fits.index(True) if any(fits) else last_level(model)
+    chosen = fits.index(True) if any(fits) else last_level(model)
     free_gb = None if free is None else (free + here) / 1e9
-    return Plan(level, needs[level] / 1e9, free_gb, dtype)
+    return Plan(chosen, needs[chosen] / 1e9, free_gb, str(model.dtype).removeprefix("torch."))
 
 
 def model_bytes(model) -> int:
+    """Of all parts; what two of them share counts once."""
     if hasattr(model, "parts"):
-        return sum(_bytes(part) for part in model.modules())
-    extra = [p for p in (model.video_unet, model.vae, model.text_encoder) if p is not None]
-    seen = {id(p): p for part in [model.unet, *extra] for p in part.parameters()}
-    return sum(p.numel() * p.element_size() for p in seen.values())
+        return _bytes(*model.modules())
+    parts = (model.unet, model.video_unet, model.vae, model.text_encoder)
+    return _bytes(*(part for part in parts if part is not None))
 
 
-def _bytes(part) -> int:
-    return sum(p.numel() * p.element_size() for p in part.parameters())
+def _bytes(*parts: torch.nn.Module) -> int:
+    return sum(p.nbytes for p in torch.nn.ModuleList(parts).parameters())
 
 
 def free_bytes(device: torch.device) -> int | None:
@@ -97,10 +89,7 @@ def free_bytes(device: torch.device) -> int | None:
         return free + held
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):  # not told on this system
-        return None
+    return psutil.virtual_memory().available
 
 
 def let_go(device: torch.device) -> None:
@@ -109,3 +98,49 @@ def let_go(device: torch.device) -> None:
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
+
+
+# --------------------------------------------------------------------------- when it runs out
+
+
+def retried(call):
+    """Of a model's method: where memory runs out it is done again under the next smaller plan.
+
+    Under the smallest the error goes on to the caller. What it draws from a generator is drawn
+    again from the same state.
+    """
+
+    @functools.wraps(call)
+    def frugal(self, *args, **options):
+        drawn = [g for g in (*args, *options.values()) if isinstance(g, torch.Generator)]
+        states = [g.get_state() for g in drawn]
+        while True:
+            try:
+                return call(self, *args, **options)
+            except (RuntimeError, MemoryError) as error:
+                if not ran_out(error) or level(self) >= last_level(self):
+                    raise
+            let_go(self.device)  # after the error, whose frames hold tensors
+            _step_down(self)
+            for generator, state in zip(drawn, states, strict=True):
+                generator.set_state(state)
+
+    return frugal
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether memory ran out, as CUDA, MPS or a CPU's allocator say it."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    said = str(error).lower()
+    return isinstance(error, RuntimeError) and (
+        "out of memory" in said or "can't allocate memory" in said
+    )
+
+
+def _step_down(model) -> None:
+    dtype = str(model.dtype).removeprefix("torch.")
+    now = model.plan or Plan(0, model_bytes(model) / 1e9, None, dtype)
+    smaller = Plan(now.level + 1, now.need_gb, now.free_gb, dtype)
+    smaller.apply(model)
+    print(f"out of memory; going on with {smaller}")

@@ -63,7 +63,6 @@ class Pipeline:
         self.model, self._pictures = model, pictures
         self.align = load_align(model.folder) if getattr(model, "folder", None) else None
         self.last_run: Run | None = None
-        self.plan: memory.Plan | None = None  # of the latest run, see `memory`
         self._references: OrderedDict[str, Chain] = OrderedDict()
 
     def __repr__(self) -> str:
@@ -81,6 +80,11 @@ class Pipeline:
     @property
     def device(self) -> torch.device:
         return self.model.device
+
+    @property
+    def plan(self) -> memory.Plan | None:
+        """How much memory the model takes at a time, see `memory`; None before the first run."""
+        return self.model.plan
 
     @property
     def size(self) -> tuple[int, int]:
@@ -229,13 +233,8 @@ class Pipeline:
         """Finish a run that was stopped: the clip is the same as without the stop."""
         begun, state = time.perf_counter(), run.state
         try:
-            while not state.finished:
-                try:
-                    for _ in _bar(denoise(state), progress, "clip", state.num_steps, state.index):
-                        pass
-                except torch.OutOfMemoryError:
-                    self._take_less_memory()
-                    state.batch = False
+            for _ in _bar(denoise(state), progress, "clip", state.num_steps, state.index):
+                pass
         except BaseException as error:
             error.add_note(
                 f"{state.index} of {state.num_steps} steps are kept; "
@@ -245,24 +244,10 @@ class Pipeline:
         finally:
             took = time.perf_counter() - begun
             run.seconds["denoise"] = run.seconds.get("denoise", 0.0) + took
-        while "frames" not in run._decoded:
-            begun = time.perf_counter()
-            try:
-                _ = run.frames
-            except torch.OutOfMemoryError:
-                self._take_less_memory()
-            run.seconds["decode"] = time.perf_counter() - begun
+        begun = time.perf_counter()
+        _ = run.frames
+        run.seconds["decode"] = time.perf_counter() - begun
         return run
-
-    def _take_less_memory(self) -> None:
-        """The next smaller plan, within an `except` for memory; raises where there is none."""
-        smaller = self.plan.smaller(self.model) if self.plan else None
-        if smaller is None:
-            raise
-        self.plan = smaller
-        memory.let_go(self.device)
-        smaller.apply(self.model)
-        print(f"out of memory; going on with {smaller}")
 
     def denoise(self, picture, motion: str, **options) -> Iterator[Step]:
         """A generator that yields every step of `video`: look, stop, `step.change(...)`, go on.
@@ -334,12 +319,9 @@ class Pipeline:
     def _plan(self, eps: Tensor, s: Settings) -> None:
         """Choose how much memory the run may take; said where it is not all that it would like."""
         plan = memory.choose(self.model, tuple(eps.shape), guided=np.max(s.guidance_scale) > 1)
-        before = 0 if self.plan is None else self.plan.level
-        if plan.level != before or (self.plan is None and self.device.type != "cpu"):
+        if plan.level != memory.level(self.model) or (not self.plan and self.device.type != "cpu"):
             print(plan)
-        if plan.level or before:
-            plan.apply(self.model)
-        self.plan, s.batch = plan, s.batch and plan.batch
+        plan.apply(self.model)
 
     def _reference(self, run: Run, eps: Tensor) -> Chain:
         """The chain of the unedited clip: kept from an earlier run where it is the same."""

@@ -13,7 +13,7 @@ from diffusers import MotionAdapter
 from families import FAMILIES, NAMES
 
 import ivkit as iv
-from ivkit import memory, speed
+from ivkit import speed
 from ivkit.attention import record
 from ivkit.models import pia
 from ivkit.pipeline import Pipeline
@@ -254,76 +254,6 @@ def test_what_a_model_has_not_is_refused():
         fresh("ltx")[0].speed_up(compile="whole")
     with pytest.raises(ValueError, match="graphs are for motion UNets on a CUDA device"):
         fresh("pia")[0].speed_up(graphs=True)
-
-
-# ------------------------------------------------------------------------------------ memory
-
-
-@pytest.mark.parametrize("name", ["pia", "svd", "wan-2.1"])
-def test_every_plan_makes_the_same_clip(name, monkeypatch, capsys):
-    pipe, picture = fresh(name)
-    before = clip(pipe, picture, batch=True)
-    assert pipe.plan.level == 0
-    held = memory.model_bytes(pipe.model)
-    monkeypatch.setattr(memory, "free_bytes", lambda device: held // 2)
-    pipe.forget()
-    close(clip(pipe, picture, batch=True), before)
-    last = memory.last_level(pipe.model)
-    assert pipe.plan.level == last and pipe.model.max_rows == 1
-    assert f"memory: {memory.STEPS_DOWN[last]}, float32" in capsys.readouterr().out
-    monkeypatch.setattr(memory, "free_bytes", lambda device: None)
-    clip(pipe, picture)
-    assert (pipe.plan.level, pipe.model.max_rows) == (0, 0)
-
-
-def test_more_free_memory_is_a_larger_plan():
-    model = FAMILIES["wan-2.1"].model()
-    shape, levels = (3, 4, 60, 104), []
-    for free in (None, 10**12, 10**9, 6 * 10**8, 10**6):
-        memory_was, memory.free_bytes = memory.free_bytes, lambda device, free=free: free
-        try:
-            levels.append(memory.choose(model, shape, guided=True).level)
-        finally:
-            memory.free_bytes = memory_was
-    assert levels == sorted(levels) and levels[0] == levels[1] == 0 and levels[-1] == 3
-
-
-def failing(pipe, monkeypatch, fits):
-    """The device holds `fits` rows of the network at a time."""
-    forward = pipe.model.video_unet.forward
-
-    def limited(z, *args, **options):
-        if len(z) > fits:
-            raise torch.OutOfMemoryError("out of memory")
-        return forward(z, *args, **options)
-
-    monkeypatch.setattr(pipe.model.video_unet, "forward", limited)
-
-
-@pytest.mark.parametrize("fits", [2, 1])
-def test_out_of_memory_takes_a_smaller_plan_and_loses_nothing(fits, monkeypatch, capsys):
-    pipe, picture = fresh("pia")
-    before = clip(pipe, picture, batch=True)
-    pipe.forget()
-    failing(pipe, monkeypatch, fits)
-    run = clip(pipe, picture, batch=True)
-    close(run, before)
-    said = "one branch at a time" if fits == 2 else "one row at a time"
-    assert f"out of memory; going on with memory: {said}" in capsys.readouterr().out
-    assert len(run.trace) == 4
-
-
-def test_out_of_memory_under_the_smallest_plan_keeps_the_trace(monkeypatch):
-    pipe, picture = fresh("pia")
-    for step in pipe.denoise(picture(0), MOTION, edited=picture(1)):
-        if step.index == 1:
-            break
-    failing(pipe, monkeypatch, 0)
-    with pytest.raises(torch.OutOfMemoryError) as caught:
-        pipe.resume(pipe.last_run, progress=False)
-    assert "2 of 4 steps are kept" in caught.value.__notes__[0]
-    monkeypatch.undo()
-    assert pipe.resume(pipe.last_run, progress=False).finished
 
 
 # -------------------------------------------------------------------------------- the brush

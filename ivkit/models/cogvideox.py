@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..memory import retried
 from .common import Branch, Family, computing, kept, moved_cells, posterior_of
 
 PARTS = {
@@ -59,6 +60,7 @@ class CogVideoXModel(Family):
         z = posterior_of(code, posterior, generator)[0].transpose(0, 1).float()
         return z * vae.config.scaling_factor
 
+    @retried
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         vae = self.part("vae")

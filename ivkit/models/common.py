@@ -20,6 +20,7 @@ import torch.nn.attention
 from PIL import Image
 from torch import Tensor
 
+from ..memory import Plan, let_go, level, ran_out, retried
 from .protocol import Prediction
 
 KEPT_CODES = 4  # clips whose latents are kept
@@ -137,7 +138,12 @@ def computing(device: torch.device, dtype: torch.dtype, speed: Speed | None = No
 
 def at_once(model) -> int:
     """Frames in one call of the autoencoder."""
-    return 1 if model.speed.one_frame else model.decode_slice
+    return 1 if model.speed.one_frame or level(model) else model.decode_slice
+
+
+def rows_at_once(model, rows: int) -> int:
+    """Of so many rows of a batch, those in one call of the network."""
+    return 1 if level(model) >= 2 else rows
 
 
 def posterior_of(code, posterior: str, generator: torch.Generator | None) -> Tensor:
@@ -187,6 +193,8 @@ def cast(part: torch.nn.Module, dtype: torch.dtype) -> None:
 def kept(encode):
     """Of an `encode` method: the latest pictures' latents are kept, as edits come back to them."""
 
+    encode = retried(encode)
+
     @functools.wraps(encode)
     def look(self, pixels: Tensor, posterior: str = "mode", generator=None) -> Tensor:
         if posterior != "mode":
@@ -206,8 +214,8 @@ class Family:
     """See `VideoModel` for the members.
 
     parts: diffusers' and transformers' modules by their names in model_index.json.
-    max_rows: rows in one call of the network, less memory for more time; 0 takes all at once.
     offload: keep only the part at work on the device.
+    plan: how much memory a call may take, see `memory`; None is all at once.
     """
 
     name: str
@@ -217,8 +225,8 @@ class Family:
     size: tuple[int, int] | None = None
     num_frames: int | None = None
     defaults: dict[str, dict[str, Any]] = field(default_factory=dict)
-    max_rows: int = 0
     offload: bool = False
+    plan: Plan | None = None
     speed: Speed = field(default_factory=Speed, repr=False)
     _latest: float = float("inf")
     _codes: dict[bytes, Tensor] = field(default_factory=dict, repr=False)
@@ -251,9 +259,19 @@ class Family:
         return [part for part in self.parts.values() if isinstance(part, torch.nn.Module)]
 
     def place(self) -> None:
-        """Every part on the device, or on the CPU until its turn where `offload` is set."""
-        for part in self.modules():
-            torch.nn.Module.to(part, "cpu" if self.offload else self.device)
+        """Every part on the device, or on the CPU until its turn where `offload` is set.
+
+        Where not all of them fit on the device they take turns.
+        """
+        try:
+            for part in self.modules():
+                torch.nn.Module.to(part, "cpu" if self.offload else self.device)
+        except RuntimeError as error:
+            if self.offload or not ran_out(error):
+                raise
+            self.offload = True
+            self.place()
+            let_go(self.device)
 
     def part(self, name: str) -> torch.nn.Module:
         """A part on the device; with `offload` it is alone there."""
@@ -290,6 +308,7 @@ class Family:
             )
         return text
 
+    @retried
     @torch.no_grad()
     def encode_text(self, text: str) -> tuple[Tensor, Tensor]:
         """(1, tokens, width) and its mask (1, tokens); kept, because one text serves many runs."""
@@ -344,6 +363,7 @@ class Family:
 
     # ---------------------------------------------------------------------------------- video
 
+    @retried
     def condition(self, pixels: Tensor, text: str, **asked) -> Condition:
         """asked: the further arguments of `VideoModel.condition`."""
         branch = Branch(pixels, text, **asked)
@@ -355,16 +375,17 @@ class Family:
         """What `network` takes besides z and t, by name: one row, which serves both, or two."""
         raise NotImplementedError
 
+    @retried
     @torch.no_grad()
     def predict(self, z: Tensor, t: Tensor, conditions: list[Condition]) -> list[Prediction]:
-        if self.speed.cached and len(conditions) > 1:  # each branch on its own
+        if len(conditions) > 1 and (self.speed.cached or level(self)):  # each branch on its own
             return [self.predict(zb[None], t, [c])[0] for zb, c in zip(z, conditions, strict=True)]
         counts = [len(c) for c in conditions]
         rows = torch.cat([zb.expand(n, *zb.shape) for zb, n in zip(z, counts, strict=True)])
         inputs = {k: torch.cat([c.rows[k] for c in conditions]) for k in conditions[0].rows}
-        outs = []
-        for start in range(0, len(rows), self.max_rows or len(rows)):
-            some = slice(start, start + (self.max_rows or len(rows)))
+        outs, count = [], rows_at_once(self, len(rows))
+        for start in range(0, len(rows), count):
+            some = slice(start, start + count)
             branch = self._branch(f"{id(conditions[0])} {start}", t)
             with computing(self.device, self.dtype, self.speed), branch:
                 found = self.network(rows[some], t, **{k: v[some] for k, v in inputs.items()})

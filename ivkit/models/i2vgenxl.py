@@ -11,7 +11,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from .common import Branch, Family, computing, kept, pil, posterior_of
+from ..memory import retried
+from .common import Branch, Family, at_once, computing, kept, pil, posterior_of
 
 PARTS = {
     "unet": "diffusers.I2VGenXLUNet",
@@ -61,16 +62,17 @@ class I2VGenXLModel(Family):
     @torch.no_grad()
     def encode(self, pixels: Tensor, posterior: str = "mode", generator=None) -> Tensor:
         vae, found = self.part("vae"), []
-        for part in pixels.split(self.decode_slice):
+        for part in pixels.split(at_once(self)):
             with computing(self.device, self.dtype, self.speed):
                 code = vae.encode(part.to(self.device, vae.dtype))
             found.append(posterior_of(code, posterior, generator).float())
         return torch.cat(found) * vae.config.scaling_factor
 
+    @retried
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         vae, found = self.part("vae"), []
-        for part in (z / vae.config.scaling_factor).split(self.decode_slice):
+        for part in (z / vae.config.scaling_factor).split(at_once(self)):
             with computing(self.device, self.dtype, self.speed):
                 found.append(vae.decode(part.to(vae.dtype)).sample.float().clamp(-1, 1))
         return torch.cat(found)

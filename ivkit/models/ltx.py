@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..memory import retried
 from .common import Branch, Family, computing, kept, normalise, posterior_of
 from .wan import to_given
 
@@ -67,6 +68,7 @@ class LTXModel(Family):
         z = posterior_of(code, posterior, generator)[0].transpose(0, 1).float()
         return normalise(z, vae.latents_mean, vae.latents_std) * vae.config.scaling_factor
 
+    @retried
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         vae = self.part("vae")

@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .common import Branch, Speed, at_once, computing, guide, kept, posterior_of
+from ..memory import Plan, level, retried
+from .common import Branch, Speed, at_once, computing, guide, kept, posterior_of, rows_at_once
 from .files import check_safetensors
 from .hub import fetch, pipeline_of, read
 from .motion import Network
@@ -111,7 +112,7 @@ class PIAModel:
     safety: tuple | None = None  # the checkpoint's safety checker and its processor
     round_trip_db: float | None = None  # a picture below this is foreign to the autoencoder
     decode_slice: int = 2
-    max_rows: int = 0  # rows in one call of the network; 0 takes all at once
+    plan: Plan | None = None  # how much memory a call may take, see `memory`; None: all at once
     speed: Speed = field(default_factory=Speed, repr=False)
     folder: Path | None = None
     _codes: dict[bytes, Tensor] = field(default_factory=dict)
@@ -159,6 +160,7 @@ class PIAModel:
             )
         return text
 
+    @retried
     @torch.no_grad()
     def encode_text(self, text: str) -> Tensor:
         """(1, tokens, width); kept, because one text serves many runs."""
@@ -206,6 +208,7 @@ class PIAModel:
             found.append(z.float() * self.vae.config.scaling_factor)
         return torch.cat(found).contiguous()
 
+    @retried
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         found = []
@@ -215,6 +218,7 @@ class PIAModel:
                 found.append(self.vae.decode(part).sample.float().clamp(-1, 1))
         return torch.cat(found)
 
+    @retried
     def preview(self, z: Tensor, frame: int) -> Tensor:
         if self.taesd is None:
             return self.decode(z[frame][None])[0]
@@ -222,6 +226,7 @@ class PIAModel:
             found = self.taesd.decode(z[frame][None].to(self.taesd.dtype)).sample
         return found[0].float().clamp(-1, 1)
 
+    @retried
     @torch.no_grad()
     def hide_unsafe(self, pixels: Tensor) -> Tensor:
         """Black in place of pictures (N, 3, H, W) that the checkpoint's safety checker flags."""
@@ -244,15 +249,19 @@ class PIAModel:
         rows = self._text_rows(Branch(None, text, 1, negative, guidance_scale))
         return Condition(rows, None, None, guidance_scale)
 
+    @retried
     @torch.no_grad()
     def predict_image(self, z: Tensor, t: Tensor, condition: Condition) -> Prediction:
         rows = z.expand(len(condition.text), -1, -1, -1).to(self.unet.dtype)
-        with computing(self.device, self.dtype, self.speed):
-            out = self.unet(rows, t, condition.text).sample.float()
-        return guide(out[:, None], condition.guidance_scale)
+        count, outs = rows_at_once(self, len(rows)), []
+        for some, text in zip(rows.split(count), condition.text.split(count), strict=True):
+            with computing(self.device, self.dtype, self.speed):
+                outs.append(self.unet(some, t, text).sample.float())
+        return guide(torch.cat(outs)[:, None], condition.guidance_scale)
 
     # ---------------------------------------------------------------------------------- video
 
+    @retried
     def condition(self, pixels: Tensor, text: str, **asked) -> Condition:
         """asked: the further arguments of `VideoModel.condition`."""
         branch = Branch(pixels, text, **asked)
@@ -282,8 +291,11 @@ class PIAModel:
         row = self.affinity[motion_scale]
         return torch.tensor([row[min(f, len(row) - 1)] for f in range(num_frames)])
 
+    @retried
     @torch.no_grad()
     def predict(self, z: Tensor, t: Tensor, conditions: list[Condition]) -> list[Prediction]:
+        if len(conditions) > 1 and level(self):
+            return [self.predict(zb[None], t, [c])[0] for zb, c in zip(z, conditions, strict=True)]
         counts = [len(c.text) for c in conditions]
         rows = [
             torch.cat([v for v in (zb, c.affinity, c.latents) if v is not None], 1)
@@ -302,9 +314,9 @@ class PIAModel:
         return [guide(o, c.guidance_scale) for o, c in zip(outs, conditions, strict=True)]
 
     def _evaluate(self, z: Tensor, t: Tensor, text: Tensor) -> Tensor:
-        """(rows, C, F, h, w), `max_rows` at a time."""
-        found = []
-        for rows, texts in zip(*(v.split(self.max_rows or len(z)) for v in (z, text)), strict=True):
+        """(rows, C, F, h, w), as many rows at a time as the plan allows."""
+        found, count = [], rows_at_once(self, len(z))
+        for rows, texts in zip(z.split(count), text.split(count), strict=True):
             texts = texts.repeat_interleave(z.shape[2], 0)
             whole = self.speed.network or (lambda *inputs: self.video_unet(*inputs).sample)
             found.append(whole(rows, t, texts))

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .common import Branch, Family, cast, computing, kept
+from ..memory import retried
+from .common import Branch, Family, at_once, cast, computing, kept, posterior_of
 
 PARTS = {
     "unet": "diffusers.UNetSpatioTemporalConditionModel",
@@ -57,18 +58,21 @@ class SVDModel(Family):
         upcast = vae.dtype == torch.float16 and vae.config.force_upcast  # else it overflows
         if upcast:
             cast(vae, torch.float32)
-        for part in pixels.split(self.decode_slice):
-            with computing(self.device, self.dtype, self.speed):
-                dist = vae.encode(part.to(self.device, vae.dtype)).latent_dist
-            found.append((dist.mode() if posterior == "mode" else dist.sample(generator)).float())
-        if upcast:
-            cast(vae, torch.float16)
+        try:
+            for part in pixels.split(at_once(self)):
+                with computing(self.device, self.dtype, self.speed):
+                    code = vae.encode(part.to(self.device, vae.dtype))
+                found.append(posterior_of(code, posterior, generator).float())
+        finally:
+            if upcast:
+                cast(vae, torch.float16)
         return torch.cat(found) * vae.config.scaling_factor
 
+    @retried
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         vae, found = self.part("vae"), []
-        for part in (z / self.parts["vae"].config.scaling_factor).split(self.decode_slice):
+        for part in (z / self.parts["vae"].config.scaling_factor).split(at_once(self)):
             with computing(self.device, self.dtype, self.speed):
                 out = vae.decode(part.to(vae.dtype), num_frames=len(part)).sample
             found.append(out.float().clamp(-1, 1))

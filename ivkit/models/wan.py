@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..memory import retried
 from .common import (
     Branch,
     Family,
@@ -81,6 +82,7 @@ class WanModel(Family):
         z = posterior_of(code, posterior, generator)[0].transpose(0, 1).float()
         return normalise(z, vae.config.latents_mean, vae.config.latents_std)
 
+    @retried
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         vae = self.part("vae")
