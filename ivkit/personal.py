@@ -17,6 +17,7 @@ and in its video network, so that what was learned moves, too.
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .disk import destination, write_tensors
+from .models.lora import beside, find, read
 from .pictures import to_picture
 from .pixels import to_pixels
 from .validate import integer, number, shown
@@ -71,18 +74,12 @@ class Lora:
     def save(self, file: str | Path) -> Path:
         """Writes A and B in half precision, as diffusers and `iv.load(..., lora=file)` read them.
 
-        Raises ValueError where `file` is no .safetensors.
+        Raises ValueError where `file` is no .safetensors, OSError where it cannot be written.
         """
-        from diffusers import StableDiffusionPipeline
-        from peft import get_peft_model_state_dict
-
-        file = Path(file)
-        if file.suffix != ".safetensors":
-            raise ValueError(f"file must end in .safetensors, got {file}")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        layers = get_peft_model_state_dict(self.unet, adapter_name=ADAPTER)
-        layers = {name: value.detach().half().cpu() for name, value in layers.items()}
-        StableDiffusionPipeline.save_lora_weights(file.parent, layers, weight_name=file.name)
+        file, own = destination("file", file, ".safetensors"), f".{ADAPTER}."
+        named = [(n, p) for n, p in self.unet.named_parameters() if own in n]
+        matrices = {f"unet.{name.replace(own, '.')}": p.half() for name, p in named}
+        write_tensors(file, matrices, {"format": "pt"})
         return file
 
     def remove(self) -> None:
@@ -99,45 +96,36 @@ def new(pipe, rank: int = 8, seed: int = 0, targets: str = TARGETS) -> Lora:
     Raises ValueError where the pipeline has a LoRA of this module already, TypeError where no UNet
     draws its pictures.
     """
-    from peft import LoraConfig
-
     unet = _bare_unet(pipe)
     rank = integer("rank", rank, 1)
     if rank > 256:
         raise ValueError(f"rank must be 1 to 256, got {rank}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(integer("seed", seed, 0))
-        unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=targets), ADAPTER)
+        beside(unet, ADAPTER, r=rank, lora_alpha=rank, target_modules=targets)
     return _ready(pipe)
 
 
 def attach(pipe, file: str | Path, strength: float = 1.0) -> Lora:
     """A LoRA from a file beside the weights, instead of merged into them as by `iv.load`.
 
-    It can be turned up and down, or trained further. Raises FileNotFoundError or ValueError where
-    the file is missing, damaged, or made for another network.
+    It can be turned up and down, or trained further. file: as for `iv.load(..., lora=...)`; what it
+    holds for the text encoder is left out. Raises FileNotFoundError or ValueError where the file is
+    missing, damaged, or made for another network.
     """
-    from diffusers import StableDiffusionPipeline
-
-    from .models.files import check_safetensors
-    from .models.hub import quietly
-
-    unet, file = _bare_unet(pipe), Path(file)
+    unet = _bare_unet(pipe)
     strength = number("strength", strength, -10, 10)
-    check_safetensors(file, "train it anew, or fetch it from where it came")
-    try:
-        with quietly():
-            weights, alphas = StableDiffusionPipeline.lora_state_dict(
-                str(file.parent), weight_name=file.name
-            )
-            StableDiffusionPipeline.load_lora_into_unet(weights, alphas, unet, ADAPTER)
-    except (RuntimeError, ValueError, KeyError) as error:
-        unet.unload_lora()
-        why = " ".join(str(error).split())[:160]
-        raise ValueError(f"the LoRA {file} does not fit {pipe.name} ({why})") from None
-    lora = _ready(pipe)
-    if not lora.parameters:
+    networks = {"unet": unet, "text_encoder": pipe.pictures.text_encoder}
+    pairs = read(find(file, "file"), networks, pipe.name)["unet"]
+    if not pairs:
         raise ValueError(f"the LoRA {file} names no layer of {pipe.name}'s UNet")
+    ranks = {f"^{re.escape(layer)}": len(a) for layer, (a, _) in pairs.items()}
+    patterns = {"rank_pattern": ranks, "alpha_pattern": ranks}
+    beside(unet, ADAPTER, target_modules="|".join(ranks), **patterns)
+    for layer, (a, b) in pairs.items():
+        found = unet.get_submodule(layer)
+        found.lora_A[ADAPTER].weight.data, found.lora_B[ADAPTER].weight.data = a, b
+    lora = _ready(pipe)
     lora.set_strength(strength)
     return lora
 

@@ -226,6 +226,43 @@ def test_the_storybook_refuses_a_bad_lora_in_one_sentence(tmp_path):
         assert "\n" not in str(caught.value)
 
 
+@pytest.fixture
+def old_torchao(tmp_path, monkeypatch):
+    """A torchao older than PEFT takes, as Colab has it: PEFT then refuses to add any layer."""
+    from peft import import_utils
+
+    (tmp_path / "torchao").mkdir()
+    (tmp_path / "torchao" / "__init__.py").write_text("")
+    info = tmp_path / "torchao-0.10.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: torchao\nVersion: 0.10.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import_utils.is_torchao_available.cache_clear()
+    with pytest.raises(ImportError, match="torchao"):
+        import_utils.is_torchao_available()
+    yield
+    import_utils.is_torchao_available.cache_clear()
+
+
+def test_loras_do_without_a_torchao_that_peft_refuses(old_torchao, tmp_path):
+    """Failed before: every LoRA raised ImportError on Colab, storybook-fast first."""
+    from peft import import_utils
+
+    fast = iv.load("storybook-fast", device="cpu")
+    assert fast.model.defaults["video"]["guidance_scale"] == 1.0
+    folder = tiny.save(tmp_path / "model", "storybook")
+    pipe = iv.load(folder, dtype="float32", device="cpu")
+    lora = personal.new(pipe, rank=4)
+    personal.train(lora, [(tiny.picture(), TEXT)], steps=2, lr=1e-2, **HOW)
+    file = lora.save(tmp_path / "boat.safetensors")
+    merged = iv.load(folder, dtype="float32", device="cpu", lora=file)
+    other = iv.load(folder, dtype="float32", device="cpu")
+    personal.attach(other, file)
+    torch.testing.assert_close(clip(other), clip(merged), atol=1e-3, rtol=0)
+    with pytest.raises(ImportError, match="torchao"):  # and PEFT is left as it is
+        import_utils.is_torchao_available()
+
+
 # ------------------------------------------------------------------------------ the character
 
 

@@ -21,11 +21,11 @@ from torch import Tensor
 
 from ..memory import Plan, level, retried
 from .common import Branch, Speed, at_once, computing, guide, kept, posterior_of, rows_at_once
-from .files import check_safetensors
 from .hub import fetch, pipeline_of, read
+from .lora import add_lora, find, merge_folder
 from .motion import Network
 from .protocol import Prediction
-from .sd import BASE, CLIP_SCHEDULE, add_lora, base_parts, safety_of, to_few_step
+from .sd import BASE, CLIP_SCHEDULE, base_parts, safety_of, to_few_step
 
 # PIA's affinity of each frame to the condition picture, by motion scale; the last value holds on.
 # The order is that of PIA's own table (RANGE_LIST in its animatediff/utils/util.py), in which the
@@ -367,18 +367,14 @@ def load(
     facts["words"] = frozenset(words) if words else None
     if lora is not None:
         add_lora(parts, lora, lora_scale)
-    few = folder / "few_step"
-    if row is not None and row.few_step:
-        if not (few / "adapter_config.json").is_file():
-            raise FileNotFoundError(f"{few / 'adapter_config.json'} is missing; {MEND}")
-        check_safetensors(few / "adapter_model.safetensors", MEND)
+    few = row is not None and row.few_step
+    if few:
+        find(folder / "few_step")  # before the work of building
         facts |= facts.get("few_step", {})
     model = build(row.name if row else folder.name, parts, facts, device=device, dtype=dtype)
     model.folder = folder
-    if row is not None and row.few_step:
-        from peft import PeftModel
-
-        PeftModel.from_pretrained(model.video_unet, few).merge_and_unload()
+    if few:
+        merge_folder(model.video_unet, folder / "few_step")
     return model
 
 

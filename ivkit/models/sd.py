@@ -1,8 +1,7 @@
-"""The Stable Diffusion parts of a model: by id, from a folder or one file; LoRAs on top."""
+"""The Stable Diffusion parts of a model: by id, from a folder or one file."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 
 from .files import PICKLES, check_safetensors
 from .hub import check_layout, fetch, quietly, read
+from .lora import MEND, add_lora
 
 BASE = {
     "unet": "diffusers.UNet2DConditionModel",
@@ -18,7 +18,6 @@ BASE = {
     "tokenizer": "transformers.CLIPTokenizer",
     "scheduler": "diffusers.DDIMScheduler",
 }
-MEND = "fetch that file anew from where it came"
 # How PIA and AnimateDiff were trained to make clips (PIA's example/config/base.yaml and
 # AnimateDiff's configs/inference). A Stable Diffusion checkpoint's own schedule is for pictures.
 CLIP_SCHEDULE = {
@@ -73,43 +72,6 @@ def _check_file(file: Path, allow_pickle: bool = False) -> None:
         )
     if file.suffix == ".safetensors":
         check_safetensors(file, MEND)
-
-
-def add_lora(parts: dict[str, Any], lora, scale: float = 1.0) -> None:
-    """Merge a LoRA into unet and text_encoder, in place; both networks of a model then have it.
-
-    lora: a safetensors file (diffusers', PEFT's or kohya's names), a folder or a hub id.
-    scale: a finite number; 0 is the checkpoint as it was.
-    Raises TypeError for what is neither a path nor an id or no number, ValueError where the LoRA is
-    made for another network.
-    """
-    from diffusers import StableDiffusionPipeline
-
-    if not isinstance(lora, (str, Path)):
-        raise TypeError(f"lora must be a path or an id, got {type(lora).__name__}")
-    if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not math.isfinite(scale):
-        raise TypeError(f"lora_scale must be a finite number, got {scale!r}")
-    if Path(lora).suffix in (".safetensors", *PICKLES):
-        _check_file(Path(lora))
-    kept = {name: parts[name] for name in BASE}
-    pipe = StableDiffusionPipeline(
-        **kept, safety_checker=None, feature_extractor=None, requires_safety_checker=False
-    )
-    before = [p.detach().clone() for p in parts["unet"].parameters()]
-    try:
-        with quietly():
-            source = Path(lora)
-            where = {"weight_name": source.name} if source.is_file() else {}
-            pipe.load_lora_weights(str(source.parent if where else lora), **where)
-            pipe.fuse_lora(lora_scale=scale)
-            pipe.unload_lora_weights()
-    except (RuntimeError, ValueError, KeyError) as error:
-        pipe.unload_lora_weights()
-        why = " ".join(str(error).split())[:160]
-        raise ValueError(f"the LoRA {lora} does not fit this checkpoint ({why})") from None
-    after = parts["unet"].parameters()
-    if scale and all(torch.equal(a, b) for a, b in zip(before, after, strict=True)):
-        raise ValueError(f"the LoRA {lora} changes nothing in this checkpoint's UNet")
 
 
 def to_few_step(parts: dict[str, Any], lora) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..models.lora import merge_folder
 from . import words
 from .networks import Networks, affinity
 from .training.classifier import load as load_classifier
@@ -38,9 +39,7 @@ class Judge:
         self.guidance = picture_guidance, clip_guidance
         self.nets = Networks.load(folder)
         if few_step:
-            from peft import PeftModel
-
-            PeftModel.from_pretrained(self.nets.motion, folder / "few_step").merge_and_unload()
+            merge_folder(self.nets.motion, folder / "few_step")
         low = torch.bfloat16 if self.device.type == "cuda" else torch.float32
         for part in self.nets.each():
             part.to(self.device).to(low).eval().requires_grad_(False)

@@ -14,6 +14,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+from ...models.lora import beside
+from ...personal import TARGETS
 from ..networks import SCHEDULE, Networks
 from ..world import NUM_FRAMES
 from .common import Clock, Ranks, Trainer
@@ -21,15 +23,8 @@ from .data import Clips
 from .diffusion import alphas, look, sample, video_input
 
 STEPS, EACH = 5, 4  # both divide the 1000 training steps, so that DDIM meets itself
-RANK = 8
-TARGETS = r".*(to_q|to_k|to_v|to_out\.0|net\.0\.proj|net\.2|conv1|conv2)$"
+LORA = {"r": 8, "lora_alpha": 8, "target_modules": TARGETS}
 PICTURE_GUIDANCE, CLIP_GUIDANCE = 3.5, 2.5
-
-
-def lora_config():
-    from peft import LoraConfig
-
-    return LoraConfig(r=RANK, lora_alpha=RANK, target_modules=TARGETS)
 
 
 class Jump:
@@ -125,7 +120,7 @@ def train(
         f"in {time.time() - start:.0f} s",
     )
 
-    nets.motion.add_adapter(lora_config(), adapter_name="few_step")
+    beside(nets.motion, "few_step", **LORA)
     params = [p for p in nets.motion.parameters() if p.requires_grad]
     ranks.say(f"LoRA of {sum(p.numel() for p in params) / 1e6:.2f}M parameters")
     if ranks.size > 1:
@@ -180,11 +175,11 @@ def train(
 
 def save_lora(motion, folder: Path) -> None:
     """Writes the LoRA in fp16, in PEFT's own format over UNetMotionModel's layers."""
-    from peft import get_peft_model_state_dict
+    from peft import LoraConfig, get_peft_model_state_dict
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    lora_config().save_pretrained(folder)
+    LoraConfig(**LORA).save_pretrained(folder)
     state = get_peft_model_state_dict(motion, adapter_name="few_step")
     save_file(
         {f"base_model.model.{k}": v.detach().half().cpu().contiguous() for k, v in state.items()},
