@@ -5,13 +5,16 @@ import json
 import pytest
 import torch
 
-from ivkit.models import storybook_folder
+from ivkit.models import live, storybook_folder
 from ivkit.storybook import words
 from ivkit.storybook.__main__ import main
 from ivkit.storybook.networks import Networks, make_text_encoder
+from ivkit.storybook.streams import plan
 from ivkit.storybook.training.common import Clock, Ranks, Trainer
 from ivkit.storybook.training.diffusion import voice
 from ivkit.storybook.training.few_step import STEPS, Jump
+from ivkit.storybook.training.live import Lora
+from ivkit.storybook.world import World, on_picture
 
 
 def test_trainer_moves_master_network_and_average_together():
@@ -116,3 +119,149 @@ def test_shipped_layout_is_what_training_writes(tmp_path):
         assert (tmp_path / "tokenizer" / name).read_text() == (
             shipped / "tokenizer" / name
         ).read_text()
+
+
+def test_chunk_gives_the_network_pias_input_and_takes_x0_from_v():
+    asked = {}
+
+    def network(x, t, text, return_dict):
+        asked.update(x=x, t=t, text=text)
+        return (x[:, :3] + 1,)
+
+    torch.manual_seed(0)
+    noise, context, condition = torch.randn(2, 8, 3, 4, 4), torch.randn(2, 4, 3, 4, 4), 7.0
+    condition = torch.full((2, 3, 4, 4), condition)
+    text, affinity = torch.randn(2, 5, 6), torch.tensor([0.3, 1.0])
+    new = live.chunk(network, noise, context, condition, text, affinity)
+    z, mask, seen = asked["x"].transpose(1, 2).split([3, 1, 3], 2)
+    assert torch.equal(new, -(noise[:, 4:] + 1)) and asked["t"].tolist() == [999, 999]
+    assert torch.equal(z, noise) and torch.equal(seen[:, :4], context)
+    assert (seen[:, 4:] == 7).all() and (mask[:, :4] == 1).all()
+    assert (mask[0, 4:] == affinity[0]).all() and (mask[1, 4:] == 1).all()
+    assert torch.equal(asked["text"], text.repeat_interleave(8, 0))
+    after = live.follow(context, new)
+    assert torch.equal(after[:, 0], context[:, 0]) and torch.equal(after[:, 1:], new[:, 1:])
+
+
+def test_carry_moves_what_is_held_and_fills_where_it_was():
+    plain = torch.full((1, 3, 64, 64), 0.25)
+    shown = plain.clone()
+    shown[:, :, 20:30, 20:30] = -1.0
+    mask = torch.zeros(1, 2, 1, 64, 64)
+    mask[:, 1, :, 20:30, 20:30] = 1
+    cut = shown[:, None].expand(-1, 2, -1, -1, -1)
+    here = torch.zeros(1, 2, 2)
+    to = here.clone()
+    to[:, 1] = torch.tensor([16 / 64, 8 / 64])
+    moved = live.carry(shown, cut, mask, here, to)
+    expected = plain.clone()
+    expected[:, :, 29:37, 37:45] = -1.0  # but for the rim, which is soft
+    assert torch.allclose(moved[:, :, 29:37, 37:45], expected[:, :, 29:37, 37:45], atol=1e-4)
+    assert torch.allclose(moved[:, :, 18:27, 18:32], plain[:, :, 18:27, 18:32], atol=1e-4)
+    back = live.carry(moved, cut, mask, to, here)
+    assert torch.allclose(back[:, :, 21:29, 21:29], shown[:, :, 21:29, 21:29], atol=1e-4)
+    assert torch.allclose(back[:, :, 40:, 34:], plain[:, :, 40:, 34:], atol=1e-3)
+    nothing = live.carry(shown, cut, torch.zeros_like(mask), here, to)
+    assert torch.allclose(nothing, shown, atol=1e-5)
+
+
+def test_streams_rest_after_four_chunks_and_things_follow_the_pointer():
+    world, rest = World(), torch.tensor(words.encode(live.REST))
+    s = plan(world, 24, 8, torch.Generator().manual_seed(5), drag=0.5, gaps=(6, 6))
+    again = plan(world, 24, 8, torch.Generator().manual_seed(5), drag=0.5, gaps=(6, 6))
+    assert all(torch.equal(a, b) for a, b in zip(s.state, again.state, strict=True))
+    x, y, size, tilt, past, zoom, pan = s.state
+    assert x.shape == (24, 33, 3) and past.shape == (24, 33, 11)
+    for i in range(24):
+        resting = (s.ids[i] == rest).all(1)
+        assert (s.speed[i][~resting] > 0).all() and (s.speed[i] == 0).sum() >= 2
+        if s.press[i] == 8:
+            for c in (s.speed[i] == 0).nonzero()[:, 0].tolist():  # what an event did stays
+                for v in s.state:
+                    assert (v[i, 4 * c : 4 * c + 5] == v[i, 4 * c]).all()
+        for c in range(int(s.press[i]), min(int(s.release[i]), 8)):
+            k = s.slots[i, 1]
+            for v in (x, y):
+                steps = v[i, 4 * c : 4 * c + 5, k].diff()
+                torch.testing.assert_close(steps, steps[:1].expand(4), atol=1e-5, rtol=0)
+            there = on_picture(x[i : i + 1], y[i : i + 1], zoom[i : i + 1], pan[i : i + 1])
+            torch.testing.assert_close(s.at[i, c + 1, 1], there[0, 4 * c + 4, k])
+    assert (s.press < 8).any() and (s.press == 8).any()
+
+
+def test_students_factors_are_what_peft_merges(tmp_path):
+    from peft import PeftModel
+
+    def network():
+        torch.manual_seed(1)
+        parts = {"conv_in": torch.nn.Conv2d(3, 4, 3), "to_q": torch.nn.Linear(4, 5)}
+        return torch.nn.ModuleDict(parts | {"other": torch.nn.Linear(4, 4)})
+
+    ours, theirs, again = network(), network(), network()
+    lora = Lora(ours)
+    assert lora.names == ["conv_in", "to_q"]
+    for b in lora.b:
+        torch.nn.init.normal_(b)
+    lora.write()
+    lora.save(tmp_path)
+    merged = PeftModel.from_pretrained(theirs, tmp_path).merge_and_unload()
+    resumed = Lora(again)
+    resumed.load(tmp_path)
+    resumed.write()
+    before = network()
+    for name in ("conv_in", "to_q", "other"):
+        w = ours[name].weight
+        assert torch.equal(w, before[name].weight) == (name == "other")
+        torch.testing.assert_close(merged[name].weight, w, atol=2e-2, rtol=2e-3)
+        torch.testing.assert_close(again[name].weight, merged[name].weight)
+    x = torch.randn(2, 4)
+    for w in lora.weights:
+        w.requires_grad_(True)
+    ours["to_q"](x).pow(2).sum().backward()
+    ours["conv_in"].weight.grad = torch.zeros_like(ours["conv_in"].weight)
+    lora.loss().backward()
+    delta = (lora.base[1] + lora.b[1] @ lora.a[1]).detach().requires_grad_(True)
+    torch.nn.functional.linear(x, delta, ours["to_q"].bias).pow(2).sum().backward()
+    torch.testing.assert_close(lora.a[1].grad, lora.b[1].detach().T @ delta.grad)
+    torch.testing.assert_close(lora.b[1].grad, delta.grad @ lora.a[1].detach().T)
+
+
+def test_tiny_decoder_is_within_its_budget():
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from ivkit.models.decoder import TinyDecoder
+
+    decoder = TinyDecoder()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        assert decoder(torch.zeros(1, 16, 16, 16)).shape == (1, 3, 256, 256)
+    assert counter.get_total_flops() <= 3.5e9
+    assert 2 * sum(p.numel() for p in decoder.parameters()) <= 1.68e6
+
+
+@pytest.mark.slow
+def test_live_student_and_tiny_decoder_train_resume_and_are_measured(tmp_path):
+    import shutil
+
+    from ivkit.storybook.evaluate_live import evaluate
+
+    folder, out = tmp_path / "model", tmp_path / "out"
+    for part in ("unet", "motion_adapter", "text_encoder", "vae"):
+        shutil.copytree(storybook_folder() / part, folder / part)
+    shutil.copy(storybook_folder() / "classifier.safetensors", folder)
+
+    def stage(name, steps, *options):
+        argv = ["train", name, "--folder", str(folder), "--out", str(out), "--seconds", "1"]
+        main([*argv, "--max-steps", str(steps), "--set", *options])
+        return json.loads((out / f"{name}.json").read_text())
+
+    tiny = ("batch=2", "blocks=1", "chunks=2", "ring=2", "first_fill=2", "draw=2", "pixels=2")
+    assert stage("live", 2, *tiny, "rows=1")["steps"] == 2
+    assert list(out.glob("live_*.jpg"))
+    first = (folder / "live" / "adapter_model.safetensors").read_bytes()
+    assert len(first) < 6e6
+    stage("live", 1, *tiny, "rows=0", "total=10", "before=5", "wall=60")  # from what is there
+    assert (folder / "live" / "adapter_model.safetensors").read_bytes() != first
+    assert stage("tiny_decoder", 2, "batch=2", "held_out=2")["steps"] == 2
+    found = evaluate(folder, out, 2, "cpu", chunks=2)
+    assert found["dragged"]["still_dB_12"] > 0 and 0 <= found["minute"]["recognised"] <= 100
+    assert {"decoder", "told", "direction", "changed_in_mid_stream", "unnamed"} <= set(found)

@@ -80,6 +80,13 @@ def motion_unet(unet, adapter):
     return torch.nn.Module.to(model, unet.dtype).eval()
 
 
+def video_input(z_t: Tensor, condition: Tensor, affinity: Tensor) -> Tensor:
+    """cat(z_t, affinity mask, condition) on channels: (B, F, C, h, w) -> (B, 2C + 1, F, h, w)."""
+    b, f, _, h, w = z_t.shape
+    mask = affinity[:, :, None, None, None].expand(b, f, 1, h, w)
+    return torch.cat([z_t, mask, condition], 2).transpose(1, 2)
+
+
 @dataclass(frozen=True)
 class Condition:
     """What one branch of a PIA-layout network sees besides z_t."""

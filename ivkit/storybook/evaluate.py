@@ -110,35 +110,38 @@ class Judge:
             true.append(ends)
         return torch.cat(made), torch.cat(true)
 
-    def last_frames(self, s: Scenes) -> torch.Tensor:
+    def frames(self, s: Scenes, t: float) -> torch.Tensor:
+        """True frames (n, 3, 256, 256) at time t."""
         return torch.cat(
             [
                 self.world.render(
                     s[torch.arange(i, min(i + 64, len(s)), device=self.device)],
-                    torch.ones(min(64, len(s) - i), 1, device=self.device),
+                    torch.full((min(64, len(s) - i), 1), t, device=self.device),
                 )[:, 0]
                 for i in range(0, len(s), 64)
             ]
         )
 
-    def nearest(self, last: torch.Tensor, variants: list[Scenes], measure=None) -> torch.Tensor:
-        """Which variant's true last frame is nearest to the generated one: (n,) indices.
+    def nearest(
+        self, last: torch.Tensor, variants: list[Scenes], measure=None, t: float = 1.0
+    ) -> torch.Tensor:
+        """Which variant's true frame at time t is nearest to the generated one: (n,) indices.
 
         By the pixels, or by what `measure` says of pictures (n, 3, 256, 256)."""
         measure = measure or torch.nn.Identity()
         a = measure(last)
         return torch.stack(
-            [(a - measure(self.last_frames(v))).abs().flatten(1).mean(1) for v in variants]
+            [(a - measure(self.frames(v, t))).abs().flatten(1).mean(1) for v in variants]
         ).argmin(0)
 
-    def moved_as(self, last: torch.Tensor, s: Scenes, slot: int) -> torch.Tensor:
-        """Which of MOVES, for the object in `slot`, explains the last frame best: (n,) indices."""
+    def moved_as(self, last: torch.Tensor, s: Scenes, slot: int, t: float = 1.0) -> torch.Tensor:
+        """Which of MOVES, for the object in `slot`, explains the frame at time t best: (n,)."""
         variants = []
         for m in range(len(MOVES)):
             move = s.move.clone()
             move[:, slot] = m
             variants.append(s.with_(move=move))
-        return self.nearest(last, variants)
+        return self.nearest(last, variants, t=t)
 
 
 def specks(x: torch.Tensor) -> torch.Tensor:

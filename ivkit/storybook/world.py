@@ -305,17 +305,20 @@ class World:
 
         return 1 + 0.5 * is_(7) - 0.35 * is_(8), 0.3 * (is_(10) - is_(9))
 
+    def progress(self, s: Scenes, t: torch.Tensor) -> torch.Tensor:
+        """How far each of EVENTS is at times t (B, T): (B, T, 11), 1 where it is over."""
+        pace = torch.ones(len(s), len(EVENTS), device=self.device)
+        pace[:, EVENTS.index("the waves roll")] = s.speed  # the others' last state is always there
+        return (F.one_hot(s.event, len(EVENTS)) * pace)[:, None] * t[..., None]
+
+    def state(self, s: Scenes, t: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """What `draw` needs to know of times t (B, T): x, y, size, tilt, progress, zoom, pan."""
+        return *self.place(s, t).values(), self.progress(s, t), *self.camera(s, t)
+
     def positions(self, s: Scenes, t: torch.Tensor) -> torch.Tensor:
         """True centres on the picture, camera included: (B, T, 3, 2) in shares of the width."""
-        zoom, pan = self.camera(s, t)
         where = self.place(s, t)
-        return torch.stack(
-            [
-                (where["x"] - pan[..., None] - 0.5) * zoom[..., None] + 0.5,
-                (where["y"] - 0.5) * zoom[..., None] + 0.5,
-            ],
-            -1,
-        )
+        return on_picture(where["x"], where["y"], *self.camera(s, t))
 
     # ---- drawing --------------------------------------------------------------------------
     def render(
@@ -335,42 +338,32 @@ class World:
             corner = torch.zeros(len(s), 2, device=self.device)
         if not objects:
             s = replace(s, present=torch.zeros_like(s.present))
-        where, (zoom, pan) = self.place(s, t), self.camera(s, t)
-        return self.draw(
-            s, t, where["x"], where["y"], where["size"], where["tilt"], zoom, pan, corner, size
-        )[0]
+        return self.draw(s, *self.state(s, t), corner, size)[0]
 
     def masks(self, s: Scenes, t: torch.Tensor) -> torch.Tensor:
         """What is seen of each object: alpha (B, T, 3, 256, 256) in [0, 1], later ones in front."""
-        where, (zoom, pan) = self.place(s, t), self.camera(s, t)
         corner = torch.zeros(len(s), 2, device=self.device)
-        alphas = self._draw(
-            s, t, where["x"], where["y"], where["size"], where["tilt"], zoom, pan, corner, SIZE
-        )[1]
+        alphas = self._draw(s, *self.state(s, t), corner, SIZE)[1]
         seen, cover = [], torch.zeros_like(alphas[0])
         for a in reversed(alphas):
             seen.append(a * (1 - cover))
             cover = cover + a * (1 - cover)
         return torch.stack(seen[::-1], 2)[:, :, :, 0]
 
-    def _draw(self, s, t, ox, oy, oside, otilt, zoom, pan, corner, size):
+    def _draw(self, s, ox, oy, oside, otilt, progress, zoom, pan, corner, size):
         def wide(v):
             return v[:, :, None, None]  # (B, T) -> (B, T, 1, 1)
 
         def flat(v):
             return v[:, None, None, None]  # (B,)   -> (B, 1, 1, 1)
 
-        line = (torch.arange(size, device=t.device) + 0.5) / SIZE
+        line = (torch.arange(size, device=zoom.device) + 0.5) / SIZE
         sx = line[None, None, None, :] + flat(corner[:, 0])
         sy = line[None, None, :, None] + flat(corner[:, 1])
         x = (sx - 0.5) / wide(zoom) + 0.5 + wide(pan)  # (B, T, 1, R)
         y = (sy - 0.5) / wide(zoom) + 0.5  # (B, T, R, 1)
 
-        def is_(k):
-            return (s.event == k).float()[:, None] * t
-
-        dark, light, melt, tide = is_(1), is_(2), is_(4), is_(5)
-
+        dark, light, fall, melt, tide, rolled = progress[..., 1:7].unbind(-1)
         night = (s.time == NIGHT).float()[:, None] * (1 - light) + dark * (s.time != NIGHT).float()[
             :, None
         ]
@@ -398,7 +391,7 @@ class World:
             + self.ground[MELTED] * melt[..., None]
         )
         depth = ((y - hill) / (1 - hill)).clamp(0, 1)
-        roll = 6.28 * wide(is_(6) * s.speed[:, None])
+        roll = 6.28 * wide(rolled)
         swell = torch.sin(34 * y * y + x * 16 + flat(s.hills[:, 0]) + 2 * roll)
         shade = 1 - 0.22 * depth + 0.08 * swell * flat(water)
         road = (s.ground == 4).float()
@@ -423,7 +416,7 @@ class World:
                 torch.broadcast_tensors(u * wide(c) + v * wide(n), v * wide(c) - u * wide(n)), -1
             )
             tile = self.sheet[(s.size[:, k] < 0.30).long(), s.sprite[:, k]]
-            B, T = t.shape
+            B, T = zoom.shape
             drawn = F.grid_sample(tile, grid.reshape(B, T * size, size, 2), align_corners=False)
             drawn = drawn.view(B, 4, T, size, size).transpose(1, 2) * s.present[:, k].float().view(
                 -1, 1, 1, 1, 1
@@ -433,7 +426,6 @@ class World:
             picture = lit + picture * (1 - drawn[:, :, 3:])
             alphas.append(drawn[:, :, 3:])
 
-        fall = t * (s.event == 3).float()[:, None]
         flakes = sum(
             self._specks(
                 sx * n + flat(s.specks[:, 0]) * n + 0.3 * torch.sin(sy * 9 + n),
@@ -461,6 +453,12 @@ class World:
             + (y - cy - 0.2 - 0.6 * noise(39.35, 11.14)) ** 2
         ).sqrt()
         return ((radius - far) / radius * 3).clamp(0, 1) * (noise(73.16, 52.24) < share)
+
+
+def on_picture(x, y, zoom, pan) -> torch.Tensor:
+    """Where the camera shows what is at x, y (B, T, 3): (B, T, 3, 2) in shares of the width."""
+    zoom, pan = zoom[..., None], pan[..., None]
+    return torch.stack([(x - pan - 0.5) * zoom + 0.5, (y - 0.5) * zoom + 0.5], -1)
 
 
 def frame_times(n: int, frames: int = NUM_FRAMES, device="cpu") -> torch.Tensor:

@@ -235,6 +235,12 @@ def cosine(share: float, n: int, warm_up: int) -> float:
     return min(1, (n + 1) / warm_up) * (0.5 + 0.5 * math.cos(math.pi * min(share, 1))) + 0.005
 
 
+def pixel_loss(error: torch.Tensor) -> torch.Tensor:
+    """What pictures (B, 3, H, W) that differ by `error` cost: L1, L1 of their edges, and MSE."""
+    edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+    return error.abs().mean() + 0.5 * edges + 6 * error.pow(2).mean()
+
+
 def save_grid(frames: torch.Tensor, path, scale: float = 1.0) -> None:
     """Writes (rows, columns, 3, H, W) in [-1, 1] as one picture."""
     r, c, _, h, w = frames.shape

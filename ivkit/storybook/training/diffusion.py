@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+from ...models.pia import video_input
 from .. import words
 from ..networks import SCHEDULE, Networks, affinity
 from ..world import NUM_FRAMES, frame_times
@@ -28,13 +29,6 @@ def noised(
     a = bar[t].view(-1, *[1] * (z.dim() - 1))
     eps = torch.randn_like(z)
     return a.sqrt() * z + (1 - a).sqrt() * eps, a.sqrt() * eps - (1 - a).sqrt() * z
-
-
-def video_input(z_t, condition, affinity):
-    """cat(z_t, affinity mask, condition) on channels: (B, F, C, h, w) -> (B, 2C + 1, F, h, w)."""
-    b, f, _, h, w = z_t.shape
-    mask = affinity[:, :, None, None, None].expand(b, f, 1, h, w)
-    return torch.cat([z_t, mask, condition], 2).transpose(1, 2)
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ..networks import make_vae
 from ..world import Scenes, World
-from .common import Clock, Ranks, Trainer, psnr, save_grid
+from .common import Clock, Ranks, Trainer, pixel_loss, psnr, save_grid
 
 CROP = 128
 
@@ -121,7 +121,6 @@ def train(
     params = [p for p in vae.parameters() if p.requires_grad]
     trainer = Trainer(params, ranks, lr, betas=(0.9, 0.99), weight_decay=1e-3, decay=0.998)
     encode, decode = ranks.compile(vae.encoder), ranks.compile(vae.decoder)
-    across, down = lambda a: a[..., 1:] - a[..., :-1], lambda a: a[..., 1:, :] - a[..., :-1, :]
     n_photos = batch * 5 // 16 if shots is not None else 0
     n = batch - n_photos
     scenes, turn = world.sample(8 * n), torch.zeros((), device=ranks.device, dtype=torch.long)
@@ -138,14 +137,8 @@ def train(
             noise = torch.rand(batch, 1, 1, 1, device=x.device) * 0.05
             y = decode(z + torch.randn_like(z) * noise)
         y, z = y.float(), z.float()
-        error = y - x
-        loss = (
-            error.abs().mean()
-            + 0.5 * (across(error).abs().mean() + down(error).abs().mean())
-            + 6 * error.pow(2).mean()
-        )
         # standard normal latents: no scale need be folded in (the decoder begins with tanh)
-        loss = loss + 0.02 * (
+        loss = pixel_loss(y - x) + 0.02 * (
             z.mean((0, 2, 3)).pow(2).mean()
             + (z.std((0, 2, 3)) - 1).pow(2).mean()
             + (z.abs() - 2.5).clamp(min=0).pow(2).mean()

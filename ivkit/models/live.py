@@ -1,0 +1,117 @@
+"""The live student: with a LoRA of its own the motion UNet makes four frames in one pass.
+
+A chunk is made of what was shown last and of where the pointer is now. Training, evaluation and the
+stream itself call the very functions of this file.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .pia import video_input
+
+NEW, PAST = 4, 3  # frames of a chunk; frames of the past that it sees, beside the sink
+REST = "everything stays still"  # what the network reads once a text has ended
+ACTS = 16 // NEW  # chunks that a text acts for
+
+
+def affinity_of(speed: Tensor) -> Tensor:
+    """Affinity (B,) of the new frames to their condition, for speeds (B,); 0 is a rest."""
+    return 1 - 0.7 * speed
+
+
+def chunk(network, noise: Tensor, context: Tensor, condition: Tensor, text: Tensor, affinity):
+    """x0 of the four new frames, (B, 4, C, h, w), in one pass from pure noise.
+
+    Where the schedule ends in pure noise (zero terminal SNR), v is -x0.
+
+    Args:
+        network: the motion UNet with the student's LoRA; called as (x, t, text).
+        noise: (B, 8, C, h, w).
+        context: (B, 4, C, h, w), latents of the sink and of the last three frames.
+        condition: (B, C, h, w), the last frame's latents; where things are held, of that frame with
+            them where the pointer is now (see `carry`). The new frames go there in equal steps.
+        text: (B, tokens, width), of the text in force or of REST.
+        affinity: (B,), see `affinity_of`.
+    """
+    n = len(context)
+    seen = torch.cat([context, condition[:, None].expand(-1, NEW, -1, -1, -1)], 1)
+    mask = torch.cat([affinity.new_ones(n, PAST + 1), affinity[:, None].expand(-1, NEW)], 1)
+    x = video_input(noise, seen, mask).to(text.dtype)
+    t = torch.full((n,), 999, device=x.device)
+    v = network(x, t, text.repeat_interleave(PAST + 1 + NEW, 0), return_dict=False)[0]
+    return -v.transpose(1, 2)[:, -NEW:].float()
+
+
+def begin(latent: Tensor) -> Tensor:
+    """Context of a stream that begins, or goes on after an edit, with the picture (B, C, h, w)."""
+    return latent[:, None].expand(-1, PAST + 1, -1, -1, -1)
+
+
+def follow(context: Tensor, new: Tensor) -> Tensor:
+    """Context of the next chunk."""
+    return torch.cat([context[:, :1], new[:, -PAST:]], 1)
+
+
+def shifted(pictures: Tensor, by: Tensor) -> Tensor:
+    """Pictures (B, C, H, W) moved by (B, 2) shares of the width and height; 0 comes in."""
+    theta = torch.zeros(len(by), 2, 3, device=by.device, dtype=torch.float32)
+    theta[:, 0, 0] = theta[:, 1, 1] = 1
+    theta[:, :, 2] = -2 * by
+    grid = F.affine_grid(theta, list(pictures.shape), align_corners=False)
+    return F.grid_sample(pictures.float(), grid, align_corners=False).to(pictures.dtype)
+
+
+def filled(pictures: Tensor, hole: Tensor) -> Tensor:
+    """Pictures (B, 3, H, W) with what is around a hole (B, 1, H, W) in [0, 1] flowing into it."""
+    kept = [1 - hole]
+    colours = [pictures * kept[0]]
+    while colours[-1].shape[-1] > 4:
+        kept.append(F.avg_pool2d(kept[-1], 2))
+        colours.append(F.avg_pool2d(colours[-1], 2))
+    into = colours[-1] / kept[-1].clamp(min=1e-3)
+    for colour, keep in zip(colours[-2::-1], kept[-2::-1], strict=True):
+        into = colour + (1 - keep) * F.interpolate(into, size=colour.shape[-2:], mode="bilinear")
+    return into
+
+
+def carry(shown: Tensor, cut: Tensor, masks: Tensor, now: Tensor, to: Tensor) -> Tensor:
+    """The last frame with held things cut out, the holes filled, and the things laid elsewhere.
+
+    Args:
+        shown: (B, 3, H, W), the last frame.
+        cut: (B, H_, 3, H, W), the frame in which each thing was grabbed.
+        masks: (B, H_, 1, H, W) in [0, 1], each thing there; all 0 where there is none.
+        now, to: (B, H_, 2), how far each is away from there in `shown`, and shall be; in shares of
+            the width and height.
+    """
+    b, h = masks.shape[:2]
+    soft = F.avg_pool2d(masks.flatten(0, 1), 3, 1, 1)
+    gone = shifted(F.max_pool2d(masks.flatten(0, 1), 5, 1, 2), now.flatten(0, 1))
+    picture = filled(shown, gone.view(b, h, *gone.shape[1:]).amax(1))
+    layers = torch.cat([cut.flatten(0, 1), soft.to(cut.dtype)], 1)
+    layers = shifted(layers, to.flatten(0, 1)).view(b, h, 4, *shown.shape[-2:])
+    for k in range(h):
+        alpha = layers[:, k, 3:]
+        picture = picture * (1 - alpha) + layers[:, k, :3] * alpha
+    return picture
+
+
+def pull(encode, decode, last: Tensor, cut: Tensor, first: Tensor, masks: Tensor, *places):
+    """The condition of a chunk in which things are held, (B, C, h, w), and what they look like.
+
+    Args:
+        encode, decode: pictures (B, 3, H, W) to latents and back.
+        last: (B, C, h, w), latents of the last frame.
+        cut: (B, H_, 3, H, W), the frames in which the things were grabbed; where `first` (B,) is
+            true they are grabbed now.
+        masks: see `carry`.
+        places: three of (B, H_, 2), in shares of the width and height: of the things when they were
+            grabbed, in the last frame, and where the pointer is now.
+    """
+    shown = decode(last)
+    cut = torch.where(first.view(-1, 1, 1, 1, 1), shown[:, None].to(cut.dtype), cut)
+    start, now, to = places
+    return encode(carry(shown, cut.float(), masks, now - start, to - start)), cut

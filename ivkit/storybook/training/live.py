@@ -1,0 +1,391 @@
+"""Stage 8: the live student, a LoRA with which the motion UNet makes four frames in one pass.
+
+It learns from rendered streams (`streams.py`) by regression, and from its own past: every stream of
+a pool goes on with what the student made of it, up to a hundred frames deep, at no further pass.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ...models import live
+from ...models.pia import motion_unet
+from .. import words
+from ..networks import CHANNELS, Networks
+from ..streams import HANDS, plan
+from ..world import SIZE, World
+from .common import Clock, Ranks, Trainer, pixel_loss, save_grid
+
+RANK = 27
+TARGETS = (
+    r".*(to_q|to_k|to_v|to_out\.0|net\.0\.proj|net\.2|conv1|conv2|conv_shortcut"
+    r"|samplers\.0\.conv|proj_in|proj_out|conv_in|conv_out)"
+)
+FOLDER, FILE = "live", "adapter_model.safetensors"
+
+
+class Lora:
+    """Factors b @ a of a network's layers; the network itself holds the base and their product.
+
+    So it computes as fast as the base, and compiles as the base does.
+    """
+
+    def __init__(self, network: nn.Module):
+        named = dict(network.named_modules()).items()
+        layers = {k: v for k, v in named if hasattr(v, "weight") and re.fullmatch(TARGETS, k)}
+        self.names, self.weights = list(layers), [v.weight for v in layers.values()]
+        self.base = [w.detach().float().clone() for w in self.weights]
+        self.a = [nn.Parameter(w.new_empty(RANK, w[0].numel())) for w in self.base]
+        self.b = [nn.Parameter(w.new_zeros(len(w), RANK)) for w in self.base]
+        for a in self.a:
+            nn.init.kaiming_uniform_(a, 5**0.5)
+
+    def parameters(self) -> list[nn.Parameter]:
+        return [*self.a, *self.b]
+
+    def merged(self) -> list[torch.Tensor]:
+        parts = zip(self.base, self.a, self.b, strict=True)
+        return [w + (b @ a).view(w.shape) for w, a, b in parts]
+
+    @torch.no_grad()
+    def write(self) -> None:
+        """Sets the network's weights."""
+        for w, merged in zip(self.weights, self.merged(), strict=True):
+            w.data.copy_(merged)
+
+    def loss(self) -> torch.Tensor:
+        """What has the factors' gradients, once the weights have theirs."""
+        parts = zip(self.merged(), self.weights, strict=True)
+        return sum((m * w.grad.float()).sum() for m, w in parts)
+
+    def save(self, folder: Path) -> None:
+        """Writes fp16 factors in PEFT's format over UNetMotionModel's layers."""
+        from peft import LoraConfig
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        LoraConfig(r=RANK, lora_alpha=RANK, target_modules=TARGETS).save_pretrained(folder)
+        state = {}
+        for name, w, a, b in zip(self.names, self.base, self.a, self.b, strict=True):
+            state[f"base_model.model.{name}.lora_A.weight"] = a.view(-1, *w.shape[1:])
+            state[f"base_model.model.{name}.lora_B.weight"] = b.view(*b.shape, *[1] * (w.dim() - 2))
+        state = {k: v.detach().half().cpu().contiguous() for k, v in state.items()}
+        save_file(state, str(folder / FILE), {"format": "pt"})
+
+    @torch.no_grad()
+    def load(self, folder: Path) -> None:
+        from safetensors.torch import load_file
+
+        state = load_file(folder / FILE)
+        for name, a, b in zip(self.names, self.a, self.b, strict=True):
+            a.copy_(state[f"base_model.model.{name}.lora_A.weight"].view_as(a))
+            b.copy_(state[f"base_model.model.{name}.lora_B.weight"].view_as(b))
+
+
+@dataclass
+class Student:
+    """The networks that a stream needs, on one device."""
+
+    network: Any
+    text: Any
+    vae: Any
+
+    @classmethod
+    def load(cls, folder: str | Path, device, dtype, lora: bool = True) -> Student:
+        """What `folder` holds; `lora=False`: the networks as they are without the student's."""
+        from diffusers import AutoencoderTiny
+
+        nets = Networks.load(folder)
+        network = motion_unet(nets.unet, nets.adapter)
+        vae = AutoencoderTiny.from_pretrained(Path(folder) / "vae", torch_dtype=torch.float32)
+        for part in (network, nets.text, vae):
+            nn.Module.to(part, device, dtype).eval().requires_grad_(False)
+            part.to(memory_format=torch.channels_last)
+        if lora:
+            factors = Lora(network)
+            factors.load(Path(folder) / FOLDER)
+            factors.write()
+        return cls(network, nets.text, vae)
+
+    def encode(self, pictures: torch.Tensor) -> torch.Tensor:
+        pictures = pictures.to(self.vae.dtype).contiguous(memory_format=torch.channels_last)
+        return self.vae.encoder(pictures).float()
+
+    def decode(self, z: torch.Tensor) -> torch.Tensor:
+        return self.vae.decoder(z.to(self.vae.dtype)).clamp(-1, 1).float()
+
+    @torch.no_grad()
+    def roll(self, pictures, ids, speed, held=None, seed: int = 0) -> torch.Tensor:
+        """Latents (n, 4 L + 1, C, h, w) of streams that begin with pictures (n, 3, 256, 256).
+
+        ids, speed: of L chunks, see `Streams`. held: Streams and masks of what is held, or None.
+        """
+        z = self.encode(pictures)
+        g = torch.Generator(z.device).manual_seed(seed)
+        context, found = live.begin(z), [z[:, None]]
+        cut = pictures[:, None].expand(-1, HANDS, -1, -1, -1)
+        for c in range(ids.shape[1]):
+            condition = context[:, -1]
+            if held and ((held[0].press <= c) & (c < held[0].release)).any():
+                s, masks = held
+                chunk = torch.full_like(s.press, c)
+                pulled, cut = self.pull(condition, cut, s.press, chunk, masks, s.at)
+                in_hand = ((s.press <= c) & (c < s.release)).view(-1, 1, 1, 1)
+                condition = torch.where(in_hand, pulled, condition)
+            noise = torch.randn(len(z), 8, *z.shape[1:], device=z.device, generator=g)
+            text = self.text(ids[:, c]).last_hidden_state
+            pace = live.affinity_of(speed[:, c])
+            new = live.chunk(self.network, noise, context, condition, text, pace)
+            context = live.follow(context, new)
+            found.append(new)
+        return torch.cat(found, 1)
+
+    def pull(self, last, cut, press, chunk, masks, at):
+        rows = torch.arange(len(last), device=last.device)
+        places = (at[rows, k] for k in (press.clamp(max=at.shape[1] - 1), chunk, chunk + 1))
+        return live.pull(self.encode, self.decode, last, cut, press == chunk, masks, *places)
+
+
+class Ring:
+    """Rendered streams on the GPU: the oldest give way to new ones."""
+
+    def __init__(
+        self, student: Student, ranks: Ranks, size: int, chunks: int, draw: int, seed: int
+    ):
+        d = ranks.device
+        self.student, self.world, self.planner = student, World(d), World("cpu")
+        self.world.draw = ranks.compile(self.world._draw)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.encode = ranks.compile(student.vae.encoder)
+        self.size, self.chunks, self.draw = size, chunks, draw
+        low = student.vae.dtype
+
+        def empty(*shape, dtype=torch.long):
+            return torch.zeros(size, *shape, device=d, dtype=dtype)
+
+        self.z = empty(live.NEW * chunks + 1, CHANNELS, 16, 16, dtype=low)
+        self.masks = empty(HANDS, 1, SIZE, SIZE, dtype=torch.uint8)
+        self.ids, self.speed = empty(chunks, words.MAX_TOKENS), empty(chunks, dtype=torch.float32)
+        self.press, self.release = empty(), empty()
+        self.at = empty(chunks + 1, HANDS, 2, dtype=torch.float32)
+        self.next = 0
+        self.filled = torch.zeros((), device=d, dtype=torch.long)  # since the beginning
+
+    @torch.no_grad()
+    def fill(self) -> None:
+        """Renders as many streams as are drawn at once."""
+        s = plan(self.planner, self.draw, self.chunks, self.generator).to(self.z.device)
+        frames, seen = s.draw(self.world)
+        frames = frames.flatten(0, 1).to(self.z.dtype).contiguous(memory_format=torch.channels_last)
+        rows = slice(self.next, self.next + self.draw)
+        self.z[rows] = self.encode(frames).view(self.draw, *self.z.shape[1:])
+        self.masks[rows] = (255 * grown(seen)).byte()
+        for name in ("ids", "speed", "press", "release", "at"):
+            getattr(self, name)[rows] = getattr(s, name)
+        self.filled += self.draw
+        self.next = (self.next + self.draw) % self.size
+
+    def newest(self, n: int) -> torch.Tensor:
+        """n rows of the younger half, so that none is drawn over before its stream ends."""
+        among = self.filled.clamp(max=max(self.size // 2, 1))
+        back = (torch.rand(n, device=self.z.device, dtype=torch.float64) * among).long()
+        return (self.filled - 1 - back) % self.size
+
+
+def grown(seen: torch.Tensor) -> torch.Tensor:
+    """Regions (n, 2, 1, H, W) of what is seen of things, some pixels too wide or too narrow, as a
+    person's or a region grower's are."""
+    soft = nn.functional.avg_pool2d(seen.flatten(0, 1), 9, 1, 4)
+    level = torch.rand(len(soft), 1, 1, 1, device=seen.device) * 0.57 + 0.03
+    return (soft > level).float().view_as(seen)
+
+
+def train(
+    folder: str | Path,
+    out: str | Path,
+    seconds: float,
+    total: float | None = None,
+    before: float = 0.0,
+    batch: int = 64,
+    blocks: int = 16,
+    chunks: int = 10,
+    ring: int = 4096,
+    first_fill: int = 1024,
+    draw: int = 16,
+    renew: int = 4,
+    pixels: int = 16,
+    lr: float = 2e-3,
+    max_steps: int | None = None,
+    save_every: float = 120.0,
+    rows: int = 6,
+    wall: float | None = None,
+) -> dict:
+    """Trains live/ for `seconds`, from what `folder` holds (with a new warm-up), or anew.
+
+    `total` and `before` as in `diffusion.train`. The pool has `blocks` of `batch` streams of
+    `chunks` chunks, and rests; every `renew` steps `draw` streams are rendered anew. `pixels` rows
+    of a batch are compared as pictures too. `wall`: seconds that compiling, filling and training
+    take together at the most.
+    """
+    begun = time.time()
+    ranks, folder, out = Ranks(), Path(folder), Path(out)
+    d = ranks.device
+    low = torch.bfloat16 if d.type == "cuda" else torch.float32
+    student = Student.load(folder, d, low, lora=False)
+    torch.manual_seed(700)  # the factors begin alike on all GPUs
+    lora = Lora(student.network)
+    if (folder / FOLDER / FILE).is_file():
+        lora.load(folder / FOLDER)
+    for w in lora.weights:
+        w.requires_grad_(True)
+    trainer = Trainer(lora.parameters(), ranks, lr, (0.9, 0.98), weight_decay=0.0)
+    count = trainer.master.numel()
+    ranks.say(f"live: {count / 1e6:.2f}M parameters, {2 * count / 1e6:.2f} MB in fp16")
+    seed = 701 + ranks.rank + 100 * int(before)
+    torch.manual_seed(seed)
+    data = Ring(student, ranks, ring, chunks, draw, seed)
+    while int(data.filled) < first_fill:
+        data.fill()
+    ranks.say(f"{int(data.filled)} streams after {time.time() - begun:.0f} s")
+    film = ranks.compile(student.network)
+    rest = torch.tensor(words.encode(live.REST), device=d)
+    end = live.NEW * chunks
+    in_batch = torch.arange(batch, device=d)
+    row = data.newest(batch * blocks)
+    chunk = torch.zeros_like(row)
+    context = live.begin(data.z[row, 0]).float().clone()
+    cut = torch.zeros(len(row), 1, 3, SIZE, SIZE, device=d, dtype=low)
+    turn = torch.zeros((), device=d, dtype=torch.long)
+    own_share, sums = torch.zeros((), device=d), torch.zeros(3, 2, device=d)
+
+    def chance(p):
+        return torch.rand(batch, device=d) < p
+
+    def wide(v):
+        return v.view(-1, *[1] * 4)
+
+    @torch.no_grad()
+    def situation():
+        """Where each stream of this turn's block stands."""
+        here = in_batch + turn * batch
+        r, c = row[here], chunk[here]
+        frame = live.NEW * c[:, None]
+        back = (frame + torch.arange(1 - live.PAST, 1, device=d)).clamp(0, end)
+        taught = torch.cat([data.z[r, :1], data.z[r[:, None], back]], 1).float()
+        unclean = 0.1 * torch.rand(batch, 1, 1, 1, 1, device=d)
+        taught = taught + unclean * torch.randn_like(taught)
+        own = chance(own_share)
+        seen = torch.where(wide(own), context[here], taught)
+        edited = chance(0.1)  # the stream goes on from its last picture, as after a stroke
+        seen = torch.where(wide(edited), live.begin(seen[:, -1]), seen)
+        over = c >= chunks  # everything rests, as long as chance has it
+        k = c.clamp(max=chunks - 1)
+        held = (data.press[r] <= c) & (c < data.release[r]) & ~over
+        some = held.float().topk(max(batch // 2, 1)).indices  # those with hands on them first
+        rs, last = r[some], seen[:, -1]
+        masks = data.masks[rs].float() / 255
+        grabbed = cut[here[some]].expand(-1, HANDS, -1, -1, -1)
+        pulled, grabbed = student.pull(
+            last[some], grabbed, data.press[rs], k[some], masks, data.at[rs]
+        )
+        cut[here[some]] = grabbed[:, :1].to(low)
+        condition = last.clone()
+        condition[some] = torch.where(wide(held[some])[:, 0], pulled, last[some])
+        ids = torch.where(over[:, None], rest, data.ids[r, k])
+        speed = data.speed[r, k].masked_fill(over, 0.0)
+        ahead = (frame + torch.arange(1, live.NEW + 1, device=d)).clamp(max=end)
+        true = data.z[r[:, None], ahead].float()
+        return here, r, c, own, held, seen, condition, ids, speed, true
+
+    @torch.no_grad()
+    def go_on(here, r, c, seen, new):
+        """The pool's streams take what the student made; those at their end give way."""
+        ended = (c + 1 >= chunks) & chance(0.12)
+        fresh = data.newest(batch)
+        first = live.begin(data.z[fresh, 0]).float()
+        context[here] = torch.where(wide(ended), first, live.follow(seen, new))
+        row[here] = torch.where(ended, fresh, r)
+        chunk[here] = (c + 1).masked_fill(ended, 0)
+        turn.add_(1).remainder_(blocks)
+
+    def gradient():
+        lora.write()
+        here, r, c, own, held, seen, condition, ids, speed, true = situation()
+        text = student.text(ids).last_hidden_state
+        noise = torch.randn(batch, 8, *true.shape[2:], device=d)
+        new = live.chunk(film, noise, seen, condition, text, live.affinity_of(speed))
+        error = new - true
+        loss = error.pow(2).mean() + 0.3 * error.abs().mean()
+        if pixels:
+            made, wanted = (
+                torch.cat([v[k : pixels : live.NEW, k] for k in range(live.NEW)])
+                for v in (new, true)
+            )
+            with torch.no_grad():
+                wanted = student.decode(wanted)
+            made = student.vae.decoder(made.to(low)).float()
+            loss = loss + pixel_loss(made - wanted)
+        for w in lora.weights:
+            w.grad = None
+        loss.backward()
+        trainer.backward(lora.loss())
+        go_on(here, r, c, seen, new.detach())
+        mse = error.detach().pow(2).flatten(1).mean(1)
+        for k, which in enumerate((~own, own & ~held, own & held)):
+            sums[k] += torch.stack([(mse * which).sum(), which.sum()])
+
+    def show(tag):
+        """Pictures of held-out streams: the student's above, the true ones below."""
+        lora.write()
+        world = World(d)
+        g = torch.Generator().manual_seed(90_000)
+        s = plan(World("cpu"), rows, chunks, g).to(d)
+        true, masks = s.draw(world)
+        z = student.roll(true[:, 0], s.ids, s.speed, (s, masks))
+        every = max(end // 8, 1)
+        made = torch.stack([student.decode(v) for v in z[:, ::every]])
+        both = torch.stack([made, true[:, ::every]], 1)
+        save_grid(both.flatten(0, 1), out / f"{tag}.jpg", 0.4)
+
+    def save():
+        lora.save(folder / FOLDER)
+        if rows:
+            show(f"live_{clock.n:06d}")
+
+    gradient = ranks.replay(gradient)
+    ranks.say(f"live: ready after {time.time() - begun:.0f} s")
+    if wall:
+        seconds = ranks.first_says(min(seconds, max(wall - (time.time() - begun), 1.0)))
+    sums.zero_()
+    clock, saved, more, losses = Clock(ranks, seconds, max_steps=max_steps), 0.0, True, []
+    while more:
+        past = (before + clock.share * seconds) / total if total else clock.share
+        own_share.fill_(0.9 * min(max((past - 0.06) / 0.2, 0), 1))
+        gradient()
+        trainer.step(past)
+        more = clock.tick()
+        if clock.n % renew == 0:
+            data.fill()
+        if clock.n % 250 == 0:
+            taught, own, held = (sums[:, 0] / sums[:, 1].clamp(min=1)).tolist()
+            sums.zero_()
+            losses.append([clock.n, round(clock.elapsed, 1), taught, own, held])
+            ranks.say("live: step, seconds, MSE on the true past, its own, held:", *losses[-1])
+        if more and clock.share * seconds - saved > save_every:
+            saved = clock.share * seconds
+            if ranks.first:
+                with trainer.averaged():
+                    save()
+    ranks.keep_compiled()
+    if ranks.first:
+        trainer.push(trainer.ema)
+        save()
+        ranks.say("live ended after", clock.n, "steps in", f"{clock.elapsed:.0f} s")
+    return {"steps": clock.n, "seconds": clock.elapsed, "losses": losses}
