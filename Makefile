@@ -1,7 +1,7 @@
 # make demo       the quickstart notebook on recorded input -> outputs/demo/
 # make test       the tests, a few minutes          make test-slow  every notebook and browser test
 # make lab        JupyterLab at the quickstart      make pictures   the pictures in media/ anew
-# make test-colab the widgets on Colab's versions   make screenshots  media/'s pages from a browser
+# make test-colab the package on Colab's versions   make screenshots  media/'s pages from a browser
 #
 # PYTHON=python3.12       another interpreter (3.11 to 3.13)
 # TORCH_INDEX=<address>   PyTorch's package index for your machine, from the "Get Started" page on
@@ -35,19 +35,20 @@ pictures: $(INSTALLED)
 screenshots: $(INSTALLED_TEST)
 	$(BIN)/python -m tests.browser.screenshots
 
-# What Colab has where it differs from constraints.txt; no browser, no JupyterLab.
-COLAB := build/colab
-COLAB_HAS := ipywidgets==7.7.1 ipykernel==6.17.1 traitlets==5.7.1 ipycanvas==0.13.3 numpy==2.1.3 \
-  diffusers==0.39.0 transformers==5.15.0
-COLAB_TESTS := tests/test_colab.py tests/test_widgets.py tests/test_widgets_studio.py
+# The versions of tests/colab.txt; no browser, no JupyterLab. On Python 3.13 they are Colab's to the
+# last, with a torch of some gigabytes: make test-colab PYTHON=python3.13 NOTEBOOKS=all
+COLAB := build/colab-$(notdir $(PYTHON))
+COLAB_TESTS := tests/test_colab.py tests/test_personal.py tests/test_widgets.py \
+  tests/test_widgets_studio.py
+NOTEBOOKS ?= 00_ or 06_ or 10_
 test-colab:
 	test -x $(COLAB)/bin/python || $(PYTHON) -m venv $(COLAB)
-	$(COLAB)/bin/python -m pip install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
-	  torch==2.13.0 $(COLAB_HAS) accelerate "imageio-ffmpeg<0.7" matplotlib mediapy nbclient nbformat \
-	  opencv-python-headless peft Pillow safetensors tqdm hypothesis pytest
+	$(COLAB)/bin/python -m pip install --disable-pip-version-check \
+	  $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r tests/colab.txt
 	$(COLAB)/bin/python -m pip install --no-deps -e .
 	$(COLAB)/bin/python -m pytest $(COLAB_TESTS)
-	$(COLAB)/bin/python -m pytest -m slow tests/test_notebooks.py -k "00_ or 08_"
+	$(COLAB)/bin/python -m pytest -m slow tests/test_notebooks.py \
+	  $(if $(filter all,$(NOTEBOOKS)),,-k "$(NOTEBOOKS)")
 
 # torch goes first and alone: whichever build it is, the rest then takes it as it is.
 $(INSTALLED): pyproject.toml constraints.txt

@@ -67,15 +67,40 @@ def test_each_entry_of_environment_yml_says_what_it_is_for():
     assert [line for line in entries if "  # " not in line] == []
 
 
+def pins(name: str) -> dict[str, str]:
+    """{package: version} of a list of exact versions; of a package with markers the first."""
+    found = {}
+    for line in (ROOT / name).read_text().splitlines():
+        package, _, version = line.partition("==")
+        if version and not line.startswith("#"):
+            key = package.lower().replace("_", "-")
+            found.setdefault(key, version.partition(";")[0])
+    return found
+
+
 def test_the_tested_set_fits_what_pyproject_allows():
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
-    pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
-    pins = {name.lower().replace("_", "-"): version for name, version in pins.items()}
     extras = PROJECT["project"]["optional-dependencies"].values()
+    tested = pins("constraints.txt")
     for requirement in DEPENDENCIES + [Requirement(r) for extra in extras for r in extra]:
-        version = pins[requirement.name.lower().replace("_", "-")]
+        version = tested[requirement.name.lower().replace("_", "-")]
         assert requirement.specifier.contains(version), f"{requirement} is pinned to {version}"
-    assert not [name for name, version in pins.items() if "+" in version or "@" in version]
+    assert not [name for name, version in tested.items() if "+" in version or "@" in version]
+
+
+def test_colabs_own_versions_fit_too():
+    """What a Colab has it keeps: the notebooks' first cell installs ivkit beside it."""
+    colab = pins("tests/colab.txt")
+    assert len(colab) > 100 and colab["torch"] == "2.11.0" and colab["torchao"] == "0.10.0"
+    for requirement in DEPENDENCIES:
+        version = colab.get(requirement.name.lower().replace("_", "-"))
+        assert version is None or requirement.specifier.contains(version), requirement
+
+
+def test_the_tested_widgets_are_shown_in_vs_code():
+    """ipywidgets 8.1.9 and the scripts released with it are not (microsoft/vscode-jupyter#17504)."""
+    names = ("ipywidgets", "jupyterlab-widgets", "widgetsnbextension")
+    tested = pins("constraints.txt")
+    assert [tested[name] for name in names] == ["8.1.8", "3.0.16", "4.0.15"]
 
 
 def imported(path: Path) -> set[str]:
