@@ -9,6 +9,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from . import validate
+from .disk import destination, whole
+from .encode import checked_fps, encoded, even
+from .encode import mediapy as _mediapy
+
 FPS = 8
 SYMBOLS = {
     "z_t": r"$z_t$",
@@ -24,14 +29,16 @@ SYMBOLS = {
 }
 
 
-def show(clip, fps: float = FPS, **options) -> None:
-    """Play a clip in the notebook, in a loop.
+def show(clip, fps: float = FPS, codec="h264", width=None, height=None, **options) -> str | None:
+    """Play a clip in the notebook, in a loop; with `return_html=True` return the page instead.
 
     Args:
         clip: a Run (its frames beside the unedited ones), one video uint8 (F, H, W, 3), or a
             dict {title: video}.
-        fps: frames a second.
-        options: further ones of `mediapy.show_videos`, such as `height` or `columns`.
+        fps: frames a second, 0.1 to 240.
+        codec: "h264", or "gif" of at most 50 frames a second.
+        width, height: pixels on the page; one of them tells the other.
+        options: further ones of `mediapy.show_videos`, such as `columns`.
     """
     if hasattr(clip, "frames"):
         unedited = getattr(clip, "unedited", None)
@@ -39,8 +46,27 @@ def show(clip, fps: float = FPS, **options) -> None:
         videos["edited"] = clip.frames
     else:
         videos = clip if isinstance(clip, dict) else {None: clip}
-    checked = [_video(video) for video in videos.values()]
-    _mediapy().show_videos(checked, list(videos), fps=_positive("fps", fps), **options)
+    validate.choice("codec", codec, ("h264", "gif"))
+    fps = checked_fps(fps, "gif" if codec == "gif" else "mp4")
+    checked = [_shown_at(_video(video), width, height) for video in videos.values()]
+    size = {"width": width, "height": height}
+    options |= {name: value for name, value in size.items() if value is not None}
+    options |= {"fps": fps, "codec": codec, "downsample": False}
+    return _mediapy().show_videos(checked, list(videos), **options)
+
+
+def _shown_at(video: np.ndarray, width: int | None, height: int | None) -> np.ndarray:
+    """A clip made as small as it is shown, with even sides: browsers play no others."""
+    _, h, w, _ = video.shape
+    high = validate.integer("height", height, 1) if height is not None else None
+    wide = validate.integer("width", width, 1) if width is not None else None
+    high, wide = (
+        high or (round(h * wide / w) if wide else h),
+        wide or (round(w * high / h) if high else w),
+    )
+    if high < h or wide < w:
+        video = _mediapy().resize_video(video, (max(high, 1), max(wide, 1)))
+    return even(video)
 
 
 def show_pictures(pictures, **options) -> None:
@@ -57,29 +83,29 @@ def show_pictures(pictures, **options) -> None:
 
 
 def save_video(path, frames, fps: float = FPS, comment: str | None = None) -> Path:
-    """Write uint8 (F, H, W, 3) to `path`, an .mp4 (H.264) or a .gif; returns the path.
+    """Write uint8 (F, H, W, 3) to `path`, an .mp4 (H.264, yuv420p) or a .gif; returns the path.
 
-    comment: text for the file's metadata, such as how the clip was made.
+    Sides of an odd length get their last row or column once more in an .mp4, since browsers play
+    even sides alone. The file that is there stays until the new one is whole.
+
+    Args:
+        fps: frames a second, 0.1 to 240; of a gif at most 50.
+        comment: text for the file's metadata, such as how the clip was made.
+
+    Raises:
+        ValueError or TypeError for what is no such path, clip, rate or text; OSError where the
+        disk is full or the folder cannot be written to.
     """
-    path = Path(path)
-    if path.suffix not in (".mp4", ".gif"):
-        raise ValueError(f"path must end in .mp4 or .gif, not {path.name!r}")
-    frames, fps = _video(frames), _positive("fps", fps)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".gif" and comment:  # ffmpeg writes no comment into a gif
-        first, *more = [Image.fromarray(frame) for frame in frames]
-        times = {"duration": 1000 / fps, "loop": 0}
-        first.save(path, save_all=True, append_images=more, comment=comment.encode(), **times)
-        return path
-    codec = "gif" if path.suffix == ".gif" else "h264"
-    told = ["-metadata", f"comment={comment}"] if comment else []
-    _mediapy().write_video(path, frames, fps=fps, codec=codec, ffmpeg_args=told)
+    path = destination("path", path, ".mp4", ".gif")
+    content = encoded(_video(frames), fps, path.suffix.lower()[1:], comment)
+    with whole(path) as part:
+        part.write_bytes(content)
     return path
 
 
 def encode_video(frames, fps: float = FPS) -> bytes:
-    """uint8 (F, H, W, 3) as the bytes of an .mp4 (H.264), for a page to play."""
-    return _mediapy().compress_video(_video(frames), fps=_positive("fps", fps), codec="h264")
+    """uint8 (F, H, W, 3) as the bytes of an .mp4 (H.264, yuv420p), for a page to play."""
+    return encoded(_video(frames), fps)
 
 
 def contact_sheet(frames, columns: int = 8, every: int = 1, height: int | None = None):
@@ -228,19 +254,9 @@ def cmp(name: str, mine, theirs, tolerance: float = 1e-5) -> None:
     print(f"{name:16s} | {agreement} | max difference: {difference:.3g}")
 
 
-def _mediapy():
-    import mediapy
-
-    if not mediapy.video_is_available():
-        import imageio_ffmpeg
-
-        mediapy.set_ffmpeg(imageio_ffmpeg.get_ffmpeg_exe())
-    return mediapy
-
-
 def _video(frames) -> np.ndarray:
     video = np.asarray(frames)
-    if video.dtype != np.uint8 or video.ndim != 4 or video.shape[-1] != 3 or not len(video):
+    if video.dtype != np.uint8 or video.ndim != 4 or video.shape[-1] != 3 or not video.size:
         raise ValueError(
             f"frames must be uint8 (F, H, W, 3) with F >= 1, not {video.dtype} {video.shape}"
         )

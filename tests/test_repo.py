@@ -97,7 +97,7 @@ def test_colabs_own_versions_fit_too():
 
 
 def test_the_tested_widgets_are_shown_in_vs_code():
-    """ipywidgets 8.1.9 and the scripts released with it are not (microsoft/vscode-jupyter#17504)."""
+    """ipywidgets 8.1.9 and its scripts are not (microsoft/vscode-jupyter#17504)."""
     names = ("ipywidgets", "jupyterlab-widgets", "widgetsnbextension")
     tested = pins("constraints.txt")
     assert [tested[name] for name in names] == ["8.1.8", "3.0.16", "4.0.15"]

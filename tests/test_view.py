@@ -1,5 +1,8 @@
 """Views: what is drawn is what was given, files can be read back, bad input is named."""
 
+import base64
+import re
+import subprocess
 from types import SimpleNamespace
 
 import mediapy
@@ -62,6 +65,32 @@ def test_a_saved_video_reads_back(clip, tmp_path, suffix):
     assert back.shape == clip.shape
     assert np.abs(back.astype(int) - clip).mean() < 12
     assert back.metadata.fps == pytest.approx(10)
+
+
+def pixel_format(content: bytes, folder) -> str:
+    """Of the video stream, as ffmpeg says."""
+    (folder / "any").write_bytes(content)
+    ffmpeg = pytest.importorskip("imageio_ffmpeg").get_ffmpeg_exe()
+    done = subprocess.run([ffmpeg, "-i", folder / "any"], capture_output=True, text=True)
+    return re.search(r"Video: h264.*?, (\w+)\(.*?, (\d+x\d+)", done.stderr).groups()
+
+
+@pytest.mark.parametrize("width, height", [(1, 1), (15, 9), (16, 9), (15, 10), (33, 31)])
+def test_every_size_is_written_as_browsers_play_it(width, height, tmp_path):
+    """Odd sides were yuv444p, High 4:4:4, before."""
+    clip = np.random.default_rng(0).integers(0, 255, (3, height, width, 3), np.uint8)
+    wanted = "yuv420p", f"{width + width % 2}x{height + height % 2}"
+    assert pixel_format(iv.save_video(tmp_path / "a.mp4", clip).read_bytes(), tmp_path) == wanted
+    assert pixel_format(view.encode_video(clip), tmp_path) == wanted
+
+
+@pytest.mark.parametrize("options", [{}, {"height": 7}, {"width": 9}, {"width": 9, "height": 7}])
+def test_what_is_shown_has_even_sides_and_its_size_on_the_page(options, tmp_path):
+    clip = np.random.default_rng(0).integers(0, 255, (3, 21, 27, 3), np.uint8)
+    page = view.show(clip, return_html=True, **options)
+    content = base64.b64decode(re.search(r"base64,([\w+/=]+)", page)[1])
+    assert pixel_format(content, tmp_path) == ("yuv420p", "10x8" if options else "28x22")
+    assert 'width="9" height="7"' in page if options else 'width="28"' in page
 
 
 def test_without_an_ffmpeg_the_one_of_imageio_is_used(clip, tmp_path, monkeypatch):
@@ -190,7 +219,18 @@ FIELD = np.zeros((2, 9, 9, 2))
         (lambda p: iv.save_video(p / "clip.avi", CLIP), "clip.avi"),
         (lambda p: iv.save_video(p / "clip.mp4", CLIP / 255), "float64"),
         (lambda p: iv.save_video(p / "clip.mp4", CLIP[:0]), r"\(0, 8, 8, 3\)"),
-        (lambda p: iv.save_video(p / "clip.mp4", CLIP, fps=0), "fps"),
+        *[(lambda p, fps=fps: iv.save_video(p / "clip.mp4", CLIP, fps), "fps must be a number in")
+          for fps in (0, "8", None, True, np.inf, np.nan, 1e-9, 1e9, [8])],
+        (lambda p: iv.save_video(p / "clip.gif", CLIP, fps=51), r"fps of a gif .*\[0.1, 50\]"),
+        *[(lambda p, path=path: iv.save_video(path, CLIP), "path must")
+          for path in ("-x.mp4", "https://example.invalid/x.mp4", "file:x.mp4", "pipe:1.mp4",
+                       "data:,x.mp4", "a\0.mp4", "", ".", "..", ".mp4")],
+        (lambda p: iv.save_video("x" * 300 + ".mp4", CLIP), "cannot be written"),
+        (lambda p: iv.save_video(p / "clip.mp4", CLIP, comment="a\0b"), "comment must be"),
+        (lambda p: iv.save_video(p / "clip.mp4", CLIP, comment="a" * 200_000), "comment must be"),
+        (lambda p: iv.show(CLIP, codec="-x"), "codec must be one of h264, gif"),
+        (lambda p: iv.show(CLIP, height=0), "height must be"),
+        (lambda p: iv.show(CLIP, codec="gif", fps=60), "fps of a gif"),
         (lambda p: iv.show(CLIP, fps=-1), "fps"),
         (lambda p: iv.contact_sheet(CLIP, columns=0), "columns"),
         (lambda p: iv.contact_sheet({}), "empty"),
@@ -199,7 +239,8 @@ FIELD = np.zeros((2, 9, 9, 2))
         (lambda p: iv.cmp("x", np.zeros(3), np.zeros(4)), r"\(3,\)"),
     ],
 )
-def test_bad_input_is_named_and_nothing_is_written(call, words, tmp_path):
+def test_bad_input_is_named_and_nothing_is_written(call, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=words):
         call(tmp_path)
     assert not list(tmp_path.iterdir())

@@ -350,7 +350,7 @@ def message(text: str, error: bool = False) -> str:
 
 def explain(error: BaseException) -> str:
     """One sentence for the person. What is no bad input is a fault of ours: it says where."""
-    if isinstance(error, (ValueError, TypeError, FileNotFoundError)) and str(error):
+    if isinstance(error, (ValueError, TypeError, OSError)) and str(error):
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""

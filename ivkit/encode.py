@@ -1,0 +1,71 @@
+"""Clips as the bytes of an mp4 or a gif that every browser plays."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from . import validate
+
+RATES = {"mp4": 240, "gif": 50}  # frames a second at most; browsers slow a faster gif down to 10
+MAX_COMMENT = 100_000  # bytes; a command's argument holds 128 KiB
+
+
+def checked_fps(fps, kind: str = "mp4") -> float:
+    name = "fps" if kind == "mp4" else f"fps of a {kind}"
+    return validate.number(name, fps, 0.1, RATES[kind])
+
+
+def checked_comment(comment) -> str | None:
+    """A text that a file's metadata can hold, or None."""
+    if comment is None:
+        return None
+    if not isinstance(comment, str):
+        raise TypeError(f"comment must be a text, got {type(comment).__name__}")
+    if "\0" in comment or len(comment.encode("utf-8", "replace")) > MAX_COMMENT:
+        raise ValueError(
+            f"comment must be a text of at most {MAX_COMMENT} bytes without a zero byte, "
+            f"got {validate.shown(comment)}"
+        )
+    return comment.encode("utf-8", "replace").decode()
+
+
+def even(video: np.ndarray) -> np.ndarray:
+    """(F, H, W, 3) with even sides: its last row or column once more. yuv420p needs that."""
+    _, height, width, _ = video.shape
+    return np.pad(video, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+
+
+def encoded(video: np.ndarray, fps: float, kind: str = "mp4", comment: str | None = None) -> bytes:
+    """uint8 (F, H, W, 3) as the bytes of a file: H.264 in yuv420p, or a gif.
+
+    Raises OSError, in one sentence, where ffmpeg cannot write.
+    """
+    fps, comment = checked_fps(fps, kind), checked_comment(comment)
+    if kind == "gif" and comment:  # ffmpeg writes no comment into a gif
+        first, *more = [Image.fromarray(frame) for frame in video]
+        buffer = io.BytesIO()
+        how = {"save_all": True, "append_images": more, "duration": 1000 / fps, "loop": 0}
+        first.save(buffer, "GIF", comment=comment.encode(), **how)
+        return buffer.getvalue()
+    codec = {"mp4": "h264", "gif": "gif"}[kind]
+    told = ["-metadata", f"comment={comment}"] if comment else []
+    video = even(video) if kind == "mp4" else video
+    try:
+        return mediapy().compress_video(video, fps=fps, codec=codec, ffmpeg_args=told)
+    except (OSError, RuntimeError) as error:
+        why = [line for line in str(error).splitlines() if line.strip()][-1:]
+        raise OSError(f"the clip cannot be encoded: {' '.join(why)[:200]}") from None
+
+
+def mediapy():
+    """The package, with an ffmpeg that is there."""
+    import mediapy
+
+    if not mediapy.video_is_available():
+        import imageio_ffmpeg
+
+        mediapy.set_ffmpeg(imageio_ffmpeg.get_ffmpeg_exe())
+    return mediapy
