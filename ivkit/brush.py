@@ -7,18 +7,21 @@ What is left is one function from pixels to pixels of fixed shapes, on a CUDA de
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from .instructions import Stroke
+from .instructions import Strokes
 from .paint import paint_over
+from .pictures import Picture
 from .pixels import as_bytes, as_floats
 from .speed import Graphed
-from .validate import number
+from .validate import Number, Seed, Sentence, checked
+
+Strength = Annotated[float, Number(0, 1, above=True)]
 
 
 class Brush:
@@ -32,12 +35,12 @@ class Brush:
         where the model has it, which is what makes the brush fast.
     """
 
-    def __init__(self, model, prompt: str, picture: Image.Image, strength: float, seed: int = 0):
+    @checked
+    def __init__(
+        self, model: Any, prompt: Sentence, picture: Picture, strength: Strength, seed: Seed = 0
+    ):
         self.model, self.picture = model, picture
         self.seconds = 0.0
-        strength = number("strength", strength, 0, 1)
-        if strength == 0:
-            raise ValueError("strength must be above 0: at 0 the painted picture is the result")
         model, device = self.model, self.model.device
         self.scheduler = model.scheduler(max(1, round(1 / strength)), "image")
         alphas = self.scheduler.alphas_cumprod.to(device)
@@ -49,7 +52,8 @@ class Brush:
         self._steps = Graphed(self._draw) if device.type == "cuda" else self._draw
         self()  # what is made at the first use is made now
 
-    def __call__(self, strokes: Sequence[Stroke] = ()) -> Image.Image:
+    @checked
+    def __call__(self, strokes: Strokes = ()) -> Image.Image:
         """The picture with the strokes, redrawn; PIL RGB of the picture's size."""
         begun = time.perf_counter()
         painted = np.array(self.picture)

@@ -8,21 +8,58 @@ JSON. Bad input raises ValueError (or TypeError) with one sentence that says wha
 from __future__ import annotations
 
 import dataclasses
-import math
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
-import numpy as np
-from PIL import Image, ImageColor
+from PIL import ImageColor
 
-from . import validate
-from .pictures import to_picture
+from .pictures import Picture
 from .saved import Saved
-from .validate import Path2D, Point, to_mask
+from .validate import (
+    Angle,
+    Frames,
+    Guidance,
+    Instance,
+    Integer,
+    Kind,
+    Line,
+    Listed,
+    Number,
+    Path2D,
+    Point,
+    Region,
+    Seed,
+    Sentence,
+    Share,
+    Steps,
+    Times,
+    Weights,
+    Zoom,
+    checked,
+    scalar,
+    shown,
+)
 
-TOOLS = ("brush", "eraser", "mask")
-EASINGS = ("linear", "ease", "ease-in", "ease-out")
+
+def _colour(value: Any) -> str:
+    rgb = ImageColor.getrgb(value) if isinstance(value, str) else [int(scalar(v)) for v in value]
+    if len(rgb) != 3 or not all(0 <= v <= 255 for v in rgb):
+        raise ValueError
+    return "#{:02x}{:02x}{:02x}".format(*rgb)
 
 
+def _motion_scale(value: Any) -> int:
+    return Integer(0, 8)("motion_scale", int(found) if (found := scalar(value)) % 1 == 0 else None)
+
+
+Colour = Annotated[str, Kind("a CSS colour without alpha or (r, g, b) in [0, 255]", _colour)]
+Width = Annotated[float, Number(0, 10_000, above=True)]
+Tool = Literal["brush", "eraser", "mask"]
+Easing = Literal["linear", "ease", "ease-in", "ease-out"]
+TOOLS, EASINGS = get_args(Tool), get_args(Easing)
+MotionScale = Annotated[int, Kind("an integer in [0, 8]", _motion_scale)]
+
+
+@checked
 @dataclasses.dataclass(frozen=True, eq=False)
 class Stroke(Saved):
     """One stroke of a painting tool.
@@ -36,41 +73,28 @@ class Stroke(Saved):
       times: seconds since the stroke began, one a point, or None.
     """
 
-    points: Path2D
-    colour: str = "#ffc81e"
-    width: float = 12.0
-    opacity: float = 1.0
-    tool: str = "brush"
-    times: tuple[float, ...] | None = None
+    points: Line
+    colour: Colour = "#ffc81e"
+    width: Width = 12.0
+    opacity: Share = 1.0
+    tool: Tool = "brush"
+    times: Times | None = None
 
     def __post_init__(self) -> None:
-        validate.choice("tool", self.tool, TOOLS)
-        points = validate.points("points", self.points, 1)
-        width = validate.number("width", self.width, 0, 10_000)
-        if width == 0:
-            raise ValueError("width must be greater than 0 pixels, got 0")
-        self._set(
-            points=points,
-            colour=_colour(self.colour),
-            width=width,
-            opacity=validate.number("opacity", self.opacity, 0, 1),
-            times=validate.times("times", self.times, len(points), math.inf),
-        )
+        _check_times(self.times, self.points)
 
 
-def _colour(value: Any) -> str:
-    try:
-        rgb = ImageColor.getrgb(value) if isinstance(value, str) else tuple(int(v) for v in value)
-    except (TypeError, ValueError, OverflowError):
-        rgb = ()
-    if len(rgb) != 3 or not all(0 <= v <= 255 for v in rgb):
+def _check_times(times: Times | None, points: Path2D) -> None:
+    if times is not None and len(times) != len(points):
         raise ValueError(
-            "colour must be a CSS colour without alpha or (r, g, b) in [0, 255], "
-            f"got {validate.shown(value)}"
+            f"times must be {len(points)} increasing times, one a point, got {len(times)}"
         )
-    return "#{:02x}{:02x}{:02x}".format(*rgb)
 
 
+Strokes = Annotated[tuple[Stroke, ...], Listed(Instance(Stroke), "Stroke", alone=Stroke)]
+
+
+@checked
 @dataclasses.dataclass(frozen=True, eq=False)
 class Drag(Saved):
     """A region and where it goes.
@@ -88,37 +112,29 @@ class Drag(Saved):
         path of one point holds still. Turning and scaling follow from the handles themselves.
     """
 
-    path: Path2D = ()
-    mask: np.ndarray | None = None
-    times: tuple[float, ...] | None = None
-    rotate: float = 0.0
-    scale: float = 1.0
-    easing: str = "linear"
-    handles: tuple[Path2D, ...] = ()
+    path: Path2D | None = ()
+    mask: Region | None = None
+    times: Times | None = None
+    rotate: Angle = 0.0
+    scale: Zoom = 1.0
+    easing: Easing = "linear"
+    handles: tuple[Line, ...] = ()
 
     def __post_init__(self) -> None:
-        validate.choice("easing", self.easing, EASINGS)
-        paths = validate.listed("handles", self.handles, "paths")
-        handles = tuple(validate.points(f"handles[{i}]", path, 1) for i, path in enumerate(paths))
-        path = validate.points("path", () if self.path is None else self.path, 0)
+        path, handles, times = self.path or (), self.handles, self.times
+        self._set(path=path)
         if bool(path) == bool(handles):
             raise ValueError("a drag must have a path, from handle to target, or several handles")
         if len(path) == 1:
-            raise ValueError("path must have at least 2 point(s), got 1")
-        rotate = validate.number("rotate", self.rotate, -3600, 3600)
-        scale = validate.number("scale", self.scale, 0.05, 20)
-        if handles and (len({h[0] for h in handles}) != len(handles) or len(handles) < 2):
+            raise ValueError("path must have at least 2 points, got 1")
+        starts = {handle[0] for handle in handles}
+        if handles and (len(starts) != len(handles) or len(handles) < 2):
             raise ValueError("handles must be at least two paths that start at different points")
-        if handles and ((rotate, scale) != (0, 1) or self.times is not None):
+        if handles and ((self.rotate, self.scale) != (0, 1) or times is not None):
             raise ValueError("rotate, scale and times belong to a drag with a path, not to handles")
-        self._set(
-            path=path,
-            mask=None if self.mask is None else to_mask(self.mask),
-            times=validate.times("times", self.times, len(path), 1),
-            rotate=rotate,
-            scale=scale,
-            handles=handles,
-        )
+        _check_times(times, path)
+        if times is not None and times[-1] > 1:
+            raise ValueError(f"times must lie in [0, 1] of the clip, got {shown(times)}")
 
     @property
     def paths(self) -> tuple[Path2D, ...]:
@@ -126,6 +142,11 @@ class Drag(Saved):
         return self.handles or (self.path,)
 
 
+DRAGS = Listed(Instance(Drag), "Drag", alone=Drag)
+Drags = Annotated[tuple[Drag, ...], DRAGS]
+
+
+@checked
 @dataclasses.dataclass(frozen=True, eq=False)
 class Camera(Saved):
     """One move of the camera, reached at the last frame; the picture moves the other way.
@@ -138,30 +159,20 @@ class Camera(Saved):
     """
 
     pan: Point = (0.0, 0.0)
-    zoom: float = 1.0
-    roll: float = 0.0
-    easing: str = "linear"
-
-    def __post_init__(self) -> None:
-        validate.choice("easing", self.easing, EASINGS)
-        self._set(
-            pan=validate.point("pan", self.pan),
-            zoom=validate.number("zoom", self.zoom, 0.05, 20),
-            roll=validate.number("roll", self.roll, -3600, 3600),
-        )
+    zoom: Zoom = 1.0
+    roll: Angle = 0.0
+    easing: Easing = "linear"
 
 
+@checked
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageInstruction(Saved):
     """x: the picture to begin with, anything that `to_picture` takes; None begins from text."""
 
-    picture: Image.Image | None = None
-
-    def __post_init__(self) -> None:
-        if self.picture is not None:
-            self._set(picture=to_picture(self.picture))
+    picture: Picture | None = None
 
 
+@checked
 @dataclasses.dataclass(frozen=True, eq=False)
 class ContentInstruction(Saved):
     """y: what the picture shows, as text and painted strokes.
@@ -169,50 +180,29 @@ class ContentInstruction(Saved):
     `strength` in [0, 1] is how far P_img may depart from the painted picture; 0 takes it as it is.
     """
 
-    text: str
-    strokes: tuple[Stroke, ...] = ()
-    strength: float = 0.7
-
-    def __post_init__(self) -> None:
-        validate.text("text", self.text)
-        self._set(
-            strokes=validate.instances("strokes", self.strokes, Stroke),
-            strength=validate.number("strength", self.strength, 0, 1),
-        )
+    text: Sentence
+    strokes: Strokes = ()
+    strength: Share = 0.7
 
 
+@checked
 @dataclasses.dataclass(frozen=True, eq=False)
 class MotionInstruction(Saved):
     """y': what happens, as text. `motion_scale` is PIA's: an integer in 0...8; None takes the
     model's own."""
 
-    text: str
-    motion_scale: int | None = 0
-
-    def __post_init__(self) -> None:
-        validate.text("text", self.text)
-        if self.motion_scale is None:
-            return
-        if validate.number("motion_scale", self.motion_scale, 0, 8) % 1:
-            raise ValueError(f"motion_scale must be an integer, got {self.motion_scale!r}")
-        self._set(motion_scale=int(self.motion_scale))
+    text: Sentence
+    motion_scale: MotionScale | None = 0
 
 
+@checked
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrajectoryInstruction(Saved):
     """r: drags (a later one lies on top), points that stay where they are, and one camera move."""
 
-    drags: tuple[Drag, ...] = ()
+    drags: Drags = ()
     pins: Path2D = ()
     camera: Camera | None = None
-
-    def __post_init__(self) -> None:
-        if self.camera is not None:
-            validate.instance("camera", self.camera, Camera)
-        self._set(
-            drags=validate.instances("drags", self.drags, Drag),
-            pins=validate.points("pins", self.pins, 0),
-        )
 
     def __bool__(self) -> bool:
         return bool(self.drags) or self.camera is not None
@@ -227,6 +217,23 @@ class TrajectoryInstruction(Saved):
         return cls(drags=() if obj is None else obj)
 
 
+def _moves(value: Any) -> Any:
+    if isinstance(value, (TrajectoryInstruction, Camera)):
+        return value
+    return DRAGS("drags", () if value is None else value)
+
+
+MOVES = Kind(
+    "a TrajectoryInstruction, a Drag, a list of them, or a Camera", _moves, TypeError, speaks=True
+)
+Moves = Annotated[Any, MOVES]
+Trajectory = Annotated[
+    TrajectoryInstruction,
+    Kind(MOVES.what, TrajectoryInstruction.of, TypeError, speaks=True),
+]
+
+
+@checked
 @dataclasses.dataclass(frozen=True, eq=False)
 class Instructions(Saved):
     """All that a person asks for (Eq. 1), in one thing that can be saved and replayed.
@@ -246,29 +253,12 @@ class Instructions(Saved):
     content: ContentInstruction | None = None
     motion: MotionInstruction | None = None
     trajectory: TrajectoryInstruction | None = None
-    lam: float | np.ndarray = 0.3
-    seed: int = 0
-    num_frames: int = 16
-    num_inference_steps: int | None = None
-    guidance_scale: float | None = None
-    weak: float | None = None
-
-    def __post_init__(self) -> None:
-        kinds = (ImageInstruction, ContentInstruction, MotionInstruction, TrajectoryInstruction)
-        for name, kind in zip(("image", "content", "motion", "trajectory"), kinds, strict=True):
-            if not isinstance(value := getattr(self, name), kind | None):
-                raise TypeError(f"{name} must be {kind.__name__}, got {type(value).__name__}")
-        self._set(
-            lam=validate.weights("lam", self.lam),
-            seed=validate.integer("seed", self.seed, 0),
-            num_frames=validate.integer("num_frames", self.num_frames, 1),
-        )
-        if self.num_inference_steps is not None:
-            validate.integer("num_inference_steps", self.num_inference_steps, 1)
-        if self.guidance_scale is not None:
-            validate.number("guidance_scale", self.guidance_scale, 0, 100)
-        if self.weak is not None:
-            validate.number("weak", self.weak, 0, 1)
+    lam: Weights = 0.3
+    seed: Seed = 0
+    num_frames: Frames = 16
+    num_inference_steps: Steps | None = None
+    guidance_scale: Guidance | None = None
+    weak: Share | None = None
 
     def options(self) -> dict[str, Any]:
         """What `Pipeline.video` takes by the same names: all but the texts and the edits."""

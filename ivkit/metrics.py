@@ -5,50 +5,52 @@ Each says what it takes for granted; `ivkit.bench` and the chapter on measuring 
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
+from PIL import Image
+
+from .validate import Array, Clip, Kind, Listed, Number, Pixels, Point, Region, Video, checked
 
 
-def _frames(name: str, frames) -> np.ndarray:
-    a = np.asarray(frames)
-    if a.dtype != np.uint8 or a.ndim not in (3, 4) or a.shape[-1] != 3 or a.size == 0:
-        raise ValueError(
-            f"{name} must be uint8 pictures (H, W, 3) or (F, H, W, 3), got {a.dtype} {a.shape}"
-        )
-    return a.astype(np.float32)
+def _character(value) -> Image.Image:
+    from .storybook.character import read
+
+    return read(value)
 
 
-def _pair(a, b) -> tuple[np.ndarray, np.ndarray]:
-    a, b = _frames("the first", a), _frames("the second", b)
-    if a.shape[-3:] != b.shape[-3:]:
-        raise ValueError(f"the two differ in size: {a.shape} and {b.shape}")
-    return a, b
+Character = Annotated[
+    Image.Image, Kind("a PIL image with alpha, or its file", _character, speaks=True)
+]
+Several = Annotated[np.ndarray, Array("F H W 3", of="uint8", least=2)]
+Sides = Annotated[tuple, Listed(Number(0, 1000, above=True), "percentages", least=1)]
+Grey = Annotated[float, Number(0, 255)]
+Likeness = Annotated[float, Number(-1, 1)]
 
 
-def psnr(a, b, mask=None) -> float:
+@checked
+def psnr(a: Clip, b: Clip, mask: Region | None = None) -> float:
     """Peak signal-to-noise ratio in dB, over all frames; `mask` (H, W) keeps where it is true."""
-    a, b = _pair(a, b)
-    error = ((a - b) ** 2).mean(-1)
+    error = ((a.astype(np.float32) - b) ** 2).mean(-1)
     if mask is not None:
-        keep = np.asarray(mask, bool)
-        if not keep.any():
-            raise ValueError("mask is empty: there is nothing to compare")
-        error = error[..., keep]
+        error = error[..., mask]
     return float(10 * np.log10(255**2 / max(float(error.mean()), 1e-10)))
 
 
-def presence(frames, unedited, mask) -> np.ndarray:
+@checked
+def presence(frames: Video, unedited: Clip, mask: Region) -> np.ndarray:
     """How much of an edit is there: mean colour distance to the unedited clip inside `mask`.
 
     Returns (F,) in grey levels (0 to 255 * sqrt(3)); 0 where nothing was edited.
     """
-    a, b = _pair(frames, unedited)
-    keep = np.asarray(mask, bool)
-    if not keep.any():
-        raise ValueError("mask is empty: there is no edited region to look at")
-    return np.linalg.norm(a - b, axis=-1)[..., keep].mean(-1)
+    away = np.linalg.norm(frames.astype(np.float32) - unedited, axis=-1)
+    return away[..., mask].mean(-1)
 
 
-def centre(frame, background, threshold: float = 40.0) -> tuple[np.ndarray | None, int]:
+@checked
+def centre(
+    frame: Pixels, background: Pixels, threshold: Grey = 40.0
+) -> tuple[np.ndarray | None, int]:
     """Where the largest thing stands that is not background: its (x, y) in pixels, and its area.
 
     frame, background: (H, W, 3); the background is the true one, without the thing. A pixel belongs
@@ -57,8 +59,8 @@ def centre(frame, background, threshold: float = 40.0) -> tuple[np.ndarray | Non
     """
     import cv2
 
-    a, b = _pair(frame, background)
-    differs = (np.abs(a - b).mean(-1) > threshold).astype(np.uint8)
+    differs = np.abs(frame.astype(np.float32) - background).mean(-1) > threshold
+    differs = differs.astype(np.uint8)
     differs = cv2.morphologyEx(differs, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     count, _, stats, centres = cv2.connectedComponentsWithStats(differs)
     if count < 2:
@@ -67,22 +69,23 @@ def centre(frame, background, threshold: float = 40.0) -> tuple[np.ndarray | Non
     return centres[largest], int(stats[largest, cv2.CC_STAT_AREA])
 
 
-def drag_distance(frames, background, start, target) -> float:
+@checked
+def drag_distance(frames: Video, background: Pixels, start: Point, target: Point) -> float:
     """How far from its target a dragged thing ends, as a share of the width (MC-Bench's CTD).
 
     start, target: (x, y) of the handle. The thing's own centre is followed, so the distance is that
     between the centre's way and the handle's; 1 where the thing is gone.
     """
-    frames = np.asarray(frames)
     first, _ = centre(frames[0], background)
     last, _ = centre(frames[-1], background)
     if first is None or last is None:
         return 1.0
-    off = (last - first) - (np.asarray(target, float) - np.asarray(start, float))
+    off = (last - first) - (np.array(target) - start)
     return float(np.linalg.norm(off) / frames.shape[2])
 
 
-def track(frames, picture, mask, threshold: float = 0.5) -> np.ndarray:
+@checked
+def track(frames: Video, picture: Pixels, mask: Region, threshold: Likeness = 0.5) -> np.ndarray:
     """Where a thing of `picture` is in each frame: the (x, y) of its mask's centre, (F, 2).
 
     Found by normalised cross-correlation under `mask` (H, W), whatever its brightness, wholly or in
@@ -90,17 +93,13 @@ def track(frames, picture, mask, threshold: float = 0.5) -> np.ndarray:
     """
     import cv2
 
-    frames, picture = _pair(frames, picture)
-    keep = np.asarray(mask, bool)
-    if not keep.any():
-        raise ValueError("mask is empty: there is nothing to follow")
-    (top, left), (bottom, right) = np.argwhere(keep).min(0), np.argwhere(keep).max(0) + 1
-    cut = picture[top:bottom, left:right]
-    inside = keep[top:bottom, left:right].astype(np.float32)
+    (top, left), (bottom, right) = np.argwhere(mask).min(0), np.argwhere(mask).max(0) + 1
+    cut = picture[top:bottom, left:right].astype(np.float32)
+    inside = mask[top:bottom, left:right].astype(np.float32)
     h, w = inside.shape
     centre = np.argwhere(inside).mean(0)[::-1] - (w // 2, h // 2)
     found = np.full((len(frames), 2), np.nan)
-    for f, frame in enumerate(frames):
+    for f, frame in enumerate(frames.astype(np.float32)):
         wide = cv2.copyMakeBorder(frame, h // 2, h // 2, w // 2, w // 2, cv2.BORDER_REPLICATE)
         like, x, y = _likest(wide, cut, inside)
         if like >= threshold:
@@ -118,7 +117,10 @@ def _likest(frame, cut, inside) -> tuple[float, int, int]:
     return float(like[y, x]), int(x), int(y)
 
 
-def find(picture, character, sides=range(24, 68, 4)) -> tuple[float, np.ndarray]:
+@checked
+def find(
+    picture: Pixels, character: Character, sides: Sides = range(24, 68, 4)
+) -> tuple[float, np.ndarray]:
     """How like a character the likest place of a picture is, and where that is.
 
     The character, of whatever size, is laid over every place. The likeness is the correlation of
@@ -137,10 +139,7 @@ def find(picture, character, sides=range(24, 68, 4)) -> tuple[float, np.ndarray]
     Raises:
         ValueError: the character has no transparent background, or no size fits into the picture.
     """
-    from .storybook.character import read
-
-    frame, character = _frames("picture", picture), read(character)
-    character = character.crop(character.getbbox())
+    frame, character = picture.astype(np.float32), character.crop(character.getbbox())
     h, w = frame.shape[:2]
     best = (-2.0, None)
     for side in sides:
@@ -160,24 +159,22 @@ def find(picture, character, sides=range(24, 68, 4)) -> tuple[float, np.ndarray]
     return best
 
 
-def edit_kept(frames, picture, edited, region) -> float:
+@checked
+def edit_kept(frames: Video, picture: Pixels, edited: Pixels, region: Region) -> float:
     """Share of the frames that, inside `region` (H, W), are nearer to x' than to x."""
-    frames, picture = _pair(frames, picture)
-    _, edited = _pair(frames.astype(np.uint8), edited)
-    keep = np.asarray(region, bool)
-    if not keep.any():
-        raise ValueError("region is empty: there is no edit to look for")
-    far = [np.abs(frames - still).mean(-1)[:, keep].mean(-1) for still in (picture, edited)]
+    frames = frames.astype(np.float32)
+    far = [np.abs(frames - still).mean(-1)[:, region].mean(-1) for still in (picture, edited)]
     return float((far[1] < far[0]).mean())
 
 
-def motion_amount(frames) -> float:
+@checked
+def motion_amount(frames: Several) -> float:
     """Mean absolute change from frame to frame, in grey levels; 0 for a clip that stands still."""
-    a = _frames("frames", frames)
-    return float(np.abs(np.diff(a, axis=0)).mean())
+    return float(np.abs(np.diff(frames.astype(np.float32), axis=0)).mean())
 
 
-def flicker(frames) -> float:
+@checked
+def flicker(frames: Several) -> float:
     """Warp error: mean absolute difference of each frame to the next one, warped back by its flow.
 
     In grey levels, by Farneback's optical flow, a pixel counting as unmoved where that fits better:
@@ -185,12 +182,12 @@ def flicker(frames) -> float:
     """
     import cv2
 
-    frames = _frames("frames", frames)
     h, w = frames.shape[1:3]
     grid = np.stack(np.meshgrid(np.arange(w), np.arange(h)), -1).astype(np.float32)
-    grey = [cv2.cvtColor(f.astype(np.uint8), cv2.COLOR_RGB2GRAY) for f in frames]
+    grey = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in frames]
     errors = []
-    for a, b, now, after in zip(frames, frames[1:], grey, grey[1:], strict=False):
+    floats = frames.astype(np.float32)
+    for a, b, now, after in zip(floats, floats[1:], grey, grey[1:], strict=False):
         flow = cv2.calcOpticalFlowFarneback(now, after, None, 0.5, 3, 15, 3, 5, 1.2, 0)
         warped = np.abs(a - cv2.remap(b, grid + flow, None, cv2.INTER_LINEAR))
         errors.append(

@@ -5,21 +5,24 @@ The paper's regional edit (section 4.2): pixels outside the edit mask stay exact
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Literal
 
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw
 
-from .instructions import Stroke
-from .pictures import to_picture
-from .validate import instances
+from .instructions import Stroke, Strokes
+from .pictures import Picture
+from .validate import Map, Number, Pixels, Side, Size, SoftMask, checked
 
 _SUPERSAMPLE = 4
 
+Cells = Annotated[float, Number(0, 1000)]
+Rim = Annotated[float, Number(0, 10_000)]
 
-def rasterise(picture: Any, strokes: Iterable[Stroke]) -> tuple[Image.Image, np.ndarray]:
+
+@checked
+def rasterise(picture: Picture, strokes: Strokes) -> tuple[Image.Image, np.ndarray]:
     """Draw strokes on a picture, at the picture's own resolution, antialiased.
 
     Strokes lie over one another in order; an eraser removes paint drawn before it, never the
@@ -36,15 +39,16 @@ def rasterise(picture: Any, strokes: Iterable[Stroke]) -> tuple[Image.Image, np.
     Raises:
       ValueError: a stroke that does not touch the picture.
     """
-    painted = np.array(to_picture(picture))
+    painted = np.array(picture)
     alpha = paint_over(painted, strokes)
     return Image.fromarray(painted), alpha
 
 
-def paint_over(painted: np.ndarray, strokes: Iterable[Stroke]) -> np.ndarray:
+@checked
+def paint_over(painted: Pixels, strokes: Strokes) -> np.ndarray:
     """`rasterise` in place, on RGB pixels, uint8 (H, W, 3); returns how much paint lies on each."""
     size = painted.shape[1::-1]
-    strokes = on_picture(strokes, size)
+    on_picture(strokes, size)
     alpha = np.zeros(painted.shape[:2], np.float32)
     covers = [(s, *_cover(s, size)) for s in strokes if s.tool != "mask"]
     if not covers:
@@ -64,7 +68,8 @@ def paint_over(painted: np.ndarray, strokes: Iterable[Stroke]) -> np.ndarray:
     return alpha
 
 
-def region_mask(strokes: Iterable[Stroke], size: tuple[int, int]) -> np.ndarray:
+@checked
+def region_mask(strokes: Strokes, size: Size) -> np.ndarray:
     """The region that strokes of the tool "mask" mark, erasers in between included.
 
     Args:
@@ -75,15 +80,17 @@ def region_mask(strokes: Iterable[Stroke], size: tuple[int, int]) -> np.ndarray:
       bool (H, W); all False when no stroke marks anything.
     """
     region = np.zeros(size[::-1], bool)
-    for stroke in on_picture(strokes, size):
+    on_picture(strokes, size)
+    for stroke in strokes:
         if stroke.tool != "brush":
             box, cover = _cover(stroke, size, opacity=1)
             region[box] = np.where(cover >= 0.5, stroke.tool == "mask", region[box])
     return region
 
 
+@checked
 def edit_mask(
-    alpha: np.ndarray, grow: float = 1.5, cell: int = 16, feather: float | None = None
+    alpha: Map, grow: Cells = 1.5, cell: Side = 16, feather: Rim | None = None
 ) -> np.ndarray:
     """Where a painted edit may change the picture: the paint, grown, with a soft rim.
 
@@ -104,18 +111,10 @@ def edit_mask(
     """
     import cv2
 
-    alpha = np.asarray(alpha)
-    if alpha.ndim != 2:
-        raise ValueError(f"alpha must have shape (H, W), got {alpha.shape}")
     feather = cell / 2 if feather is None else feather
-    if grow < 0 or cell < 1 or feather < 0:
-        raise ValueError(
-            "grow and feather must be at least 0 and cell at least 1, "
-            f"got grow={grow!r}, feather={feather!r}, cell={cell!r}"
-        )
     paint = (alpha > 0).astype(np.uint8)
     if not paint.any():
-        raise ValueError("the edit mask is empty: no stroke leaves paint on the picture")
+        raise ValueError("alpha is empty: no stroke leaves paint on the picture")
     if paint.all():
         return np.ones(alpha.shape, np.float32)
     outside = cv2.distanceTransform(1 - paint, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
@@ -126,12 +125,9 @@ def edit_mask(
     return (ramp * ramp * (3 - 2 * ramp)).astype(np.float32)
 
 
+@checked
 def edit_region(
-    strokes: Iterable[Stroke],
-    alpha: np.ndarray,
-    grow: float = 1.5,
-    cell: int = 16,
-    feather: float | None = None,
+    strokes: Strokes, alpha: Map, grow: Cells = 1.5, cell: Side = 16, feather: Rim | None = None
 ) -> np.ndarray:
     """Where strokes let P_img change a picture: their paint, grown, and what "mask" marks.
 
@@ -153,7 +149,8 @@ def edit_region(
     return np.maximum.reduce(parts)
 
 
-def latent_mask(mask: np.ndarray, cell: int = 16, how: str = "max") -> np.ndarray:
+@checked
+def latent_mask(mask: Map, cell: Side = 16, how: Literal["max", "mean"] = "max") -> np.ndarray:
     """A pixel mask (H, W) as float32 (1, 1, H / cell, W / cell), for regional denoising.
 
     Args:
@@ -164,18 +161,17 @@ def latent_mask(mask: np.ndarray, cell: int = 16, how: str = "max") -> np.ndarra
     Raises:
       ValueError: sides that are no multiples of `cell`, an unknown `how`.
     """
-    mask = np.asarray(mask, np.float32)
-    if mask.ndim != 2 or mask.shape[0] % cell or mask.shape[1] % cell:
+    mask = mask.astype(np.float32)
+    if mask.shape[0] % cell or mask.shape[1] % cell:
         raise ValueError(
             f"mask must have shape (H, W) with sides that are multiples of {cell}, got {mask.shape}"
         )
-    if how not in ("max", "mean"):
-        raise ValueError(f"how must be 'max' or 'mean', got {how!r}")
     h, w = mask.shape[0] // cell, mask.shape[1] // cell
     return getattr(mask.reshape(h, cell, w, cell), how)(axis=(1, 3))[None, None]
 
 
-def composite(original: Any, edited: Any, mask: np.ndarray) -> Image.Image:
+@checked
+def composite(original: Picture, edited: Picture, mask: SoftMask) -> Image.Image:
     """`edited` where mask is 1, `original`, to the bit, where it is 0, a mixture in between.
 
     Args:
@@ -185,15 +181,12 @@ def composite(original: Any, edited: Any, mask: np.ndarray) -> Image.Image:
     Raises:
       ValueError: sizes that differ, mask values outside [0, 1].
     """
-    original, edited = to_picture(original), to_picture(edited)
-    mask = np.asarray(mask, np.float32)
+    mask = mask.astype(np.float32)
     if original.size != edited.size or mask.shape != original.size[::-1]:
         raise ValueError(
             "original, edited and mask must have one size, got {} x {}, {} x {} and a mask of "
             "shape {}".format(*original.size, *edited.size, mask.shape)
         )
-    if not ((mask >= 0) & (mask <= 1)).all():
-        raise ValueError("mask must hold values in [0, 1]")
     a, b = (np.asarray(p, np.float32) for p in (original, edited))
     mixed = a + mask[..., None] * (b - a)
     return Image.fromarray(np.rint(mixed).astype(np.uint8))
@@ -203,15 +196,13 @@ def _rgb(stroke: Stroke) -> tuple[int, ...]:
     return ImageColor.getrgb(stroke.colour)
 
 
-def on_picture(strokes: Iterable[Stroke], size: tuple[int, int]) -> tuple[Stroke, ...]:
-    strokes = instances("strokes", strokes, Stroke)
+def on_picture(strokes: Strokes, size: Size) -> None:
     for i, stroke in enumerate(strokes):
         if _bounds(stroke, size) is None:
             raise ValueError(
                 f"strokes[{i}] lies outside the picture of {size[0]} x {size[1]} pixels: "
                 f"it begins at {stroke.points[0]}"
             )
-    return strokes
 
 
 def _bounds(stroke: Stroke, size: tuple[int, int]) -> tuple[int, int, int, int] | None:

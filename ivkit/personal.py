@@ -19,10 +19,9 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -30,13 +29,46 @@ from torch import Tensor
 
 from .disk import destination, write_tensors
 from .models.lora import beside, find, read
-from .pictures import to_picture
+from .pictures import PICTURE, to_picture
+from .pipeline import Pipeline
 from .pixels import to_pixels
-from .validate import integer, number, shown
+from .validate import (
+    SENTENCE,
+    TEXT,
+    Guidance,
+    Integer,
+    Kind,
+    Listed,
+    Number,
+    Seed,
+    Share,
+    checked,
+)
 
 ADAPTER = "personal"
 #: every attention, feed-forward and residual convolution of a UNet
 TARGETS = r".*(to_q|to_k|to_v|to_out\.0|net\.0\.proj|net\.2|conv1|conv2)$"
+
+
+def _pair(value: Any) -> tuple:
+    picture, caption = value
+    return PICTURE("picture", picture), TEXT("caption", caption)
+
+
+def _pattern(value: Any) -> str:
+    return re.compile(TEXT("targets", value)).pattern
+
+
+PAIR = Kind("a (picture, caption) pair", _pair, TypeError)
+Targets = Annotated[str, Kind("a regular expression", _pattern)]
+Examples = Annotated[tuple, Listed(PAIR, "(picture, caption) pairs", least=1)]
+Prior = Annotated[tuple, Listed(PAIR, "(picture, caption) pairs")]
+Captions = Annotated[tuple, Listed(SENTENCE, "captions")]
+Training = Annotated[int, Integer(1, 10**7)]
+Rank = Annotated[int, Integer(1, 256)]
+Batch = Annotated[int, Integer(1, 1024)]
+Seconds = Annotated[float, Number(1e-3)]
+Strength = Annotated[float, Number(-10, 10)]
 
 
 @dataclass
@@ -49,7 +81,7 @@ class Lora:
         seconds: spent in training.
     """
 
-    pipe: Any
+    pipe: Pipeline
     losses: list[tuple[float, float | None]] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -66,11 +98,13 @@ class Lora:
         """A and B of every layer, float32."""
         return [p for name, p in self.unet.named_parameters() if f".{ADAPTER}." in name]
 
-    def set_strength(self, strength: float) -> None:
+    @checked
+    def set_strength(self, strength: Strength) -> None:
         """W x + strength B A x from now on; 0 is the model as it was, negative leads away."""
-        self.unet.set_adapters(ADAPTER, weights=number("strength", strength, -10, 10))
+        self.unet.set_adapters(ADAPTER, weights=strength)
         self.pipe.forget()
 
+    @checked
     def save(self, file: str | Path) -> Path:
         """Writes A and B in half precision, as diffusers and `iv.load(..., lora=file)` read them.
 
@@ -88,7 +122,8 @@ class Lora:
         self.pipe.forget()
 
 
-def new(pipe, rank: int = 8, seed: int = 0, targets: str = TARGETS) -> Lora:
+@checked
+def new(pipe: Pipeline, rank: Rank = 8, seed: Seed = 0, targets: Targets = TARGETS) -> Lora:
     """A LoRA that changes nothing yet: A is random, B is zero.
 
     rank: rows of A and columns of B, 1 to 256.
@@ -97,16 +132,14 @@ def new(pipe, rank: int = 8, seed: int = 0, targets: str = TARGETS) -> Lora:
     draws its pictures.
     """
     unet = _bare_unet(pipe)
-    rank = integer("rank", rank, 1)
-    if rank > 256:
-        raise ValueError(f"rank must be 1 to 256, got {rank}")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(integer("seed", seed, 0))
+        torch.manual_seed(seed)
         beside(unet, ADAPTER, r=rank, lora_alpha=rank, target_modules=targets)
     return _ready(pipe)
 
 
-def attach(pipe, file: str | Path, strength: float = 1.0) -> Lora:
+@checked
+def attach(pipe: Pipeline, file: str | Path, strength: Strength = 1.0) -> Lora:
     """A LoRA from a file beside the weights, instead of merged into them as by `iv.load`.
 
     It can be turned up and down, or trained further. file: as for `iv.load(..., lora=...)`; what it
@@ -114,7 +147,6 @@ def attach(pipe, file: str | Path, strength: float = 1.0) -> Lora:
     missing, damaged, or made for another network.
     """
     unet = _bare_unet(pipe)
-    strength = number("strength", strength, -10, 10)
     networks = {"unet": unet, "text_encoder": pipe.pictures.text_encoder}
     pairs = read(find(file, "file"), networks, pipe.name)["unet"]
     if not pairs:
@@ -148,8 +180,9 @@ def _ready(pipe) -> Lora:
     return lora
 
 
+@checked(options=lambda: [Pipeline.image])
 @torch.no_grad()
-def drawn(pipe, captions: Sequence[str], seed: int = 0, **options) -> list[tuple[Any, str]]:
+def drawn(pipe: Pipeline, captions: Captions, seed: Seed = 0, **options) -> list[tuple[Any, str]]:
     """What the pipeline draws for each caption: the class pictures of prior preservation.
 
     Take it before the training, of captions that name the class without the new word.
@@ -191,25 +224,24 @@ def _encode(model, pairs, name: str) -> tuple[Tensor, Tensor]:
     """Pictures and captions as latents (N, C, h, w) and text embeddings (N, tokens, width)."""
     codes, texts = [], []
     for i, pair in enumerate(pairs):
-        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-            raise TypeError(f"{name}[{i}] must be a (picture, caption) pair, got {shown(pair)}")
         model.check_text(pair[1], f"the caption of {name}[{i}]")
         codes.append(model.encode(to_pixels(to_picture(pair[0], model.size))))
         texts.append(model.encode_text(pair[1]))
     return torch.cat(codes), torch.cat(texts)
 
 
+@checked
 def train(
     lora: Lora,
-    examples: Sequence[tuple[Any, str]],
-    prior: Sequence[tuple[Any, str]] = (),
+    examples: Examples,
+    prior: Prior = (),
     *,
-    prior_weight: float = 1.0,
-    steps: int = 200,
-    seconds: float | None = None,
-    batch: int = 4,
-    lr: float = 1e-3,
-    seed: int = 0,
+    prior_weight: Guidance = 1.0,
+    steps: Training = 200,
+    seconds: Seconds | None = None,
+    batch: Batch = 4,
+    lr: Share = 1e-3,
+    seed: Seed = 0,
     progress: bool = True,
 ) -> Lora:
     """Trains A and B on pictures and their captions; DreamBooth's loss, with its prior term.
@@ -239,20 +271,16 @@ def train(
     from tqdm.auto import tqdm
 
     pipe, model = lora.pipe, lora.pipe.pictures
-    steps, batch = integer("steps", steps, 1), integer("batch", batch, 1)
-    prior_weight, lr = number("prior_weight", prior_weight, 0, 100), number("lr", lr, 0, 1)
-    seconds = math.inf if seconds is None else number("seconds", seconds, 1e-3, math.inf)
+    seconds = math.inf if seconds is None else seconds
     if model.dtype == torch.float16:
         raise ValueError("dtype float16 is too coarse to train in: load with dtype='float32'")
     if not lora.parameters:
         raise ValueError("lora has been removed from its pipeline: make a new one")
-    if not examples:
-        raise ValueError("examples is empty: give (picture, caption) pairs")
     sets = [_encode(model, examples, "examples")]
     sets += [_encode(model, prior, "prior")] if prior else []
     lora.set_strength(1.0)
     optimizer = torch.optim.AdamW(lora.parameters, lr=lr, weight_decay=0.0)
-    generator = torch.Generator().manual_seed(integer("seed", seed, 0))
+    generator = torch.Generator().manual_seed(seed)
     times = model.schedulers["image"].config.num_train_timesteps
     begun, share, before = time.perf_counter(), 0.0, len(lora.losses)
     bar = tqdm(total=steps, desc="training", disable=not progress)

@@ -6,53 +6,62 @@ import io
 import os
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from .validate import FILE, Kind, Size, as_array, checked, warn
+
 MAX_PIXELS = 64_000_000
 
 
-def to_picture(obj: Any, size: tuple[int, int] | None = None) -> Image.Image:
+@checked
+def to_picture(picture: Any, size: Size | None = None) -> Image.Image:
     """Any picture as an RGB PIL image.
 
     Args:
-      obj: a PIL image of any mode, a path, or an array of shape (H, W), (H, W, 3) or (H, W, 4),
-        uint8 in [0, 255] or float in [0, 1]. EXIF rotation is applied, alpha is laid over white,
-        greyscale becomes RGB.
+      picture: a PIL image of any mode, a path, or an array of shape (H, W), (H, W, 3) or
+        (H, W, 4), uint8 in [0, 255] or float in [0, 1]. EXIF rotation is applied, alpha is laid
+        over white, greyscale becomes RGB.
       size: (W, H) to centre-crop and resize to; a warning says so when that changes the picture.
 
     Raises:
       ValueError: no pixels, more than 64 megapixels, no colours, an unreadable file.
       TypeError: something that is no picture.
     """
-    if isinstance(obj, (str, os.PathLike)):
-        picture = _open(Path(obj))
-    elif isinstance(obj, Image.Image):
-        picture = obj
-    elif isinstance(obj, np.ndarray):
-        picture = _from_array(obj)
+    picture = PICTURE("picture", picture)
+    if size is None or picture.size == size:
+        return picture
+    check_area(*size, "size")
+    warn(
+        "the picture of {} x {} pixels was cropped about its centre and resized to {} x {}".format(
+            *picture.size, *size
+        )
+    )
+    return ImageOps.fit(picture, size, Image.Resampling.LANCZOS)
+
+
+def _picture(value: Any) -> Image.Image:
+    if isinstance(value, (str, os.PathLike)):
+        picture = _open(FILE("path", value))
+    elif isinstance(value, Image.Image):
+        picture = value
+    elif isinstance(value, np.ndarray):
+        picture = _from_array(as_array(value))
     else:
         raise TypeError(
-            f"a picture must be a PIL image, a numpy array or a path, got {type(obj).__name__}"
+            f"a picture must be a PIL image, a numpy array or a path, got {type(value).__name__}"
         )
     check_area(*picture.size)
     try:
-        picture = _to_rgb(ImageOps.exif_transpose(picture))
+        return _to_rgb(ImageOps.exif_transpose(picture))
     except (OSError, SyntaxError) as error:  # PIL reads files late: a cut-off one fails only here
         raise ValueError(f"the picture cannot be read to its end ({error})") from None
-    if size is None or picture.size == tuple(size):
-        return picture
-    if len(size) != 2 or min(size) < 1:
-        raise ValueError(f"size must be (width, height) in pixels, each at least 1, got {size!r}")
-    warnings.warn(
-        "the picture of {} x {} pixels was cropped about its centre and resized to {} x {}".format(
-            *picture.size, *size
-        ),
-        stacklevel=2,
-    )
-    return ImageOps.fit(picture, tuple(size), Image.Resampling.LANCZOS)
+
+
+PICTURE = Kind("a PIL image, an array of pixels or a path", _picture, TypeError, speaks=True)
+Picture = Annotated[Image.Image, PICTURE]
 
 
 def _open(path: Path) -> Image.Image:
@@ -87,10 +96,10 @@ def _from_array(array: np.ndarray) -> Image.Image:
     return Image.fromarray(array)
 
 
-def check_area(width: int, height: int) -> None:
+def check_area(width: int, height: int, name: str = "a picture") -> None:
     if width < 1 or height < 1 or width * height > MAX_PIXELS:
         raise ValueError(
-            f"a picture must have between 1 pixel and {MAX_PIXELS // 10**6} megapixels, "
+            f"{name} must have between 1 pixel and {MAX_PIXELS // 10**6} megapixels, "
             f"got {width} x {height}"
         )
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import time
-import warnings
 from collections import OrderedDict
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -20,24 +21,42 @@ from torch import Tensor
 
 from . import memory, models, speed
 from .align import load_align
-from .brush import Brush
+from .brush import Brush, Strength
 from .image import ImageStep
-from .instructions import Instructions, TrajectoryInstruction
+from .instructions import Camera, Instructions, Moves, Strokes, TrajectoryInstruction
 from .models.protocol import VideoModel
 from .picture import PictureJob
-from .pictures import to_picture
+from .pictures import Picture, to_picture
 from .pixels import fit, to_frames, to_pictures, to_pixels
 from .run import Run
 from .sampling import Chain
 from .settings import PictureSettings, Settings
 from .state import Denoising, Step
+from .validate import (
+    Integer,
+    Latents,
+    Path2D,
+    Seed,
+    Sentence,
+    Share,
+    SoftMask,
+    Weights,
+    checked,
+    warn,
+)
 from .video import denoise
 
+Reuse = Annotated[int, Integer(0, 100)]  # steps
 KEPT_REFERENCES = 2  # chains kept for a second edit
 
 
+@checked(options=lambda: [models.load])
 def load(
-    name: str = "storybook", device=None, dtype=None, pictures: str | None = None, **options
+    name: str | Path = "storybook",
+    device: Any = None,
+    dtype: Any = None,
+    pictures: str | None = None,
+    **options,
 ) -> Pipeline:
     """The pipeline of a checkpoint, by its name in the table or from a folder.
 
@@ -101,11 +120,13 @@ class Pipeline:
         """Every word the model knows, sorted; empty where its language is open."""
         return sorted(w for w in getattr(self.model, "words", None) or () if w.isalpha())
 
-    def decode(self, z: Tensor) -> np.ndarray:
+    @checked
+    def decode(self, z: Latents) -> np.ndarray:
         """Latents (N, C, h, w) as pictures, uint8 (N, H, W, 3)."""
         return to_frames(self.model.decode(z.to(self.device)))
 
-    def round_trip(self, picture) -> tuple[Image.Image, float]:
+    @checked
+    def round_trip(self, picture: Picture) -> tuple[Image.Image, float]:
         """A picture through the autoencoder and back, and how near it comes, in dB (PSNR).
 
         What is lost here, no clip of this model can show.
@@ -115,7 +136,8 @@ class Pipeline:
         error = (np.asarray(picture, np.float32) - np.asarray(back, np.float32)) / 255
         return back, float(-10 * np.log10(max((error**2).mean(), 1e-10)))
 
-    def foreign(self, picture) -> tuple[Image.Image, float, float] | None:
+    @checked
+    def foreign(self, picture: Picture) -> tuple[Image.Image, float, float] | None:
         """(the picture after a round trip, its dB, the least dB of the model's own world) where
         the model cannot show the picture; else None."""
         floor = getattr(self.model, "round_trip_db", None)
@@ -135,11 +157,12 @@ class Pipeline:
         for kept in ("_codes", "_texts"):
             getattr(self.model, kept, {}).clear()
 
+    @checked
     def speed_up(
         self,
-        compile: bool | str | None = None,
-        reuse: int = 0,
-        cache: float = 0.0,
+        compile: bool | Literal["whole", "blocks"] | None = None,
+        reuse: Reuse = 0,
+        cache: Share = 0.0,
         graphs: bool | None = None,
         *,
         on: bool = True,
@@ -156,7 +179,10 @@ class Pipeline:
 
     # -------------------------------------------------------------------------------- P_img
 
-    def image(self, prompt: str, picture=None, *, progress: bool = False, **options) -> Image.Image:
+    @checked(options=lambda: [Pipeline._picture_job])
+    def image(
+        self, prompt: Sentence, picture: Picture | None = None, *, progress: bool = False, **options
+    ) -> Image.Image:
         """A picture: from text, from a picture, or a picture of which a region is edited.
 
         Args:
@@ -174,7 +200,10 @@ class Pipeline:
             last = step
         return job.painted if last is None else last.picture
 
-    def denoise_image(self, prompt: str, picture=None, **options) -> Iterator[ImageStep]:
+    @checked(options=lambda: [Pipeline._picture_job])
+    def denoise_image(
+        self, prompt: Sentence, picture: Picture | None = None, **options
+    ) -> Iterator[ImageStep]:
         """The steps of `image`, to be looked at; the last one's `.picture` is the result.
 
         Args:
@@ -194,14 +223,24 @@ class Pipeline:
         """
         return self._picture_job(prompt, picture, **options).steps()
 
-    def brush(self, prompt: str, picture, strength: float = 0.5, seed: int = 0) -> Brush:
+    @checked
+    def brush(
+        self, prompt: Sentence, picture: Picture, strength: Strength = 0.5, seed: Seed = 0
+    ) -> Brush:
         """A real-time brush on `picture`: see `brush.Brush`. Load "sd-turbo" with `taesd=True`."""
         if "image" not in self.pictures.defaults:
             raise ValueError(f"{self.name} makes clips alone: take the brush of 'sd-turbo'")
         return Brush(self.pictures, prompt, fit(picture, self.size, True), strength, seed)
 
+    @checked(options=lambda: [PictureSettings])
     def _picture_job(
-        self, prompt: str, picture=None, *, strokes=(), mask=None, **options
+        self,
+        prompt: Sentence,
+        picture: Picture | None = None,
+        *,
+        strokes: Strokes = (),
+        mask: SoftMask | None = None,
+        **options,
     ) -> PictureJob:
         model = self.pictures
         if "image" not in model.defaults:
@@ -216,7 +255,8 @@ class Pipeline:
 
     # ------------------------------------------------------------------------------ P_video
 
-    def video(self, picture, motion: str, *, progress: bool = True, **options) -> Run:
+    @checked(options=lambda: [Pipeline._start])
+    def video(self, picture: Picture, motion: str, *, progress: bool = True, **options) -> Run:
         """A clip of `picture` moving as `motion` says, with its edits blended in (Eq. 4).
 
         Arguments and errors are those of `denoise`; `progress` shows a bar.
@@ -229,6 +269,7 @@ class Pipeline:
         run.seconds["prepare"] = time.perf_counter() - begun
         return self.resume(run, progress=progress)
 
+    @checked
     def resume(self, run: Run, *, progress: bool = True) -> Run:
         """Finish a run that was stopped: the clip is the same as without the stop."""
         begun, state = time.perf_counter(), run.state
@@ -249,7 +290,8 @@ class Pipeline:
         run.seconds["decode"] = time.perf_counter() - begun
         return run
 
-    def denoise(self, picture, motion: str, **options) -> Iterator[Step]:
+    @checked(options=lambda: [Pipeline._start])
+    def denoise(self, picture: Picture, motion: str, **options) -> Iterator[Step]:
         """A generator that yields every step of `video`: look, stop, `step.change(...)`, go on.
 
         It may be closed at any step; `pipe.last_run` is the Run it belongs to.
@@ -269,6 +311,7 @@ class Pipeline:
         """
         return denoise(self._start(picture, motion, **options).state)
 
+    @checked(options=lambda: [Pipeline.video])
     def run(self, instructions: Instructions, **options) -> Run:
         """Replay saved instructions: picture, paint, drag and clip. Options as for `video`."""
         i = instructions
@@ -286,16 +329,17 @@ class Pipeline:
         edits = {"edited": edited, "drags": i.trajectory or ()}
         return self.video(picture, i.motion.text, **edits, **i.options() | options)
 
+    @checked(options=lambda: [Settings])
     def _start(
         self,
-        picture,
+        picture: Picture,
         motion: str,
         *,
-        edited=None,
-        drags=(),
-        pins=(),
-        camera=None,
-        lam=0.3,
+        edited: Picture | None = None,
+        drags: Moves = (),
+        pins: Path2D = (),
+        camera: Camera | None = None,
+        lam: Weights = 0.3,
         **options,
     ) -> Run:
         if "video" not in self.model.defaults:
@@ -342,11 +386,10 @@ class Pipeline:
     def _warn_if_foreign(self, picture: Image.Image) -> None:
         if foreign := self.foreign(picture):
             _, found, floor = foreign
-            warnings.warn(
+            warn(
                 f"this picture is foreign to {self.name}, which gives it back at {found:.0f} dB "
                 f"where its own world reaches {floor:.0f}: see pipe.round_trip(picture), and "
-                "ivkit.warp for a cut-and-drag clip that needs no model",
-                stacklevel=5,
+                "ivkit.warp for a cut-and-drag clip that needs no model"
             )
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import cv2
 import numpy as np
 
-from .pictures import to_picture
-from .validate import point as checked_point
+from .pictures import Picture
+from .validate import Point, checked
 
 
-def grow_mask(picture: Any, point: Sequence[float]) -> np.ndarray:
+@checked
+def grow_mask(picture: Picture, point: Point) -> np.ndarray:
     """The thing at `point`, as a bool (H, W) mask: flood fill, made tight by GrabCut.
 
     The background is what can be reached from the frame around the point by small steps of colour;
@@ -21,9 +21,8 @@ def grow_mask(picture: Any, point: Sequence[float]) -> np.ndarray:
     Raises:
       ValueError: a point outside the picture.
     """
-    image = np.asarray(to_picture(picture))
-    x, y = checked_point("point", point)
-    inside("point", (x, y), image.shape[:2])
+    image, (x, y) = np.asarray(picture), point
+    inside("point", point, image.shape[:2])
     return _grow(image, round(x), round(y))
 
 

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeVar
-
-import numpy as np
+from typing import Annotated, Any, Literal, TypeVar
 
 from .models.protocol import VideoModel
+from .paint import Cells, Rim
 from .state import READINGS
-from .validate import choice, integer, number
+from .validate import (
+    MAX_DRAWN,
+    Choice,
+    Frames,
+    Guidance,
+    Guidances,
+    Index,
+    Seed,
+    Share,
+    Size,
+    Steps,
+    check_clip,
+    checked,
+)
 
-MECHANISMS = ("both", "condition", "dual-clock")
-POSTERIORS = ("mode", "sample")
+Mechanism = Literal["both", "condition", "dual-clock"]
+Posterior = Literal["mode", "sample"]
+Reading = Annotated[str, Choice(*READINGS)]
 
 
+@checked
 @dataclass
 class PictureSettings:
     """How a picture is made; None takes the model's own.
@@ -24,24 +38,22 @@ class PictureSettings:
         grow, feather: of the edit mask, see `edit_mask`.
     """
 
-    strength: float = 0.7
-    seed: int = 0
-    num_inference_steps: int | None = None
-    guidance_scale: float | None = None
+    strength: Share = 0.7
+    seed: Seed = 0
+    num_inference_steps: Steps | None = None
+    guidance_scale: Guidance | None = None
     negative: str = ""
-    size: tuple[int, int] | None = None
-    grow: float = 1.5
-    feather: float | None = None
-    posterior: str = "mode"
+    size: Size | None = None
+    grow: Cells = 1.5
+    feather: Rim | None = None
+    posterior: Posterior = "mode"
 
     def resolve(self, model: VideoModel, size: tuple[int, int], multiple: int) -> PictureSettings:
         """Checked, with `size` and the model's own values where there was None."""
-        s = _resolved(self, model, {"size": size, **model.defaults["image"]}, multiple)
-        s.guidance_scale = number("guidance_scale", s.guidance_scale, 0, 100)
-        s.strength = number("strength", s.strength, 0, 1)
-        return s
+        return _resolved(self, model, {"size": size, **model.defaults["image"]}, multiple)
 
 
+@checked
 @dataclass
 class Settings:
     """How a clip is made; None takes the model's own. All of it is plain data.
@@ -68,22 +80,22 @@ class Settings:
         size: (width, height) that pictures are fitted to.
     """
 
-    seed: int = 0
-    num_frames: int | None = None
-    num_inference_steps: int | None = None
-    guidance_scale: float | list[float] | None = None
-    motion_scale: int | None = None
+    seed: Seed = 0
+    num_frames: Frames | None = None
+    num_inference_steps: Steps | None = None
+    guidance_scale: Guidances | None = None
+    motion_scale: Index | None = None
     negative: str = ""
-    reading: str = "paired"
-    mechanism: str = "both"
-    weak: float = 0.8
-    strong: float = 1.0
+    reading: Reading = "paired"
+    mechanism: Mechanism = "both"
+    weak: Share = 0.8
+    strong: Share = 1.0
     skip_zero: bool = True
     batch: bool | None = None
-    eta: float = 0.0
-    posterior: str = "mode"
+    eta: Share = 0.0
+    posterior: Posterior = "mode"
     align: bool = True
-    size: tuple[int, int] | None = None
+    size: Size | None = None
 
     def resolve(self, model: VideoModel) -> Settings:
         """Checked, with the model's own values where there was None."""
@@ -91,25 +103,18 @@ class Settings:
         own = {"num_frames": model.num_frames, "size": model.size, "batch": batch}
         own |= model.defaults["video"]
         s = _resolved(self, model, own, model.multiple)
-        s.num_frames = integer("num_frames", s.num_frames, 1)
-        by_frame = np.ndim(s.guidance_scale) > 0
-        scales = list(s.guidance_scale) if by_frame else [s.guidance_scale]
-        scales = [number("guidance_scale", scale, 0, 100) for scale in scales]
-        if by_frame and len(scales) != s.num_frames:
+        scale = s.guidance_scale
+        if isinstance(scale, list) and len(scale) != s.num_frames:
             raise ValueError(
                 f"guidance_scale needs one number for each of the {s.num_frames} frames, "
-                f"got {len(scales)}"
+                f"got {len(scale)}"
             )
-        s.guidance_scale = scales if by_frame else scales[0]
-        choice("reading", s.reading, READINGS)
-        choice("mechanism", s.mechanism, MECHANISMS)
         if s.mechanism == "condition" and not model.per_frame:
             raise ValueError(
                 f"mechanism must be both or dual-clock for {model.name}, which has one condition "
                 "picture for the whole clip"
             )
-        for name in ("weak", "strong", "eta"):
-            setattr(s, name, number(name, getattr(s, name), 0, 1))
+        check_clip(s.num_frames, s.size[::-1])
         return s
 
 
@@ -119,16 +124,13 @@ Kind = TypeVar("Kind", PictureSettings, Settings)
 def _resolved(s: Kind, model: VideoModel, own: dict[str, Any], multiple: int) -> Kind:
     """The settings with `own` where there is None, and what both kinds share checked."""
     s = type(s)(**own | {name: value for name, value in vars(s).items() if value is not None})
-    s.seed = integer("seed", s.seed, 0)
-    s.num_inference_steps = integer("num_inference_steps", s.num_inference_steps, 1)
     if s.negative:
         model.check_text(s.negative, "negative")
-    choice("posterior", s.posterior, POSTERIORS)
-    if np.shape(s.size) != (2,):
-        raise ValueError(f"size must be (width, height) in pixels, got {s.size!r}")
-    s.size = w, h = tuple(integer("size", side, 1) for side in s.size)
+    w, h = s.size
     if w % multiple or h % multiple:
         raise ValueError(
             f"size must be multiples of {multiple} pixels for {model.name}, got {w} x {h}"
         )
+    if w * h > MAX_DRAWN:
+        raise ValueError(f"size must hold at most {MAX_DRAWN} pixels, got {w} x {h}")
     return s

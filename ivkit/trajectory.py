@@ -15,15 +15,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import cv2
 import numpy as np
 from PIL import Image
 
-from .instructions import Camera, Drag, TrajectoryInstruction
-from .pictures import to_picture
+from .instructions import Camera, Drag, Trajectory, TrajectoryInstruction
+from .pictures import Picture
 from .regions import grow_mask, inside
+from .validate import Frames, Shape, check_clip, checked
 
 _ARM = 8.0  # pixels from a handle to the second point that carries its turning and scaling
 _RIM = 3  # pixels around a region that are filled too: its antialiased edge is no background
@@ -51,11 +51,9 @@ class Warped:
         return self._field()
 
 
+@checked
 def displacement(
-    trajectory: Any,
-    shape: tuple[int, int],
-    num_frames: int = 16,
-    picture: Any = None,
+    trajectory: Trajectory, shape: Shape, num_frames: Frames = 16, picture: Picture | None = None
 ) -> np.ndarray:
     """How far each pixel of the picture has moved in each frame.
 
@@ -79,7 +77,8 @@ def displacement(
     return _field(layers, background, shape, num_frames)
 
 
-def warp(picture: Any, trajectory: Any, num_frames: int = 16) -> Warped:
+@checked
+def warp(picture: Picture, trajectory: Trajectory, num_frames: Frames = 16) -> Warped:
     """Cut the regions out, move them, and fill what they uncover from the surroundings.
 
     A later drag lies on top. A whole-pixel drag is an exact copy inside its region, a drag to where
@@ -92,9 +91,9 @@ def warp(picture: Any, trajectory: Any, num_frames: int = 16) -> Warped:
     Raises:
       ValueError: as `displacement`; a region that covers the whole picture.
     """
-    image = np.asarray(to_picture(picture))
+    image = np.asarray(picture)
     shape = image.shape[:2]
-    layers, background = _layers(trajectory, shape, num_frames, image)
+    layers, background = _layers(trajectory, shape, num_frames, picture)
     sprites = [_sprite(image, layers, k) for k in range(len(layers))]
     plates: dict[tuple[int, ...], tuple[np.ndarray, np.ndarray]] = {}
     frames = np.empty((num_frames, *image.shape), np.uint8)
@@ -124,11 +123,13 @@ def warp(picture: Any, trajectory: Any, num_frames: int = 16) -> Warped:
     return Warped(frames, masks, vacated, field)
 
 
-def drag_still(picture: Any, trajectory: Any) -> Image.Image:
+@checked
+def drag_still(picture: Picture, trajectory: Trajectory) -> Image.Image:
     """The picture with everything at its target: the paper's footnote 2, the drag of a still."""
     return Image.fromarray(warp(picture, trajectory, num_frames=2).frames[-1])
 
 
+@checked
 def moving_region(warped: Warped) -> np.ndarray:
     """Where things are and where they were: float32 (F, H, W) in [0, 1].
 
@@ -137,9 +138,9 @@ def moving_region(warped: Warped) -> np.ndarray:
     return np.minimum(warped.masks + warped.vacated, 1)
 
 
-def with_masks(trajectory: Any, picture: Any) -> TrajectoryInstruction:
+@checked
+def with_masks(trajectory: Trajectory, picture: Picture) -> TrajectoryInstruction:
     """The same trajectory, with a mask grown for every drag that had none."""
-    trajectory = TrajectoryInstruction.of(trajectory)
     drags = list(trajectory.drags)
     for k, drag in enumerate(drags):
         if drag.mask is None:
@@ -147,9 +148,9 @@ def with_masks(trajectory: Any, picture: Any) -> TrajectoryInstruction:
     return dataclasses.replace(trajectory, drags=drags)
 
 
-def check(trajectory: Any, shape: tuple[int, int]) -> TrajectoryInstruction:
+@checked
+def check(trajectory: Trajectory, shape: Shape) -> TrajectoryInstruction:
     """The trajectory, or ValueError if it does not fit a picture of `shape` (H, W)."""
-    trajectory = TrajectoryInstruction.of(trajectory)
     height, width = shape
     for k, drag in enumerate(trajectory.drags):
         for path in drag.paths:
@@ -200,12 +201,11 @@ class _Layer:
 
 
 def _layers(
-    trajectory: Any, shape: tuple[int, int], num_frames: int, picture: Any
+    trajectory: Trajectory, shape: Shape, num_frames: Frames, picture: Picture | None
 ) -> tuple[list[_Layer], _Layer]:
     """A layer for each drag, and one for the background."""
-    if num_frames < 1:
-        raise ValueError(f"num_frames must be at least 1, got {num_frames}")
-    trajectory = check(trajectory, shape)
+    check_clip(num_frames, shape)
+    check(trajectory, shape)
     missing = [k for k, drag in enumerate(trajectory.drags) if drag.mask is None]
     if missing and picture is None:
         raise ValueError(f"drags[{missing[0]}] has no mask: give one, or picture= to grow one")

@@ -4,15 +4,38 @@ Video is uint8 (F, H, W, 3), as everywhere in ivkit. What starts with `show` dis
 notebook; everything else returns a PIL.Image, which a cell displays when it is its last line.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from PIL import Image
 
-from . import validate
 from .disk import destination, whole
 from .encode import checked_fps, encoded, even
 from .encode import mediapy as _mediapy
+from .pictures import Picture, check_area
+from .validate import (
+    MAX_STEPS,
+    TEXT,
+    VIDEO,
+    Array,
+    Count,
+    Index,
+    Integer,
+    Kind,
+    Listed,
+    Number,
+    Share,
+    Side,
+    Titled,
+    Video,
+    as_array,
+    check_index,
+    checked,
+)
 
 FPS = 8
 SYMBOLS = {
@@ -29,7 +52,39 @@ SYMBOLS = {
 }
 
 
-def show(clip, fps: float = FPS, codec="h264", width=None, height=None, **options) -> str | None:
+def _trace(value):
+    from .trace import Trace
+
+    if not isinstance(value, Trace):
+        raise TypeError
+    return value
+
+
+MAP = Array("C h w", "F C h w", finite=False)
+IMAGE = Array("H W", "H W 3", "H W 4", finite=False)
+Fps = Annotated[float, Number(0.1, 240)]
+VIDEOS = Titled(VIDEO, VIDEO)
+Videos = Annotated[dict | np.ndarray, VIDEOS]
+Images = Annotated[dict | tuple, Titled(IMAGE, Listed(IMAGE, "pictures", least=1))]
+Map = Annotated[np.ndarray, MAP]
+Trace = Annotated[Any, Kind("a Trace", _trace, TypeError)]
+Maps = Annotated[tuple, Listed(MAP, "maps", least=1)]
+Numbers = Annotated[np.ndarray, Array(finite=False)]
+Field = Annotated[np.ndarray, Array("F H W 2", "H W 2")]
+Distance = Annotated[float, Number(0)]
+Names = Annotated[tuple[str, ...], Listed(TEXT, "names", least=1)]
+Indices = Annotated[tuple[int, ...], Listed(Integer(-MAX_STEPS, MAX_STEPS), "steps", least=1)]
+
+
+@checked
+def show(
+    clip: Any,
+    fps: Fps = FPS,
+    codec: Literal["h264", "gif"] = "h264",
+    width: Side | None = None,
+    height: Side | None = None,
+    **options,
+) -> str | None:
     """Play a clip in the notebook, in a loop; with `return_html=True` return the page instead.
 
     Args:
@@ -42,34 +97,29 @@ def show(clip, fps: float = FPS, codec="h264", width=None, height=None, **option
     """
     if hasattr(clip, "frames"):
         unedited = getattr(clip, "unedited", None)
-        videos = {} if unedited is None else {"unedited": unedited}
-        videos["edited"] = clip.frames
-    else:
-        videos = clip if isinstance(clip, dict) else {None: clip}
-    validate.choice("codec", codec, ("h264", "gif"))
+        clip = ({} if unedited is None else {"unedited": unedited}) | {"edited": clip.frames}
+    videos = VIDEOS("clip", clip)
+    videos = videos if isinstance(videos, dict) else {None: videos}
     fps = checked_fps(fps, "gif" if codec == "gif" else "mp4")
-    checked = [_shown_at(_video(video), width, height) for video in videos.values()]
+    shown = [_shown_at(video, width, height) for video in videos.values()]
     size = {"width": width, "height": height}
     options |= {name: value for name, value in size.items() if value is not None}
     options |= {"fps": fps, "codec": codec, "downsample": False}
-    return _mediapy().show_videos(checked, list(videos), **options)
+    return _mediapy().show_videos(shown, list(videos), **options)
 
 
 def _shown_at(video: np.ndarray, width: int | None, height: int | None) -> np.ndarray:
     """A clip made as small as it is shown, with even sides: browsers play no others."""
     _, h, w, _ = video.shape
-    high = validate.integer("height", height, 1) if height is not None else None
-    wide = validate.integer("width", width, 1) if width is not None else None
-    high, wide = (
-        high or (round(h * wide / w) if wide else h),
-        wide or (round(w * high / h) if high else w),
-    )
+    high = height or (round(h * width / w) if width else h)
+    wide = width or (round(w * height / h) if height else w)
     if high < h or wide < w:
         video = _mediapy().resize_video(video, (max(high, 1), max(wide, 1)))
     return even(video)
 
 
-def show_pictures(pictures, **options) -> None:
+@checked
+def show_pictures(pictures: Images, **options) -> None:
     """Show pictures in a row: a dict {title: picture} or a list.
 
     A picture is a PIL.Image, uint8 (H, W, 3), or a mask or map (H, W). Further options are those
@@ -77,12 +127,12 @@ def show_pictures(pictures, **options) -> None:
     """
     named = pictures if isinstance(pictures, dict) else {i: p for i, p in enumerate(pictures)}
     titles = list(named) if isinstance(pictures, dict) else None
-    images = [np.asarray(picture) for picture in named.values()]
-    images = [image.astype(float) if image.dtype.kind == "b" else image for image in images]
+    images = [a.astype(float) if a.dtype.kind == "b" else a for a in named.values()]
     _mediapy().show_images(images, titles, **options)
 
 
-def save_video(path, frames, fps: float = FPS, comment: str | None = None) -> Path:
+@checked
+def save_video(path: Any, frames: Video, fps: Fps = FPS, comment: Any = None) -> Path:
     """Write uint8 (F, H, W, 3) to `path`, an .mp4 (H.264, yuv420p) or a .gif; returns the path.
 
     Sides of an odd length get their last row or column once more in an .mp4, since browsers play
@@ -97,18 +147,22 @@ def save_video(path, frames, fps: float = FPS, comment: str | None = None) -> Pa
         disk is full or the folder cannot be written to.
     """
     path = destination("path", path, ".mp4", ".gif")
-    content = encoded(_video(frames), fps, path.suffix.lower()[1:], comment)
+    content = encoded(frames, fps, path.suffix.lower()[1:], comment)
     with whole(path) as part:
         part.write_bytes(content)
     return path
 
 
-def encode_video(frames, fps: float = FPS) -> bytes:
+@checked
+def encode_video(frames: Video, fps: Fps = FPS) -> bytes:
     """uint8 (F, H, W, 3) as the bytes of an .mp4 (H.264, yuv420p), for a page to play."""
-    return encoded(_video(frames), fps)
+    return encoded(frames, fps)
 
 
-def contact_sheet(frames, columns: int = 8, every: int = 1, height: int | None = None):
+@checked
+def contact_sheet(
+    frames: Videos, columns: Count = 8, every: Count = 1, height: Side | None = None
+) -> Image.Image:
     """Frames of one video (F, H, W, 3), or rows {title: video}, laid out as one PIL.Image.
 
     Args:
@@ -116,14 +170,11 @@ def contact_sheet(frames, columns: int = 8, every: int = 1, height: int | None =
         every: keep every n-th frame.
         height: scale each frame to this many pixels.
     """
-    columns, every = int(_positive("columns", columns)), int(_positive("every", every))
     if isinstance(frames, dict):
-        rows = [(title, _video(video)[::every]) for title, video in frames.items()]
+        rows = [(title, video[::every]) for title, video in frames.items()]
     else:
-        kept = _video(frames)[::every]
+        kept = frames[::every]
         rows = [(None, kept[i : i + columns]) for i in range(0, len(kept), columns)]
-    if not rows:
-        raise ValueError("frames is an empty dict; give at least one video")
     pictures = [[Image.fromarray(f) for f in video] for _, video in rows]
     h = height or pictures[0][0].height
     pictures = [[p.resize((round(p.width * h / p.height), h)) for p in row] for row in pictures]
@@ -131,6 +182,7 @@ def contact_sheet(frames, columns: int = 8, every: int = 1, height: int | None =
     gap, w = 2, pictures[0][0].width
     wide = max(len(row) for row in pictures)
     size = (wide * (w + gap) - gap, len(rows) * (h + gap + label) - gap)
+    check_area(*size, "the sheet of these frames, columns and height")
     sheet = Image.new("RGB", size, "white")
     for r, ((title, _), row) in enumerate(zip(rows, pictures, strict=True)):
         top = r * (h + gap + label)
@@ -141,7 +193,8 @@ def contact_sheet(frames, columns: int = 8, every: int = 1, height: int | None =
     return sheet
 
 
-def heat(eps, eps_edit, picture, alpha: float = 0.65):
+@checked
+def heat(eps: Map, eps_edit: Map, picture: Picture, alpha: Share = 0.65) -> Image.Image:
     """Where two predictions differ: mean over channels of |ε - ε'|, drawn over a picture.
 
     Args:
@@ -151,21 +204,18 @@ def heat(eps, eps_edit, picture, alpha: float = 0.65):
     """
     import matplotlib
 
-    a, b = _array(eps), _array(eps_edit)
-    if a.shape != b.shape or a.ndim not in (3, 4):
-        raise ValueError(
-            f"eps and eps_edit must both be (C, h, w) or (F, C, h, w), not {a.shape} and {b.shape}"
-        )
-    difference = np.abs(a - b).mean(axis=tuple(range(a.ndim - 2)))
-    base = Image.fromarray(np.asarray(picture)).convert("RGB")
+    if eps.shape != eps_edit.shape:
+        raise ValueError(f"eps_edit has shape {eps_edit.shape}, and eps has {eps.shape}")
+    difference = np.abs(eps - eps_edit).mean(axis=tuple(range(eps.ndim - 2)))
     amount = Image.fromarray((difference / max(difference.max(), 1e-12)).astype(np.float32))
-    amount = np.asarray(amount.resize(base.size, Image.Resampling.BICUBIC)).clip(0, 1)
+    amount = np.asarray(amount.resize(picture.size, Image.Resampling.BICUBIC)).clip(0, 1)
     colour = matplotlib.colormaps["inferno"](amount)[..., :3] * 255
     weight = alpha * amount[..., None] ** 0.5
-    return Image.fromarray((np.asarray(base) * (1 - weight) + colour * weight).astype(np.uint8))
+    return Image.fromarray((np.asarray(picture) * (1 - weight) + colour * weight).astype(np.uint8))
 
 
-def field_arrows(picture, field, frame: int = -1, step: int = 16):
+@checked
+def field_arrows(picture: Picture, field: Field, frame: Index = -1, step: Side = 16) -> Image.Image:
     """A displacement field as arrows over the picture that it moves.
 
     Args:
@@ -174,8 +224,9 @@ def field_arrows(picture, field, frame: int = -1, step: int = 16):
         frame: which frame of the field.
         step: pixels between arrows; places that stay still get none.
     """
-    field = _array(field)
-    field = field[frame] if field.ndim == 4 else field
+    if field.ndim == 4:
+        check_index("frame", frame, len(field))
+        field = field[frame]
     base = np.asarray(picture)
     if field.shape != (*base.shape[:2], 2):
         raise ValueError(
@@ -196,13 +247,14 @@ def field_arrows(picture, field, frame: int = -1, step: int = 16):
     return _drawn(figure)
 
 
+@checked
 def trace_grid(
-    trace,
-    names=("z_t", "z_edit", "eps", "eps_edit", "eps_hat", "x0"),
-    frame: int = -1,
-    steps=None,
-    decode=None,
-):
+    trace: Trace,
+    names: Names = ("z_t", "z_edit", "eps", "eps_edit", "eps_hat", "x0"),
+    frame: Index = -1,
+    steps: Indices | None = None,
+    decode: Callable | None = None,
+) -> Image.Image:
     """A table of pictures, one row a tensor, one column a step: what the loop saw.
 
     Latents have no colours of their own; their first three principal components are shown as
@@ -222,6 +274,8 @@ def trace_grid(
         raise ValueError("trace has no steps yet: there is nothing to show")
     if steps is None:
         steps = np.unique(np.linspace(0, count - 1, min(count, 8)).round().astype(int)).tolist()
+    for i in steps:
+        check_index("steps", i, count)
     latents = {name: [_latent(trace[i], name, frame) for i in steps] for name in names}
     rows = {}
     if "x0" in latents and decode is not None:
@@ -243,34 +297,16 @@ def trace_grid(
     return _drawn(figure)
 
 
-def cmp(name: str, mine, theirs, tolerance: float = 1e-5) -> None:
+@checked
+def cmp(name: str, mine: Numbers, theirs: Numbers, tolerance: Distance = 1e-5) -> None:
     """Print whether two arrays agree: exactly, approximately, and their largest difference."""
-    a, b = _array(mine), _array(theirs)
+    a, b = mine, theirs
     if a.shape != b.shape:
-        raise ValueError(f"{name}: the shapes differ, {a.shape} and {b.shape}")
+        raise ValueError(f"{name}: theirs has shape {b.shape}, and mine has {a.shape}")
     difference = np.abs(a.astype(np.float64) - b.astype(np.float64)).max(initial=0.0)
     exact, close = bool((a == b).all()), bool(difference <= tolerance)
     agreement = f"exact: {exact!s:5s} | approximate: {close!s:5s}"
     print(f"{name:16s} | {agreement} | max difference: {difference:.3g}")
-
-
-def _video(frames) -> np.ndarray:
-    video = np.asarray(frames)
-    if video.dtype != np.uint8 or video.ndim != 4 or video.shape[-1] != 3 or not video.size:
-        raise ValueError(
-            f"frames must be uint8 (F, H, W, 3) with F >= 1, not {video.dtype} {video.shape}"
-        )
-    return video
-
-
-def _positive(name, value):
-    if not value > 0:
-        raise ValueError(f"{name} must be above 0, not {value}")
-    return value
-
-
-def _array(x) -> np.ndarray:
-    return x.detach().float().cpu().numpy() if hasattr(x, "detach") else np.asarray(x)
 
 
 def _latent(record, name, frame):
@@ -278,19 +314,19 @@ def _latent(record, name, frame):
     if name not in record:
         return "not evaluated"
     value = record[name][frame]
-    return value if np.isfinite(_array(value)).all() else "undefined"
+    return value if np.isfinite(as_array(value)).all() else "undefined"
 
 
 def _pixels(decoded) -> np.ndarray:
     """(1, 3, H, W) in [-1, 1] -> (H, W, 3) in [0, 1]."""
-    return (_array(decoded)[0].transpose(1, 2, 0) / 2 + 0.5).clip(0, 1)
+    return (as_array(decoded)[0].transpose(1, 2, 0) / 2 + 0.5).clip(0, 1)
 
 
-def principal_colours(latents):
+@checked
+def principal_colours(latents: Maps):
     """A function (C, h, w) -> (h, w, 3) in [0, 1]: the three main directions of `latents` as red,
     green and blue. latents: (C, h, w) or (F, C, h, w) each; what is not finite is left out."""
-    rows = [_array(z) for z in latents]
-    pixels = np.concatenate([np.moveaxis(z, -3, -1).reshape(-1, z.shape[-3]) for z in rows])
+    pixels = np.concatenate([np.moveaxis(z, -3, -1).reshape(-1, z.shape[-3]) for z in latents])
     pixels = pixels[np.isfinite(pixels).all(1)]
     pixels = pixels[:: max(1, len(pixels) // 100_000)]  # enough to tell the directions
     centre = pixels.mean(0)
@@ -298,7 +334,7 @@ def principal_colours(latents):
     low, high = np.percentile((pixels - centre) @ axes.T, [2, 98], axis=0)
 
     def paint(z):
-        colours = (_array(z).reshape(len(z), -1).T - centre) @ axes.T
+        colours = (as_array(z).reshape(len(z), -1).T - centre) @ axes.T
         colours = ((colours - low) / np.maximum(high - low, 1e-9)).clip(0, 1)
         return colours.reshape(*z.shape[1:], -1)
 

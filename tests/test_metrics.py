@@ -64,7 +64,7 @@ def test_smooth_motion_flickers_less_than_noise():
 
 @pytest.mark.parametrize("bad", [np.zeros((4, 4, 3)), np.zeros((0, 4, 4, 3), np.uint8), "clip"])
 def test_bad_input_is_named(bad, background):
-    with pytest.raises(ValueError, match="must be uint8 pictures"):
+    with pytest.raises(ValueError, match="a must be uint8"):
         metrics.psnr(bad, background)
     with pytest.raises(ValueError, match="mask is empty"):
         metrics.psnr(background, background, np.zeros((64, 64), bool))

@@ -109,9 +109,9 @@ def test_a_stroke_may_leave_the_picture_but_not_miss_it():
 
 
 def test_what_is_no_stroke_is_refused():
-    with pytest.raises(TypeError, match="strokes must hold Stroke only, got tuple"):
+    with pytest.raises(TypeError, match=r"strokes\[0\] must be a Stroke, got \(1, 2\)"):
         rasterise(NOISE, [(1, 2)])
-    with pytest.raises(TypeError, match="strokes must be a list of Stroke, got int"):
+    with pytest.raises(TypeError, match="strokes must be a list of Stroke, got 3"):
         rasterise(NOISE, 3)
 
 
@@ -174,11 +174,11 @@ def test_paint_everywhere_may_change_everything():
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ((np.zeros((8, 8)),), "the edit mask is empty"),
-        ((np.ones((8, 8, 3)),), r"alpha must have shape \(H, W\), got \(8, 8, 3\)"),
-        ((np.ones((8, 8)), -1), "grow=-1"),
-        ((np.ones((8, 8)), 1, 0), "cell=0"),
-        ((np.ones((8, 8)), 1, 8, -2), "feather=-2"),
+        ((np.zeros((8, 8)),), "alpha is empty"),
+        ((np.ones((8, 8, 3)),), r"alpha must be .* \(H, W\), got shape \(8, 8, 3\)"),
+        ((np.ones((8, 8)), -1), "grow must be .* got -1"),
+        ((np.ones((8, 8)), 1, 0), "cell must be .* got 0"),
+        ((np.ones((8, 8)), 1, 8, -2), "feather must be .* got -2"),
     ],
 )
 def test_bad_edit_masks_are_refused(args, message):
@@ -209,5 +209,5 @@ def test_composites_need_one_size_and_a_mask_in_range():
     with pytest.raises(ValueError, match="one size"):
         composite(NOISE, NOISE[1:], np.ones((H, W)))
     for bad in (1.5, -0.1, np.nan):
-        with pytest.raises(ValueError, match=r"values in \[0, 1\]"):
+        with pytest.raises(ValueError, match=r"mask must be finite numbers in \[0, 1\]"):
             composite(NOISE, NOISE, np.full((H, W), bad))

@@ -246,9 +246,9 @@ def test_what_a_model_has_not_is_refused():
         fresh("wan-2.1")[0].speed_up(reuse=3)
     with pytest.raises(ValueError, match="cache is for transformers.*try reuse"):
         fresh("pia")[0].speed_up(cache=0.1)
-    with pytest.raises(ValueError, match="must not be negative"):
+    with pytest.raises(ValueError, match="reuse must be an integer of at least 0"):
         fresh("pia")[0].speed_up(reuse=-1)
-    with pytest.raises(ValueError, match="compile must be True, False, 'whole' or 'blocks'"):
+    with pytest.raises(ValueError, match="compile must be True or False or one of whole, blocks"):
         fresh("pia")[0].speed_up(compile="all")
     with pytest.raises(ValueError, match="'whole' is for UNets; tiny has none"):
         fresh("ltx")[0].speed_up(compile="whole")
@@ -297,7 +297,7 @@ def test_the_brush_and_its_tiny_autoencoder_compiled_draw_the_same(no_compiler):
 
 
 def test_the_brush_says_what_it_needs():
-    with pytest.raises(ValueError, match="strength must be above 0"):
+    with pytest.raises(ValueError, match=r"strength must be a number in \(0, 1\]"):
         tiny.pipeline().brush("a sun", tiny.picture(), strength=0)
     with pytest.raises(ValueError, match="makes clips alone"):
         fresh("svd")[0].brush("a sun", tiny.picture())

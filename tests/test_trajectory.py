@@ -419,11 +419,11 @@ def test_what_does_not_fit_the_picture_is_refused(trajectory, message):
 
 
 def test_bad_arguments_are_refused():
-    with pytest.raises(ValueError, match="num_frames must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="num_frames must be an integer of at least 1 .* got 0"):
         warp(NOISE, drag_of(), 0)
     with pytest.raises(ValueError, match="point must lie in the picture"):
         grow_mask(NOISE, (W, 0))
-    with pytest.raises(TypeError, match="drags must be a list of Drag, got int"):
+    with pytest.raises(TypeError, match="drags must be a list of Drag, got 3"):
         warp(NOISE, 3)
     with pytest.raises(TypeError, match="a picture must be"):
         warp([[1]], drag_of())

@@ -15,7 +15,8 @@ from zlib import crc32
 
 from PIL import Image, ImageOps
 
-from ..instructions import Instructions, to_picture
+from ..instructions import Instructions
+from ..pictures import to_picture
 from ..trajectory import with_masks
 from . import runner
 from .methods import METHODS, Job

@@ -8,18 +8,17 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from PIL import Image
-
-from .. import validate
-from ..instructions import Instructions, Stroke, TrajectoryInstruction
+from ..instructions import Instructions, Strokes, TrajectoryInstruction
 from ..paint import on_picture
-from ..pictures import to_picture
+from ..pictures import Picture
 from ..saved import Saved
 from ..trajectory import check
+from ..validate import MAX_STEPS, TEXT, Integer, Kind, Listed, Sentence, Steps, Weights, checked
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Sketch(Saved):
     """All that lies on a canvas: a picture, strokes on it, and where things are to go.
@@ -27,36 +26,25 @@ class Sketch(Saved):
     Raises ValueError where strokes or drags do not fit the picture.
     """
 
-    picture: Image.Image
-    strokes: tuple[Stroke, ...] = ()
+    picture: Picture
+    strokes: Strokes = ()
     trajectory: TrajectoryInstruction = field(default_factory=TrajectoryInstruction)
 
     def __post_init__(self) -> None:
-        picture = to_picture(self.picture)
-        validate.instance("trajectory", self.trajectory, TrajectoryInstruction)
-        check(self.trajectory, picture.size[::-1])
-        strokes = on_picture(self.strokes, picture.size)
-        self._set(picture=picture, strokes=strokes)
+        check(self.trajectory, self.picture.size[::-1])
+        on_picture(self.strokes, self.picture.size)
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Change(Saved):
     """Edits that take effect from `step` on, counted from 0: made while the clip was paused."""
 
-    step: int
-    edited: Image.Image | None
+    step: Annotated[int, Integer(0, MAX_STEPS)]
+    edited: Picture | None
     trajectory: TrajectoryInstruction
-    lam: Any
-    motion: str
-
-    def __post_init__(self) -> None:
-        validate.instance("trajectory", self.trajectory, TrajectoryInstruction)
-        validate.text("motion", self.motion)
-        self._set(
-            step=validate.integer("step", self.step, 0),
-            edited=None if self.edited is None else to_picture(self.edited),
-            lam=validate.weights("lam", self.lam),
-        )
+    lam: Weights
+    motion: Sentence
 
     def edits(self) -> dict[str, Any]:
         """The arguments of `Step.change`."""
@@ -65,26 +53,22 @@ class Change(Saved):
                 "lam": self.lam, "motion": self.motion}  # fmt: skip
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Take(Saved):
     """One try: the instructions, x' as P_img made it, and what was changed on the way."""
 
-    name: str
+    name: Sentence
     model: str
     instructions: Instructions
-    edited: Image.Image | None = None
+    edited: Picture | None = None
     changes: tuple[Change, ...] = ()
-    stopped: int | None = None  # after so many steps; None is a clip made to its end
+    stopped: Steps | None = None  # after so many steps; None is a clip made to its end
 
     def __post_init__(self) -> None:
         i = self.instructions
-        if not isinstance(i, Instructions) or not (i.image and i.image.picture and i.motion):
+        if not (i.image and i.image.picture and i.motion):
             raise ValueError("a take needs instructions with a picture and a motion text")
-        edited = None if self.edited is None else to_picture(self.edited)
-        changes = validate.instances("changes", self.changes, Change)
-        if self.stopped is not None:
-            validate.integer("stopped", self.stopped, 1)
-        self._set(name=validate.text("name", self.name), edited=edited, changes=changes)
 
     def start(self, pipe) -> Iterator:
         """The steps of `pipe.denoise` for these instructions; `changes` are not yet applied."""
@@ -109,22 +93,22 @@ class Take(Saved):
         return pipe.last_run
 
 
+def _pair(value: Any) -> tuple[str, Any]:
+    name, held = value
+    return TEXT("name", name), held
+
+
+Panel = Annotated[tuple, Listed(Kind("a (name, value) pair", _pair), "(name, value) pairs")]
+
+
+@checked
 @dataclass(frozen=True, eq=False)
 class Session(Saved):
     """What a studio holds: the sketch, the panel's values as (name, value) pairs, the takes."""
 
     sketch: Sketch
-    panel: tuple = ()
+    panel: Panel = ()
     takes: tuple[Take, ...] = ()
-
-    def __post_init__(self) -> None:
-        validate.instance("sketch", self.sketch, Sketch)
-        pairs = [list(pair) if isinstance(pair, (list, tuple)) else [] for pair in self.panel]
-        if any(len(pair) != 2 or not isinstance(pair[0], str) for pair in pairs):
-            raise ValueError("panel must hold (name, value) pairs")
-        self._set(
-            panel=tuple(map(tuple, pairs)), takes=validate.instances("takes", self.takes, Take)
-        )
 
 
 def provenance(take: Take) -> str:
