@@ -13,6 +13,8 @@ import tomllib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from .disk import new_folder, whole, whole_folder
+
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 MEDIA = NOTEBOOKS.parent / "media"
 ASKS = {  # what the notebooks say while the repository's address is unknown: what then
@@ -102,26 +104,26 @@ def student(folder, notebooks=NOTEBOOKS, media=MEDIA) -> list[Path]:
         the notebooks that were written.
 
     Raises:
-        CourseError: the folder holds something already, or there are no notebooks.
+        CourseError: there are no notebooks.
+        ValueError: the folder holds something already. OSError: it cannot be written.
     """
     import nbformat
 
-    folder, notebooks, media = Path(folder), Path(notebooks), Path(media)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise CourseError(f"FOLDER must be new or empty, and {folder} is not")
+    folder = new_folder("FOLDER", folder)
+    notebooks, media = Path(notebooks), Path(media)
     books = sorted(notebooks.glob("*.ipynb"))
     if not books or not media.is_dir():
         raise CourseError(f"there is no {notebooks if media.is_dir() else media}: run this from a "
                           "checkout of the repository")  # fmt: skip
-    (folder / "notebooks").mkdir(parents=True)
-    shutil.copytree(media, folder / "media")
-    for page in notebooks.glob("*.md"):
-        shutil.copy(page, folder / "notebooks")
-    written, address = [], repository()
-    for path in books:
-        written.append(folder / "notebooks" / path.name)
-        nbformat.write(without_solutions(read(path), address), written[-1])
-    return written
+    address = repository()
+    with whole_folder(folder) as part:
+        (part / "notebooks").mkdir()
+        shutil.copytree(media, part / "media")
+        for page in notebooks.glob("*.md"):
+            shutil.copy(page, part / "notebooks")
+        for path in books:
+            nbformat.write(without_solutions(read(path), address), part / "notebooks" / path.name)
+    return [folder / "notebooks" / path.name for path in books]
 
 
 def repository(project=NOTEBOOKS.parent / "pyproject.toml") -> str | None:
@@ -216,7 +218,7 @@ def notebooks_in(paths) -> list[Path]:
 
 def write_marks(path, marks) -> None:
     """The marks as a CSV file with a header, in UTF-8."""
-    with Path(path).open("w", newline="", encoding="utf-8") as file:
+    with whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(Mark.__dataclass_fields__))
         writer.writeheader()
         writer.writerows(asdict(one) for one in marks)

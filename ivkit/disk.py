@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,7 @@ def destination(name: str, path: Any, *suffixes: str) -> Path:
     Raises TypeError where it is no path, ValueError for an address ("https://...", "file:x"), a
     name that programs take for an option ("-x.mp4"), a folder or a device.
     """
-    if not isinstance(path, (str, os.PathLike)) or isinstance(os.fspath(path), bytes):
-        raise TypeError(f"{name} must be a path, got {type(path).__name__}")
-    text, place = os.fspath(path), Path(path)
-    if not place.name or text.startswith("-") or ADDRESS.match(text) or "\0" in text:
-        raise ValueError(
-            f"{name} must be the path of a file on this machine, without '-' in front, "
-            f"got {text[:100]!r}"
-        )
+    place, text = _place(name, path), os.fspath(path)
     if suffixes and place.suffix.lower() not in suffixes:
         raise ValueError(f"{name} must end in {' or '.join(suffixes)}, got {place.name[:100]!r}")
     try:
@@ -37,6 +31,28 @@ def destination(name: str, path: Any, *suffixes: str) -> Path:
     if taken:
         raise ValueError(f"{name} must be a file, and {text!r} is a folder or a device")
     return place
+
+
+def _place(name: str, path: Any) -> Path:
+    if not isinstance(path, (str, os.PathLike)) or isinstance(os.fspath(path), bytes):
+        raise TypeError(f"{name} must be a path, got {type(path).__name__}")
+    text, place = os.fspath(path), Path(path)
+    if not text or text.startswith("-") or ADDRESS.match(text) or "\0" in text:
+        raise ValueError(
+            f"{name} must be a path on this machine, without '-' in front, got {text[:100]!r}"
+        )
+    return place
+
+
+def new_folder(name: str, path: Any) -> Path:
+    """A folder that is new or empty, checked as `destination` checks a file."""
+    place = _place(name, path)
+    try:
+        if not place.exists() or (place.is_dir() and not any(place.iterdir())):
+            return place
+    except OSError as error:
+        raise ValueError(f"{name} {str(path)[:100]!r} cannot be used: {error.strerror}") from None
+    raise ValueError(f"{name} must be new or empty, and {place} is not")
 
 
 @contextlib.contextmanager
@@ -49,21 +65,43 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
     Folders that are missing are made. Raises OSError, in one sentence that names the path, where
     the disk is full or the folder cannot be written to; nothing half-written is left.
     """
+    path = destination("path", path)
+    with _beside(path) as part:
+        yield part
+        part.replace(path)
+
+
+@contextlib.contextmanager
+def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """The same for a folder that is new or empty."""
+    path = new_folder("path", path)
+    with _beside(path) as part:
+        part.mkdir()
+        yield part
+        if path.is_dir():  # it may be the one that a shell is in
+            for child in part.iterdir():
+                child.replace(path / child.name)
+        else:
+            part.replace(path)
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[Path]:
     from safetensors import SafetensorError
 
-    path = destination("path", path)
     part = path.parent / f".{secrets.token_hex(4)}.part{path.suffix}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
-        part.replace(path)
     except (OSError, SafetensorError) as error:
         kind = type(error) if isinstance(error, OSError) else OSError
-        why = getattr(error, "strerror", None) or error
-        raise kind(f"{path} cannot be written: {why}") from None
+        if isinstance(error, shutil.Error):  # copytree's list of (from, to, why)
+            error = error.args[0][0][-1]
+        why = " ".join(str(getattr(error, "strerror", None) or error).split())
+        raise kind(f"{path} cannot be written: {why[:200]}") from None
     finally:
         with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+            shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

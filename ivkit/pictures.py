@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import warnings
+import zlib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +16,8 @@ from PIL import Image, ImageOps
 from .validate import FILE, Kind, Size, as_array, checked, warn
 
 MAX_PIXELS = 64_000_000
+TOO_LARGE = f"has more than the accepted {MAX_PIXELS // 10**6} megapixels"
+PROGRAMS = ("EPS", "PDF", "WMF")  # not pixels: other programs would run them, such as Ghostscript
 
 
 @checked
@@ -44,9 +48,11 @@ def to_picture(picture: Any, size: Size | None = None) -> Image.Image:
 
 def _picture(value: Any) -> Image.Image:
     if isinstance(value, (str, os.PathLike)):
-        picture = _open(FILE("path", value))
+        picture = open_file(FILE("path", value))
     elif isinstance(value, Image.Image):
         picture = value
+        if picture.format in PROGRAMS:
+            raise ValueError(f"a picture of the format {picture.format} is not accepted; use PNG")
     elif isinstance(value, np.ndarray):
         picture = _from_array(as_array(value))
     else:
@@ -64,19 +70,40 @@ PICTURE = Kind("a PIL image, an array of pixels or a path", _picture, TypeError,
 Picture = Annotated[Image.Image, PICTURE]
 
 
-def _open(path: Path) -> Image.Image:
+def _formats() -> list[str]:
+    """Of all that PIL reads, the formats that hold pixels."""
+    Image.init()
+    return [name for name in Image.ID if name not in PROGRAMS]
+
+
+def open_file(path: Path) -> Image.Image:
     if not path.is_file():
         raise ValueError(f"there is no picture at {str(path)!r}")
     try:
         with warnings.catch_warnings():  # our own limit is the stricter one
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(path)
+            return Image.open(path, formats=_formats())
     except Image.DecompressionBombError:
-        raise ValueError(
-            f"{path.name!r} has more than the accepted {MAX_PIXELS // 10**6} megapixels"
-        ) from None
+        raise ValueError(f"{path.name!r} {TOO_LARGE}") from None
     except (OSError, SyntaxError):
         raise ValueError(f"{path.name!r} is not a picture that PIL can read") from None
+
+
+def open_png(content: bytes) -> Image.Image:
+    """The picture in a PNG file's bytes; ValueError for any other format, and for a damaged one."""
+    try:
+        with warnings.catch_warnings():  # our own limit is the stricter one
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            picture = Image.open(io.BytesIO(content), formats=("PNG",))
+        check_area(*picture.size)
+        picture.load()
+    except Image.UnidentifiedImageError:
+        raise ValueError("this is no PNG") from None
+    except Image.DecompressionBombError:
+        raise ValueError(TOO_LARGE) from None
+    except (OSError, SyntaxError, EOFError, IndexError, struct.error, zlib.error) as error:
+        raise ValueError(f"this is no whole PNG ({error})") from None
+    return picture
 
 
 def _from_array(array: np.ndarray) -> Image.Image:

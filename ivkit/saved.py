@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import io
 import json
 import os
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .pictures import check_area, png, to_picture
+from .disk import write_text
+from .pictures import open_png, png, to_picture
 
 VERSION = 1  # of the JSON form; another version is refused, never guessed at
 
@@ -35,7 +35,7 @@ class Saved:
         if isinstance(data, (str, bytes)):
             try:
                 data = json.loads(data)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ValueError(f"this is no complete {name} in JSON: {error}") from None
         if not isinstance(data, dict):
             raise ValueError(f"a saved {name} must be a JSON object, got {type(data).__name__}")
@@ -43,17 +43,17 @@ class Saved:
             raise ValueError(
                 f"a saved {name} must be of version {VERSION}, got {data.get('version')!r}"
             )
-        found = _decode({k: v for k, v in data.items() if k != "version"})
+        try:
+            found = _decode({k: v for k, v in data.items() if k != "version"})
+        except RecursionError:
+            raise ValueError(f"this {name} is damaged: it is nested too deeply") from None
         if type(found) is not cls:
             raise ValueError(f"expected a saved {name}, got {data.get('type')!r}")
         return found
 
     def save(self, path: str | os.PathLike) -> None:
         """Write as JSON. The old file stays whole until the new one is."""
-        path = Path(path)
-        part = path.with_name(path.name + ".part")
-        part.write_text(json.dumps(self.to_json()), encoding="utf-8")
-        part.replace(path)
+        write_text(path, json.dumps(self.to_json()))
 
     @classmethod
     def load(cls, path: str | os.PathLike):
@@ -93,30 +93,28 @@ def _encode(value: Any) -> Any:
     return value
 
 
-def _decode(value: Any) -> Any:
+def _decode(value: Any, where: str = "") -> Any:
+    """The object that `_encode` described; `where` is its field, for an error."""
     if isinstance(value, list):
-        return [_decode(v) for v in value]
+        return [_decode(v, f"{where}[{i}]") for i, v in enumerate(value)]
     if not isinstance(value, dict):
         return value
     value = dict(value)
     kind = value.pop("type", None)
-    fields = {k: _decode(v) for k, v in value.items()}
+    fields = {k: _decode(v, f"{where}.{k}".lstrip(".")) for k, v in value.items()}
     known = {c.__name__: c for c in Saved.__subclasses__()}
     try:
         if kind in ("picture", "mask"):
-            image = Image.open(io.BytesIO(base64.b64decode(fields["png"], validate=True)))
-            return to_picture(image) if kind == "picture" else _mask_of(image)
+            image = open_png(base64.b64decode(fields["png"], validate=True))
+            return to_picture(image) if kind == "picture" else np.asarray(image.convert("L")) > 0
         if kind == "array":
             return np.asarray(fields["values"], np.float64)
         return known[kind](**fields)
     except KeyError:
         raise ValueError(f"damaged data: {kind!r} with {sorted(fields)} is not known") from None
-    except TypeError as error:  # a field too many or too few
+    except (TypeError, OverflowError) as error:  # a field too many or too few, a number too large
         raise ValueError(f"damaged data in a saved {kind}: {error}") from None
-    except OSError as error:
-        raise ValueError(f"damaged {kind} in saved data: {error}") from None
-
-
-def _mask_of(image: Image.Image) -> np.ndarray:
-    check_area(*image.size)
-    return np.asarray(image.convert("L")) > 0
+    except ValueError as error:
+        if kind not in ("picture", "mask", "array"):
+            raise  # it names the field
+        raise ValueError(f"damaged {kind} in the saved {where or 'data'}: {error}") from None

@@ -16,12 +16,17 @@ and x0 cannot be had from an epsilon. There the derived tensor is all NaN, and
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from .disk import write_tensors
+
+KINDS = ("epsilon", "v_prediction", "sample", "flow_prediction")  # of prediction, as in diffusers
 _X0 = {"x0": "out_hat", "x0_ref": "out", "x0_edit": "out_edit"}
 
 
@@ -132,14 +137,12 @@ class Trace:
 
     def save(self, path) -> None:
         """Write as safetensors; `Trace.load` reads it back, tensor for tensor."""
-        from safetensors.torch import save_file
-
         facts = [[r.index, r.t, r.signal, r.noise, r.kind] for r in self.records]
         tensors = {f"{i}.lam": r.lam for i, r in enumerate(self.records)}
         for i, record in enumerate(self.records):
             tensors |= {f"{i}.{name}": value for name, value in record.tensors.items()}
-        tensors = {name: value.contiguous().clone() for name, value in tensors.items()}
-        save_file(tensors, path, metadata={"ivkit_trace": "1", "steps": json.dumps(facts)})
+        tensors = {name: value.clone() for name, value in tensors.items()}
+        write_tensors(path, tensors, {"ivkit_trace": "1", "steps": json.dumps(facts)})
 
     @classmethod
     def load(cls, path) -> Trace:
@@ -148,14 +151,38 @@ class Trace:
 
         try:
             with safe_open(path, "pt") as file:
-                facts = json.loads((file.metadata() or {})["steps"])
+                facts = _facts((file.metadata() or {}).get("steps", "none"))
                 records = [
                     Record(*fact, lam=file.get_tensor(f"{i}.lam")) for i, fact in enumerate(facts)
                 ]
                 for key in file.keys():  # noqa: SIM118 (a safetensors file is no dict)
-                    i, _, name = key.partition(".")
+                    i, name = _place(key, len(records))
                     if name != "lam":
-                        records[int(i)].tensors[name] = file.get_tensor(key)
-        except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path} is not a whole ivkit trace ({error})") from None
+                        records[i].tensors[name] = file.get_tensor(key)
+        except (SafetensorError, OSError, TypeError, ValueError) as error:
+            why = " ".join(str(error).split())[:200]
+            raise ValueError(f"{path} is not a whole ivkit trace ({why})") from None
         return cls(records)
+
+
+def _facts(text: str) -> list[list]:
+    """The numbers of each step, as `Trace.save` wrote them; ValueError where they are others."""
+    try:
+        facts = json.loads(text)
+        for i, (index, t, signal, noise, kind, *_) in enumerate(facts):
+            numbers = [type(value) in (int, float) for value in (t, signal, noise)]
+            if index != i or not all(numbers) or kind not in KINDS:
+                raise ValueError
+            if not all(math.isfinite(value) for value in (t, signal, noise)):
+                raise ValueError
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        raise ValueError("its steps are damaged") from None
+    return facts
+
+
+def _place(key: str, count: int) -> tuple[int, str]:
+    """The step and the name that a tensor is kept under."""
+    found = re.fullmatch(r"([0-9]{1,9})\.([a-z]\w*)", key)
+    if found is None or int(found[1]) >= count:
+        raise ValueError(f"it holds {key[:50]!r}")
+    return int(found[1]), found[2]

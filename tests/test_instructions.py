@@ -1,13 +1,17 @@
 """Instructions: what they accept, what they refuse, and the way through JSON and back."""
 
+import base64
+import io
 import json
 import math
+import struct
+import zlib
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from ivkit.instructions import (
     EASINGS,
@@ -126,7 +130,12 @@ def test_a_file_cut_anywhere_is_refused_with_one_sentence(data):
         ({"speed": 3}, "speed"),
         ({"mask": {"type": "mask", "png": "AAAA"}}, "damaged mask"),
         ({"mask": {"type": "mask"}}, "'mask'"),
-        ({"mask": {"type": "mask", "png": "?"}}, "."),
+        ({"mask": {"type": "mask", "png": "?"}}, "damaged mask in the saved mask"),
+        ({"mask": {"type": "mask", "png": 5}}, "saved mask"),
+        ({"mask": {"type": [], "png": ""}}, "is not known|damaged"),
+        ({"path": {"type": "array", "values": [10**400]}}, "saved array"),
+        ({"path": [[0, 10**400], [1, 1]]}, r"path\[0\]"),
+        ({"scale": 10**400}, "scale"),
         ({"path": [[0, 0], [1]]}, r"path\[1\]"),
         ({"path": None}, "path"),
         ({"scale": "big"}, "scale"),
@@ -136,6 +145,56 @@ def test_damaged_data_is_refused(change, message):
     data = {**Drag([(0, 0), (3, 1)], np.eye(4)).to_json(), **change}
     with pytest.raises(ValueError, match=message):
         Drag.from_json(data)
+
+
+def test_nesting_without_end_is_refused():
+    for text in ("[" * 100_000, '{"version": 1, "path": ' + "[" * 900 + "]" * 900 + "}"):
+        with pytest.raises(ValueError, match="no complete Drag|damaged|not known"):
+            Drag.from_json(text)
+
+
+def picture_in(content: bytes) -> dict:
+    png = base64.b64encode(content).decode()
+    return {"version": 1, "type": "ImageInstruction", "picture": {"type": "picture", "png": png}}
+
+
+def written(format: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, format)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("format", ["JPEG", "EPS", "GIF", "TIFF", "PDF", "BMP"])
+def test_a_saved_picture_is_a_png_and_nothing_else(format, monkeypatch):
+    """EPS was drawn by Ghostscript before."""
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *a, **k: pytest.fail("was run"))
+    with pytest.raises(ValueError, match="picture.*no PNG"):
+        ImageInstruction.from_json(picture_in(written(format)))
+    assert ImageInstruction.from_json(picture_in(written("PNG"))).picture.size == (8, 8)
+
+
+def huge_png() -> bytes:
+    """A header that promises 60000 x 60000 pixels."""
+    head = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    chunk = lambda k, d: struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d))  # noqa: E731
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b""))
+
+
+@pytest.mark.parametrize("content", [huge_png(), written("PNG")[:40], b"", b"x" * 99], ids=len)
+def test_a_saved_picture_that_is_too_large_or_cut_is_one_sentence(content):
+    with pytest.raises(ValueError, match="damaged picture in the saved picture") as caught:
+        ImageInstruction.from_json(picture_in(content))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_another_program_would_run_is_no_picture(tmp_path, monkeypatch):
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *a, **k: pytest.fail("was run"))
+    for name in ("a.eps", "a.png"):
+        (tmp_path / name).write_bytes(written("EPS"))
+        with pytest.raises(ValueError, match="is not a picture"):
+            to_picture(tmp_path / name)
+    with pytest.raises(ValueError, match="EPS is not accepted"):
+        to_picture(Image.open(tmp_path / "a.eps"))
 
 
 def test_loading_names_the_file(tmp_path):

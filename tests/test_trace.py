@@ -1,8 +1,11 @@
 """The trace: names, derived tensors, where they are undefined, saving. And Eq. 5."""
 
+import json
+
 import pytest
 import tiny
 import torch
+from safetensors.torch import save_file
 
 import ivkit as iv
 from ivkit.align import Align, ResidualAlign, align_frames, load_align
@@ -110,6 +113,37 @@ def test_saved_and_loaded_tensor_for_tensor(run, tmp_path):
         iv.Trace.load(tmp_path / "half.safetensors")
 
 
+GOOD = [[0, 500.0, 0.6, 0.8, "epsilon"]]
+
+
+@pytest.mark.parametrize(
+    "steps", ["5", "null", "[1]", "{}", "", "{", "[" * 100_000, "[[]]", "[[0, 1, 2, 3]]",
+              '["abcde"]', json.dumps([[0, 500.0, 0.6, 0.8, "magic"]]),
+              json.dumps([[1, *GOOD[0][1:]]]), json.dumps([[0, "t", 0.6, 0.8, "epsilon"]]), "[[0, NaN, 0.6, 0.8, \"epsilon\"]]",
+              "[[0, 1" + "0" * 400 + ", 0.6, 0.8, \"epsilon\"]]", json.dumps(GOOD * 2), None]
+)  # fmt: skip
+def test_foreign_steps_are_no_trace(steps, tmp_path):
+    """TypeError, IndexError, or taken before."""
+    metadata = {} if steps is None else {"steps": steps}
+    tensors = {"0.lam": torch.zeros(1, 1, 1, 1), "0.z_t": torch.zeros(1, 4, 2, 2)}
+    save_file(tensors, tmp_path / "t.safetensors", metadata)
+    with pytest.raises(ValueError, match="t.safetensors is not a whole ivkit trace") as caught:
+        iv.Trace.load(tmp_path / "t.safetensors")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("key", ["x.out", "-1.out", "1.out", "out", "0.", "", "0.a b", "9" * 5000])
+def test_foreign_names_are_no_trace(key, tmp_path):
+    tensors = {"0.lam": torch.zeros(1, 1, 1, 1), key: torch.zeros(1, 4, 2, 2)}
+    save_file(tensors, tmp_path / "t.safetensors", {"steps": json.dumps(GOOD)})
+    with pytest.raises(ValueError, match="is not a whole ivkit trace"):
+        iv.Trace.load(tmp_path / "t.safetensors")
+    with pytest.raises(ValueError, match="is not a whole ivkit trace"):
+        iv.Trace.load(tmp_path)
+    with pytest.raises(ValueError, match="is not a whole ivkit trace"):
+        iv.Trace.load(tmp_path / "none")
+
+
 # ------------------------------------------------------------------------------------ Eq. 5
 
 
@@ -131,8 +165,6 @@ def test_residual_alignment_begins_as_the_identity(groups):
 
 
 def test_a_trained_alignment_is_loaded_and_used(tmp_path):
-    from safetensors.torch import save_file
-
     assert load_align(tmp_path) is None
     module = ResidualAlign(groups=3, width=8)
     torch.nn.init.constant_(module.conv.bias, 0.25)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from ..pictures import open_file
 from ..pixels import to_pictures
 from ..validate import integer
 from . import sprites, words
@@ -53,7 +54,7 @@ def read(picture) -> Image.Image:
     if isinstance(picture, (str, Path)):
         if not Path(picture).is_file():
             raise ValueError(f"there is no picture at {str(picture)!r}")
-        picture = Image.open(picture)
+        picture = open_file(Path(picture))
     alpha = np.asarray(picture.convert("RGBA"))[..., 3]
     if not alpha.any() or (alpha > 0).all():
         what = "is wholly transparent" if not alpha.any() else "has no transparent background"
