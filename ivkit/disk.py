@@ -25,7 +25,7 @@ def destination(name: str, path: Any, *suffixes: str) -> Path:
     if suffixes and place.suffix.lower() not in suffixes:
         raise ValueError(f"{name} must end in {' or '.join(suffixes)}, got {place.name[:100]!r}")
     try:
-        taken = place.exists() and not place.is_file()
+        taken = place.exists() and not place.is_file() or place.absolute().parent == Path("/dev")
     except OSError as error:  # a name too long, a folder that cannot be looked into
         raise ValueError(f"{name} {text[:100]!r} cannot be written: {error.strerror}") from None
     if taken:
@@ -66,9 +66,10 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
     the disk is full or the folder cannot be written to; nothing half-written is left.
     """
     path = destination("path", path)
-    with _beside(path) as part:
+    real = path.resolve() if path.is_symlink() else path  # a link stays one
+    with _beside(real) as part:
         yield part
-        part.replace(path)
+        part.replace(real)
 
 
 @contextlib.contextmanager

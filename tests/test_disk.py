@@ -90,11 +90,16 @@ def test_a_place_that_takes_no_file_is_one_sentence(name, tmp_path):
     assert sorted(f.name for f in tmp_path.iterdir()) == ["file", f"folder{Path(name).suffix}"]
 
 
-def test_a_device_is_never_replaced(tmp_path):
-    for device in ("/dev/null", "/dev/stdout"):
-        with pytest.raises(ValueError, match="a folder or a device"):
-            disk.write_text(device, "x")
-    assert not Path("/dev/null").is_file()
+@pytest.mark.parametrize("device", ["/dev/null", "/dev/stdout", "/dev/new"])
+def test_a_device_is_never_replaced(device):
+    with pytest.raises(ValueError, match="a folder or a device"):
+        disk.destination("path", device)
+
+
+def test_a_link_stays_a_link(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    disk.write_text(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "file").read_text() == "new"
 
 
 def test_a_picture_that_was_opened_stays_one(tmp_path):

@@ -119,7 +119,8 @@ GOOD = [[0, 500.0, 0.6, 0.8, "epsilon"]]
 @pytest.mark.parametrize(
     "steps", ["5", "null", "[1]", "{}", "", "{", "[" * 100_000, "[[]]", "[[0, 1, 2, 3]]",
               '["abcde"]', json.dumps([[0, 500.0, 0.6, 0.8, "magic"]]),
-              json.dumps([[1, *GOOD[0][1:]]]), json.dumps([[0, "t", 0.6, 0.8, "epsilon"]]), "[[0, NaN, 0.6, 0.8, \"epsilon\"]]",
+              json.dumps([[1, *GOOD[0][1:]]]), json.dumps([[0, "t", 0.6, 0.8, "epsilon"]]),
+              "[[0, NaN, 0.6, 0.8, \"epsilon\"]]",
               "[[0, 1" + "0" * 400 + ", 0.6, 0.8, \"epsilon\"]]", json.dumps(GOOD * 2), None]
 )  # fmt: skip
 def test_foreign_steps_are_no_trace(steps, tmp_path):
