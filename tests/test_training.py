@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ivkit.models import live, storybook_folder
+from ivkit.models.lora import merge_folder
 from ivkit.storybook import words
 from ivkit.storybook.__main__ import main
 from ivkit.storybook.networks import Networks, make_text_encoder
@@ -205,6 +206,8 @@ def test_students_factors_are_what_peft_merges(tmp_path):
     lora.write()
     lora.save(tmp_path)
     merged = PeftModel.from_pretrained(theirs, tmp_path).merge_and_unload()
+    alone = network()
+    merge_folder(alone, tmp_path)
     resumed = Lora(again)
     resumed.load(tmp_path)
     resumed.write()
@@ -214,6 +217,7 @@ def test_students_factors_are_what_peft_merges(tmp_path):
         assert torch.equal(w, before[name].weight) == (name == "other")
         torch.testing.assert_close(merged[name].weight, w, atol=2e-2, rtol=2e-3)
         torch.testing.assert_close(again[name].weight, merged[name].weight)
+        torch.testing.assert_close(alone[name].weight, merged[name].weight)
     x = torch.randn(2, 4)
     for w in lora.weights:
         w.requires_grad_(True)

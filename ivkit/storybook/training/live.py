@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from ...models import live
+from ...models.lora import merge_folder
 from ...models.pia import motion_unet
 from .. import words
 from ..networks import CHANNELS, Networks
@@ -109,9 +110,7 @@ class Student:
             nn.Module.to(part, device, dtype).eval().requires_grad_(False)
             part.to(memory_format=torch.channels_last)
         if lora:
-            factors = Lora(network)
-            factors.load(Path(folder) / FOLDER)
-            factors.write()
+            merge_folder(network, Path(folder) / FOLDER)
         return cls(network, nets.text, vae)
 
     def encode(self, pictures: torch.Tensor) -> torch.Tensor:
