@@ -31,7 +31,7 @@ _WHERE = {
     "pictures": ("to_picture",),
     "paint": ("composite", "edit_mask", "latent_mask", "rasterise"),
     "pipeline": ("Pipeline", "load"),
-    "trace": ("Trace",),
+    "trace": ("Trace", "TraceOptions"),
     "trajectory": ("displacement", "drag_still", "grow_mask", "moving_region", "warp"),
     "view": (
         "cmp",

@@ -9,7 +9,7 @@ The network computes what it always does: the maps are worked out beside it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -29,11 +29,14 @@ class Maps:
         layers: {name of the layer: one tensor for each call of the network}, each
             (batch, heads, queries, keys), rows summing to 1. "text": queries are cells, keys are
             tokens; "space": both are cells; "time": both are frames, and cells count as batch.
+            Where `tokens` were chosen: (batch, 1, queries, those tokens), the mean over heads.
         shape: (h, w) of the latent.
+        tokens: those that were chosen; None where all are kept.
     """
 
     layers: dict[str, list[Tensor]] = field(default_factory=dict)
     shape: tuple[int, int] | None = None
+    tokens: list[int] | None = None
 
     def __repr__(self) -> str:
         calls = max(map(len, self.layers.values()), default=0)
@@ -45,8 +48,14 @@ class Maps:
         token: its index in the text, 0 being the start-of-text token.
         call: which call of the network, that is which step; None takes the mean over all.
         row: which row of the batch; the last is the one with the text.
-        Raises ValueError where nothing was recorded.
+        Raises ValueError where nothing was recorded, or not that token.
         """
+        if self.tokens is not None and token not in self.tokens:
+            kept = ", ".join(map(str, self.tokens))
+            raise ValueError(
+                f"token {token} was not kept, {kept} were: record(..., tokens=[{token}]) keeps it"
+            )
+        token = token if self.tokens is None else self.tokens.index(token)
         calls = slice(None) if call is None else slice(call, call + 1 or None)
         found = [self._at(m[row, :, :, token]) for ms in self.layers.values() for m in ms[calls]]
         if not found:
@@ -62,11 +71,15 @@ class Maps:
 
 
 @contextmanager
-def record(network, kind: str = "text") -> Iterator[Maps]:
+def record(
+    network, kind: str = "text", tokens: Sequence[int] | None = None, rows: int | None = None
+) -> Iterator[Maps]:
     """Record a UNet's attention for as long as the `with` block lasts.
 
     network: a diffusers UNet2DConditionModel or UNetMotionModel.
     kind: "text" (cells to words), "space" (cells to cells), "time" (frames to frames).
+    tokens: keep these keys alone, and the mean over heads: a hundredth of the memory or less.
+    rows: keep the last so many rows of the batch alone; None keeps all.
     Raises ValueError for another kind, or a network that has no such layer.
     """
     if kind not in KINDS:
@@ -79,16 +92,27 @@ def record(network, kind: str = "text") -> Iterator[Maps]:
     }
     if not layers:
         raise ValueError(f"{type(network).__name__} has no attention of kind {kind!r}")
-    maps = Maps({name: [] for name in layers})
+    maps = Maps({name: [] for name in layers}, tokens=None if tokens is None else list(tokens))
 
     def note_shape(module, args):
         maps.shape = tuple(args[0].shape[-2:])
+
+    def seen(layer, cells: Tensor, keys: Tensor) -> Tensor:
+        if tokens is None:
+            return looks(layer, cells, keys).cpu()
+        found = [  # a row at a time: what is not kept is never there all at once
+            looks(layer, cell[None], key[None])[..., maps.tokens].mean(1, keepdim=True).cpu()
+            for cell, key in zip(cells, keys, strict=True)
+        ]
+        return torch.cat(found)
 
     def keep(name):
         def watch(layer, args, options):
             cells = args[0] if args else options["hidden_states"]
             keys = args[1] if len(args) > 1 else options.get("encoder_hidden_states")
-            maps.layers[name].append(looks(layer, cells, cells if keys is None else keys).cpu())
+            some = slice(None if rows is None else -rows, None)
+            keys = cells if keys is None else keys
+            maps.layers[name].append(seen(layer, cells[some], keys[some]))
 
         return watch
 

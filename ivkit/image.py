@@ -76,11 +76,11 @@ def denoise_image(
     for i, t in enumerate(timesteps):
         out: Prediction = model.predict_image(scheduler.scale_model_input(z, t), t, condition)
         signal, sigma, kind = levels(scheduler, t, start + i)
-        tensors = {"z_t": z, "z_edit": z, "out_cond": out.cond, "out": out.guided}
+        tensors = {"z_t": z, "out_cond": out.cond, "out_hat": out.guided}
         tensors |= {} if out.uncond is None else {"out_uncond": out.uncond}
         tensors = {name: value.cpu() for name, value in tensors.items()}
-        tensors["out_hat"] = tensors["out"]
-        record = Record(start + i, float(t), signal, sigma, kind, torch.ones(1, 1, 1, 1), tensors)
+        tensors["z_edit"], lam = tensors["z_t"], torch.ones(1, 1, 1, 1)
+        record = Record(start + i, float(t), signal, sigma, kind, lam, tensors, out.scale)
         z = scheduler_step(scheduler, out.guided, t, z, start + i, seed)
         if mask is not None:
             last = i + 1 == len(timesteps)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import psutil
 import torch
 
+from .validate import warn
+
 CELL_BYTES = 16_000  # of one latent cell in one row, at the step's peak, half precision; about
 STEPS_DOWN = ("all at once", "one branch at a time", "one row at a time", "parts take turns")
 
@@ -52,8 +54,11 @@ def last_level(model) -> int:
     return 3 if hasattr(model, "offload") and model.device.type != "cpu" else 2
 
 
-def choose(model, shape: tuple[int, ...], guided: bool) -> Plan:
-    """The plan for a clip of latents (F, C, h, w), from the memory that is free now."""
+def choose(model, shape: tuple[int, ...], guided: bool, kept: int = 0) -> Plan:
+    """The plan for a clip of latents (F, C, h, w), from the memory that is free now.
+
+    kept: bytes on the model's device that will be kept of its steps, see `kept_bytes`.
+    """
     from .speed import networks_of
 
     free = free_bytes(model.device)
@@ -63,10 +68,40 @@ def choose(model, shape: tuple[int, ...], guided: bool) -> Plan:
     rows = 2 if guided else 1
     here = 0 if getattr(model, "offload", False) else held  # taken already
     needs = [held + 2 * rows * row, held + rows * row, held + row, largest + row]
+    needs = [need + kept for need in needs]
     fits = [free is None or need - here <= free * 0.9 for need in needs[: last_level(model) + 1]]
     chosen = fits.index(True) if any(fits) else last_level(model)
     free_gb = None if free is None else (free + here) / 1e9
     return Plan(chosen, needs[chosen] / 1e9, free_gb, str(model.dtype).removeprefix("torch."))
+
+
+def kept_bytes(shape: tuple[int, ...], steps: int, guided: bool, trace) -> dict[str, int]:
+    """{device type: bytes} that a run's reference chain and trace take at most.
+
+    shape: of the clip's latents, (F, C, h, w). trace: its `TraceOptions`. The tensors that a whole
+    trace has in common with the chain, both on the CPU, count once.
+    """
+    latent = 4 * steps * torch.Size(shape).numel()
+    rows = 2 if guided else 1
+    chain = 1 + (rows if trace.whole else 1)  # z_t, and the rows or the guided prediction
+    every = 3 + 2 * rows  # z_t, z_edit, out_hat and the rows of both branches
+    traced = min(every, len(trace.wanted))
+    if trace.names is True and trace.device.type == "cpu" and trace.dtype is None:
+        traced -= chain
+    size = 2 if trace.dtype in (torch.float16, torch.bfloat16) else 4
+    found = {"cpu": latent * chain}
+    found[trace.device.type] = found.get(trace.device.type, 0) + latent * traced * size // 4
+    return found
+
+
+def warn_if_scarce(kept: dict[str, int]) -> None:
+    """Where the CPU's memory is short of what a run will keep."""
+    need, free = kept["cpu"], free_bytes(torch.device("cpu"))
+    if free is not None and need > 0.9 * free:
+        warn(
+            f"what this run keeps of its steps takes about {need / 1e9:.1f} GB, and "
+            f"{free / 1e9:.1f} GB are free: trace=False keeps less, and so do names, trace='x0'"
+        )
 
 
 def model_bytes(model) -> int:

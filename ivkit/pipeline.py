@@ -32,6 +32,7 @@ from .run import Run
 from .sampling import Chain
 from .settings import PictureSettings, Settings
 from .state import Denoising, Step
+from .trace import Trace, TraceOptions
 from .validate import (
     Integer,
     Latents,
@@ -47,7 +48,8 @@ from .validate import (
 from .video import denoise
 
 Reuse = Annotated[int, Integer(0, 100)]  # steps
-KEPT_REFERENCES = 2  # chains kept for a second edit
+KEPT_REFERENCES = 2  # chains kept for a second edit: at most so many, and all but the latest
+KEPT_BYTES = 4 * 10**9  # only as long as they take no more than this together
 
 
 @checked(options=lambda: [models.load])
@@ -304,6 +306,8 @@ class Pipeline:
                 be a whole `TrajectoryInstruction`.
             lam: lambda in [0, 1], 1 ignores the edits; a number, one for each step, or an array
                 that broadcasts to (steps, F, 1, h, w), see `blend.lam_schedule`.
+            trace: what is kept of each step, where and in which numbers: True (all, 32-bit floats
+                on the CPU), False, names, or a `TraceOptions`.
             options: the fields of `Settings`.
 
         Raises:
@@ -340,46 +344,55 @@ class Pipeline:
         pins: Path2D = (),
         camera: Camera | None = None,
         lam: Weights = 0.3,
+        trace: Any = True,
         **options,
     ) -> Run:
         if "video" not in self.model.defaults:
             raise ValueError(f"{self.name} makes pictures alone: load 'pia', 'svd' or another")
         model, s = self.model, Settings(**options).resolve(self.model)
         model.check_text(motion, "motion")
+        trace = TraceOptions.of(trace)
         marked = bool(TrajectoryInstruction.of(drags)) or camera is not None
         generator = torch.Generator().manual_seed(s.seed)
         eps = model.noise(s.num_frames, s.size, generator)
         run = Run(self, fit(picture, s.size, marked), motion, s, drawn=generator.get_state())
-        self._plan(eps, s)
         steps = len(model.scheduler(s.num_inference_steps, shape=tuple(eps.shape)).timesteps)
         edits = {"edited": edited, "drags": drags, "pins": pins, "camera": camera, "lam": lam}
         edits = run.checked(edits, (steps, len(eps), *eps.shape[-2:]))
-        reference = self._reference(run, eps)
+        self._plan(eps, s, steps, trace)
+        reference = self._reference(run, eps, trace.whole)
         run.state = Denoising(reference, s.reading, bool(s.skip_zero), s.batch, run.change)
+        run.state.trace = Trace(options=trace)
         run.apply(edits)
         self.last_run = run
         return run
 
-    def _plan(self, eps: Tensor, s: Settings) -> None:
+    def _plan(self, eps: Tensor, s: Settings, steps: int, trace: TraceOptions) -> None:
         """Choose how much memory the run may take; said where it is not all that it would like."""
-        plan = memory.choose(self.model, tuple(eps.shape), guided=np.max(s.guidance_scale) > 1)
+        shape, guided = tuple(eps.shape), bool(np.max(s.guidance_scale) > 1)
+        kept = memory.kept_bytes(shape, steps, guided, trace)
+        plan = memory.choose(self.model, shape, guided, kept.get(self.device.type, 0))
+        memory.warn_if_scarce(kept)
         if plan.level != memory.level(self.model) or (not self.plan and self.device.type != "cpu"):
             print(plan)
         plan.apply(self.model)
 
-    def _reference(self, run: Run, eps: Tensor) -> Chain:
+    def _reference(self, run: Run, eps: Tensor, whole: bool) -> Chain:
         """The chain of the unedited clip: kept from an earlier run where it is the same."""
         s = run.settings
         same = (run.motion, s.negative, s.seed, s.num_frames, s.num_inference_steps, s.posterior,
                 s.guidance_scale, s.motion_scale, s.eta, s.size)  # fmt: skip
         key = hashlib.sha256(run.picture.tobytes() + repr(same).encode()).hexdigest()
         chain = self._references.pop(key, None)
-        if chain is None:
+        if chain is None or whole > chain.whole:
             condition = run.condition(to_pixels(run.picture))
             self._warn_if_foreign(run.picture)
-            chain = Chain(self.model, condition, eps, s.num_inference_steps, s.seed, s.eta)
+            chain = Chain(self.model, condition, eps, s.num_inference_steps, s.seed, s.eta, whole)
         self._references[key] = chain
-        while len(self._references) > KEPT_REFERENCES:
+        while len(self._references) > 1 and (
+            len(self._references) > KEPT_REFERENCES
+            or sum(kept.nbytes for kept in self._references.values()) > KEPT_BYTES
+        ):
             self._references.popitem(last=False)
         return chain
 

@@ -72,8 +72,8 @@ class Run:
         if "frames" in self._decoded:
             return self._decoded["frames"]
         z = self.state.z
-        if not self.finished and len(self.trace):
-            z = self.trace[-1]["x0"].to(z.device)
+        if not self.finished and self.state.last is not None:
+            z = self.state.last["x0"].to(z.device)
         edited = to_pixels(self.still if self.warped is None else self.warped.frames)
         frames = self._decode(z, blended_target(to_pixels(self.picture), edited, self.state.lam))
         if self.finished:

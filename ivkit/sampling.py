@@ -48,6 +48,10 @@ class Chain:
     then kept, so that a second edit of the same picture costs one branch, not two.
 
     condition: what the branch sees. eps: the starting noise, (F, C, h, w).
+    whole: keep both rows of guidance, as a trace of them needs; else the guided prediction alone.
+
+    What is kept lies on the CPU, where a trace of it costs nothing more; `latest`, the latent that
+    the next step is taken from, is on the model's device.
     """
 
     def __init__(
@@ -58,12 +62,14 @@ class Chain:
         num_inference_steps: int,
         seed: int = 0,
         eta: float = 0.0,
+        whole: bool = True,
     ):
-        self.model, self.eps, self.seed, self.eta = model, eps, seed, eta
+        self.model, self.eps, self.seed, self.eta, self.whole = model, eps, seed, eta, whole
         self.num_inference_steps = num_inference_steps
         self.conditions = [(0, condition)]  # (from this step on, what it sees)
         self.scheduler = model.scheduler(num_inference_steps, shape=tuple(eps.shape))
-        self.z = [eps * getattr(self.scheduler, "init_noise_sigma", 1)]
+        self.latest = eps * getattr(self.scheduler, "init_noise_sigma", 1)
+        self.z = [self.latest.cpu()]
         self.out: list[Prediction] = []
 
     def __len__(self) -> int:
@@ -76,30 +82,36 @@ class Chain:
     def push(self, out: Prediction) -> None:
         """Step on the prediction at the chain's end."""
         i, t = len(self.out), self.scheduler.timesteps[len(self.out)]
-        z = scheduler_step(self.scheduler, out.guided, t, self.z[i], i, self.seed, self.eta)
-        self.z[i + 1 :], self.out[i:] = [z], [out]  # whole again after an interrupt between them
+        z = scheduler_step(self.scheduler, out.guided, t, self.latest, i, self.seed, self.eta)
+        out = (out if self.whole else Prediction(out.guided)).to("cpu")
+        # whole again after an interrupt between them
+        self.latest, self.z[i + 1 :], self.out[i:] = z, [z.cpu()], [out]
 
     def at(self, i: int) -> Prediction:
-        """The prediction at step i, computing what is missing up to there."""
+        """The prediction at step i, computing what is missing up to there; on the device."""
         while len(self.out) <= i:
             k = len(self.out)
             t = self.scheduler.timesteps[k]
-            z = scaled(self.scheduler, self.z[k], t)
+            z = scaled(self.scheduler, self.latest, t)
             self.push(self.model.predict(z[None], t, [self.condition(k)])[0])
-        return self.out[i]
+        return self.out[i].to(self.eps.device)
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes on the CPU at most, once all its steps are computed."""
+        return len(self) * (3 if self.whole else 2) * self.eps.nbytes
 
     @property
     def end(self) -> Tensor:
         """z_0, (F, C, h, w)."""
         self.at(len(self) - 1)
-        return self.z[-1]
+        return self.latest
 
     def fork(self, i: int, condition: Condition) -> Chain:
         """The same chain up to step i, under another condition from there on."""
-        other = Chain(
-            self.model, condition, self.eps, self.num_inference_steps, self.seed, self.eta
-        )
+        same = (self.eps, self.num_inference_steps, self.seed, self.eta, self.whole)
+        other = Chain(self.model, condition, *same)
         other.conditions = [c for c in self.conditions if c[0] < i] + [(i, condition)]
         for out in self.out[:i]:
-            other.push(out)
+            other.push(out.to(self.eps.device))
         return other

@@ -40,12 +40,14 @@ class Denoising:
     lam: Tensor | None = None  # (steps, F or 1, 1, h or 1, w or 1)
     index: int = 0
     trace: Trace = field(default_factory=Trace)
+    last: Record | None = None  # all there was of the latest step
 
     def __post_init__(self):
         self.model = self.reference.model
         shape = tuple(self.reference.eps.shape)
         self.scheduler = self.model.scheduler(self.reference.num_inference_steps, shape=shape)
-        self.z = self.reference.z[0]  # z' in `paired`, the one latent in `shared`
+        # z' in `paired`, the one latent in `shared`
+        self.z = self.reference.z[0].to(self.reference.eps.device)
 
     @property
     def num_steps(self) -> int:
@@ -58,13 +60,15 @@ class Denoising:
 
 @dataclass
 class Step:
-    """A step just done. Tensors by name as in a trace: `step["eps_hat"]`, `step["x0"]`, ..."""
+    """A step just done. Tensors by name as in a trace: `step["eps_hat"]`, `step["x0"]`, ..., all of
+    them, whatever the trace keeps."""
 
     record: Record
     state: Denoising = field(repr=False)
 
     def __getitem__(self, name: str):
-        return self.record[name]
+        found = self.record[name]
+        return found.cpu() if isinstance(found, Tensor) else found
 
     @property
     def index(self) -> int:

@@ -4,9 +4,12 @@
     trace["eps_hat"]         every step, (steps, F, C, h, w)
 
 Kept for each step: `z_t` and `z_edit` (the latents of the two chains), and the network's native
-outputs `out` (given x), `out_edit` (given the edited x), `out_hat` (their blend), of the first two
-also `_uncond` and `_cond`, before guidance. Derived when asked for: the same names with `eps` or
-`v` in place of `out`, and the clean-picture estimates `x0` (of the blend), `x0_ref`, `x0_edit`.
+outputs before guidance, `out_cond` and `out_uncond` (given x), `out_edit_cond` and
+`out_edit_uncond` (given the edited x), and `out_hat` (the blend). Derived when asked for: `out` and
+`out_edit`, which are guided, to the last bit; the same names with `eps` or `v` in place of `out`;
+and the clean-picture estimates `x0` (of the blend), `x0_ref`, `x0_edit`.
+
+`trace=` of `Pipeline.video` chooses what is kept, where and in which numbers: see `TraceOptions`.
 
 Where alpha_bar is 0 the latent is pure noise: eps is z itself and says nothing of the prediction,
 and x0 cannot be had from an epsilon. There the derived tensor is all NaN, and
@@ -15,19 +18,33 @@ and x0 cannot be had from an epsilon. There the derived tensor is all NaN, and
 
 from __future__ import annotations
 
+import dataclasses
+import fnmatch
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from .disk import write_tensors
+from .validate import shown
 
 KINDS = ("epsilon", "v_prediction", "sample", "flow_prediction")  # of prediction, as in diffusers
 _X0 = {"x0": "out_hat", "x0_ref": "out", "x0_edit": "out_edit"}
+_OUTS = ("out", "out_cond", "out_uncond", "out_edit", "out_edit_cond", "out_edit_uncond", "out_hat")
+_UNITS = {"epsilon": "eps", "v_prediction": "v", "flow_prediction": "v", "sample": "x0"}
+#: every name that a step may hold
+NAMES = (
+    "z_t",
+    "z_edit",
+    *(n.replace("out", to, 1) for to in ("out", "eps", "v") for n in _OUTS),
+    *_X0,
+)
+#: of the reference branch, before guidance
+ROWS = tuple(n for n in NAMES if n.endswith("cond") and "edit" not in n)
 
 
 def convert(out: Tensor, z: Tensor, signal: float, noise: float, kind: str, to: str) -> Tensor:
@@ -66,6 +83,8 @@ class Record:
     kind: str
     lam: Tensor  # (F or 1, 1, h or 1, w or 1), the lam in force
     tensors: dict[str, Tensor] = field(default_factory=dict)
+    guidance: Tensor | None = None  # the scale, broadcasts to (F, 1, 1, 1); None: not guided
+    left: tuple[str, ...] = ()  # names that the step had and that were not kept
 
     def __repr__(self) -> str:
         return f"Record(step {self.index}, t = {self.t:g}: {', '.join(self.tensors)})"
@@ -77,38 +96,159 @@ class Record:
 
     def names(self) -> list[str]:
         """Every name that can be asked for at this step."""
-        outs = [n for n in self.tensors if n.startswith("out")]
-        derived = [n.replace("out", to, 1) for to in ("eps", "v") for n in outs]
-        return [*self.tensors, *derived, *(n for n, out in _X0.items() if out in outs), "lam"]
+        found = [name for name in NAMES if self._find(name) is not None]
+        return [*found, "lam"]
 
     def __contains__(self, name: str) -> bool:
-        return name in self.names()
+        return name == "lam" or self._find(name) is not None
 
     def __getitem__(self, name: str) -> Tensor:
-        """float32 (F, C, h, w); KeyError where that branch was not evaluated."""
+        """float32 (F, C, h, w); KeyError where that branch was not evaluated, or was not kept."""
         if name in ("lam", "t", "index", "alpha_bar"):
             return getattr(self, name)
+        find = self._find(name)
+        if find is not None:
+            return find()
+        self.check(name)
+        branch = " (its weight was zero there)" if name in NAMES else ""
+        known = ", ".join(self.names())
+        raise KeyError(f"step {self.index} holds no {name!r}{branch}; it holds: {known}")
+
+    def check(self, *names: str) -> None:
+        """KeyError, which says how to keep it, where one of the names was not kept."""
+        for name in names:
+            if name in self.left:
+                raise KeyError(
+                    f"step {self.index} did not keep {name!r}: make the clip with trace={name!r}, "
+                    "or with trace=True for all there is"
+                )
+
+    def _find(self, name: str) -> Callable[[], Tensor] | None:
+        """What computes a tensor from those that are kept; None where it cannot be had."""
         if name in self.tensors:
-            return self.tensors[name]
-        out = _X0.get(name) or "out" + name.partition("_")[1] + name.partition("_")[2]
+            return self.tensors[name].float
+        if name not in NAMES or name.startswith("z"):
+            return None
         to = "x0" if name in _X0 else name.partition("_")[0]
-        if out not in self.tensors or to not in ("x0", "eps", "v"):
-            branch = " (its weight was zero there)" if out.startswith("out") else ""
-            known = ", ".join(self.names())
-            raise KeyError(f"step {self.index} holds no {name!r}{branch}; it holds: {known}")
-        z = self.tensors["z_edit" if out.startswith(("out_edit", "out_hat")) else "z_t"]
-        return convert(self.tensors[out], z, self.signal, self.noise, self.kind, to)
+        if to == "out":
+            return self._guided(name)
+        out = _X0.get(name) or name.replace(to, "out", 1)
+        native = self._find(out)
+        if native is None or _UNITS[self.kind] == to:
+            return native
+        z = self.tensors.get("z_edit" if out.startswith(("out_edit", "out_hat")) else "z_t")
+        if z is None:
+            return None
+        return lambda: convert(native(), z.float(), self.signal, self.noise, self.kind, to)
+
+    def _guided(self, name: str) -> Callable[[], Tensor] | None:
+        """A branch's prediction, by classifier-free guidance of its two rows."""
+        cond, uncond = (self.tensors.get(f"{name}{row}") for row in ("_cond", "_uncond"))
+        if cond is None or (uncond is None) != (self.guidance is None):
+            return None
+        if uncond is None:
+            return cond.float
+        return lambda: guided(cond.float(), uncond.float(), self.guidance.to(cond.device))
 
     def undefined(self, name: str) -> bool:
         """True where `name` cannot be derived because alpha_bar is 0 at this step."""
-        return name not in self.tensors and bool(torch.isnan(self[name]).all())
+        return not name.startswith(("z", "out")) and bool(torch.isnan(self[name]).all())
+
+
+def guided(cond: Tensor, uncond: Tensor, scale: float | Tensor) -> Tensor:
+    """Classifier-free guidance: uncond + scale (cond - uncond)."""
+    return uncond + scale * (cond - uncond)
+
+
+@dataclass(frozen=True)
+class TraceOptions:
+    """What a trace keeps of each step, where, and in which numbers.
+
+        pipe.video(picture, motion, trace=["x0", "eps_hat"])
+        pipe.video(picture, motion, trace=iv.TraceOptions("eps*", dtype=torch.float16))
+
+    Attributes:
+        names: True keeps all, False nothing; or a name, a pattern such as "eps*", a list of these,
+            or a function from a name to whether it is kept. What follows from the tensors that are
+            kept is not kept beside them: it can be asked for all the same.
+        device: where they are kept. dtype: None keeps float32; in float16 or bfloat16 the values,
+            and what is derived of them, have that type's rounding.
+
+    Raises ValueError or TypeError where a name is not known, or the others are of no such kind.
+    """
+
+    names: bool | str | Sequence[str] | Callable[[str], bool] = True
+    device: str | torch.device = "cpu"
+    dtype: torch.dtype | None = None
+
+    def __post_init__(self):
+        names = (self.names,) if isinstance(self.names, str) else self.names
+        if callable(names):
+            try:
+                names = tuple(name for name in NAMES if self.names(name))
+            except Exception as error:
+                raise ValueError(
+                    f"trace has a function as its names that fails: {shown(error)}"
+                ) from None
+        if not isinstance(names, (bool, list, tuple, set, frozenset)):
+            raise TypeError(
+                "trace must have as names True, False, a name, a list or a function, got "
+                f"{shown(names)}"
+            )
+        for name in () if isinstance(names, bool) else names:
+            if not isinstance(name, str) or not fnmatch.filter(NAMES, name):
+                raise ValueError(
+                    f"trace has {shown(name)} in its names, which no step holds; there are: "
+                    f"{', '.join(NAMES)}"
+                )
+        try:
+            device = torch.device(self.device)
+            torch.empty(0, device=device)
+        except (RuntimeError, TypeError, AssertionError):
+            raise ValueError(
+                f"device of a trace must be one of this machine, got {shown(self.device)}"
+            ) from None
+        if self.dtype not in (None, torch.float32, torch.float16, torch.bfloat16):
+            raise ValueError(
+                f"dtype of a trace must be float32, float16 or bfloat16, got {shown(self.dtype)}"
+            )
+        object.__setattr__(self, "names", names)
+        object.__setattr__(self, "device", device)
+
+    @classmethod
+    def of(cls, trace) -> TraceOptions:
+        """The options themselves, or their `names`."""
+        return trace if isinstance(trace, cls) else cls(trace)
+
+    def wants(self, name: str) -> bool:
+        if isinstance(self.names, bool):
+            return self.names
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.names)
+
+    @property
+    def wanted(self) -> list[str]:
+        return [name for name in NAMES if self.wants(name)]
+
+    @property
+    def whole(self) -> bool:
+        """Whether a row of the reference branch before guidance is kept."""
+        return any(name in ROWS for name in self.wanted)
+
+    def keep(self, record: Record) -> Record:
+        """The record with no more than was asked for."""
+        had, kept = record.names(), dataclasses.replace(record, tensors={})
+        for name in dict.fromkeys((*record.tensors, *had)):  # first what others are derived from
+            if self.wants(name) and name not in kept:
+                kept.tensors[name] = record._find(name)().detach().to(self.device, self.dtype)
+        kept.left = (*record.left, *(name for name in had if name not in kept))
+        return kept
 
 
 class Trace:
     """The records of a run, in order. Iterates, slices and counts like a list."""
 
-    def __init__(self, records: list[Record] | None = None):
-        self.records = records or []
+    def __init__(self, records: list[Record] | None = None, options: TraceOptions | None = None):
+        self.records, self.options = records or [], options or TraceOptions()
 
     def __len__(self) -> int:
         return len(self.records)
@@ -133,16 +273,26 @@ class Trace:
         return [name for name in first if all(name in names for names in rest)]
 
     def append(self, record: Record) -> None:
-        self.records.append(record)
+        """Keep of it what `options` ask for."""
+        self.records.append(self.options.keep(record))
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the tensors that are kept; what two of them share counts once."""
+        kept = [t.untyped_storage() for record in self.records for t in record.tensors.values()]
+        return sum({storage.data_ptr(): storage.nbytes() for storage in kept}.values())
 
     def save(self, path) -> None:
         """Write as safetensors; `Trace.load` reads it back, tensor for tensor."""
         facts = [[r.index, r.t, r.signal, r.noise, r.kind] for r in self.records]
         tensors = {f"{i}.lam": r.lam for i, r in enumerate(self.records)}
         for i, record in enumerate(self.records):
-            tensors |= {f"{i}.{name}": value for name, value in record.tensors.items()}
+            kept = record.tensors | {"guidance": record.guidance}
+            tensors |= {f"{i}.{name}": v for name, v in kept.items() if v is not None}
         tensors = {name: value.clone() for name, value in tensors.items()}
-        write_tensors(path, tensors, {"ivkit_trace": "1", "steps": json.dumps(facts)})
+        left = json.dumps([r.left for r in self.records])
+        facts = {"ivkit_trace": "1", "steps": json.dumps(facts), "left": left}
+        write_tensors(path, tensors, facts)
 
     @classmethod
     def load(cls, path) -> Trace:
@@ -151,13 +301,18 @@ class Trace:
 
         try:
             with safe_open(path, "pt") as file:
-                facts = _facts((file.metadata() or {}).get("steps", "none"))
+                metadata = file.metadata() or {}
+                facts = _facts(metadata.get("steps", "none"))
                 records = [
                     Record(*fact, lam=file.get_tensor(f"{i}.lam")) for i, fact in enumerate(facts)
                 ]
+                for record, names in zip(records, _left(metadata), strict=False):
+                    record.left = names
                 for key in file.keys():  # noqa: SIM118 (a safetensors file is no dict)
                     i, name = _place(key, len(records))
-                    if name != "lam":
+                    if name == "guidance":
+                        records[i].guidance = file.get_tensor(key)
+                    elif name != "lam":
                         records[i].tensors[name] = file.get_tensor(key)
         except (SafetensorError, OSError, TypeError, ValueError) as error:
             why = " ".join(str(error).split())[:200]
@@ -178,6 +333,17 @@ def _facts(text: str) -> list[list]:
     except (TypeError, ValueError, OverflowError, RecursionError):
         raise ValueError("its steps are damaged") from None
     return facts
+
+
+def _left(metadata: dict[str, str]) -> list[tuple[str, ...]]:
+    """The names that each step left out; older files say nothing of them."""
+    try:
+        left = [tuple(names) for names in json.loads(metadata.get("left", "[]"))]
+        if not all(name in NAMES for names in left for name in names):
+            raise ValueError
+    except (TypeError, ValueError, RecursionError):
+        raise ValueError("the names that it left out are damaged") from None
+    return left
 
 
 def _place(key: str, count: int) -> tuple[int, str]:

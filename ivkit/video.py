@@ -16,7 +16,7 @@ from .blend import blend, noised
 from .models.protocol import Prediction
 from .sampling import levels, scaled, scheduler_step
 from .state import Denoising, Step
-from .trace import Record
+from .trace import ROWS, Record
 
 
 def denoise(s: Denoising) -> Iterator[Step]:
@@ -39,7 +39,7 @@ def denoise(s: Denoising) -> Iterator[Step]:
             z = dual_clock(s, i + 1, lam, z)
         del s.trace.records[i:]  # of a step that an interrupt cut short
         s.trace.append(record)
-        s.z, s.index = z, i + 1
+        s.last, s.z, s.index = record, z, i + 1
         yield Step(record, s)
 
 
@@ -51,7 +51,7 @@ def evaluate(
     need_edit = not s.skip_zero or bool((lam < 1).any())
     ref, condition = s.reference, s.reference.condition(i)
     if s.skip_zero and s.edit.condition is condition:  # are both branches one so far?
-        if s.reading == "shared" or (len(ref.z) > i and torch.equal(ref.z[i], z)):
+        if s.reading == "shared" or (len(ref.z) > i and torch.equal(ref.z[i], z.cpu())):
             need, need_edit = True, False
     z_in = scaled(s.scheduler, z, t)
     edit = (z_in, s.edit.condition)
@@ -59,7 +59,7 @@ def evaluate(
         found = predict(s, t, [(z_in, condition)] * need + [edit] * need_edit)
         return found[0] if need else None, found[-1] if need_edit else None
     if need and need_edit and s.batch and len(ref.out) == i:
-        z_ref = scaled(ref.scheduler, ref.z[i], t)
+        z_ref = scaled(ref.scheduler, ref.latest, t)
         eps, eps_edit = predict(s, t, [(z_ref, condition), edit])
         ref.push(eps)
         return eps, eps_edit
@@ -91,12 +91,17 @@ def dual_clock(s: Denoising, i: int, lam: Tensor, z: Tensor) -> Tensor:
 
 
 def _record(s: Denoising, i: int, t, z, eps, eps_edit, eps_hat) -> Record:
-    tensors = {"z_edit": z, "out_hat": eps_hat}
+    tensors, paired = {"z_edit": z, "out_hat": eps_hat}, s.reading == "paired"
     if eps is not None:
-        tensors["z_t"] = s.reference.z[i] if s.reading == "paired" else z
+        tensors["z_t"] = s.reference.z[i] if paired else z
+        if paired:  # as it is kept, on the CPU
+            eps = s.reference.out[i]
     for suffix, out in (("", eps), ("_edit", eps_edit)):
         if out is not None:
-            tensors |= {f"out{suffix}": out.guided, f"out{suffix}_cond": out.cond}
+            tensors[f"out{suffix}_cond"] = out.cond
             tensors |= {} if out.uncond is None else {f"out{suffix}_uncond": out.uncond}
-    tensors = {name: value.detach().cpu() for name, value in tensors.items()}
-    return Record(i, float(t), *levels(s.scheduler, t, i), s.lam[i].cpu(), tensors)
+    scale, left = (eps_edit or eps).scale, ()
+    if eps is not None and paired and not s.reference.whole:
+        tensors["out"], left = tensors.pop("out_cond"), ROWS
+    tensors = {name: value.detach() for name, value in tensors.items()}
+    return Record(i, float(t), *levels(s.scheduler, t, i), s.lam[i].cpu(), tensors, scale, left)

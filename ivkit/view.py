@@ -311,6 +311,7 @@ def cmp(name: str, mine: Numbers, theirs: Numbers, tolerance: Distance = 1e-5) -
 
 def _latent(record, name, frame):
     """(C, h, w) of one frame, or in a word why there is none."""
+    record.check(name)
     if name not in record:
         return "not evaluated"
     value = record[name][frame]

@@ -1,10 +1,14 @@
 """Attention maps are what the network computes, and recording them changes nothing."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import tiny
 import torch
 
+import ivkit as iv
+import ivkit.widgets.explorer as explorer_module
 from ivkit.attention import record
 
 PROMPT, MOTION = "a red boat and a sun", "the boat moves right"
@@ -67,3 +71,52 @@ def test_bad_requests_are_refused():
         record(unet, "time").__enter__()
     with record(unet) as maps, pytest.raises(ValueError, match="empty"):
         maps.of_token(0)
+
+
+def test_chosen_tokens_are_reduced_as_they_are_recorded():
+    pipe = tiny.pipeline()
+    run = pipe.video(tiny.picture(), MOTION, progress=False)
+    z, condition = run.trace[1]["z_edit"][None], run.state.edit.condition
+    t, unet, frames = run.state.scheduler.timesteps[1], pipe.model.video_unet, run.state.z.shape[0]
+    with record(unet) as every:
+        pipe.model.predict(z, t, [condition])
+    with record(unet, tokens=[2, 5], rows=frames) as some:
+        pipe.model.predict(z, t, [condition])
+    for token in (2, 5):
+        for row in range(frames):
+            expected = every.of_token(token, row=row - frames)
+            torch.testing.assert_close(some.of_token(token, row=row), expected)
+    for calls in some.layers.values():
+        assert calls[0].shape[:2] == (frames, 1) and calls[0].shape[-1] == 2
+    with pytest.raises(ValueError, match="token 3 was not kept, 2, 5 were"):
+        some.of_token(3)
+
+
+def kept(maps):
+    return sum(
+        {
+            m.untyped_storage().data_ptr(): m.untyped_storage().nbytes()
+            for calls in maps.layers.values()
+            for m in calls
+        }.values()
+    )
+
+
+def test_words_keep_no_more_than_is_shown():
+    pipe = tiny.pipeline()
+    explorer = iv.TraceExplorer(pipe.video(tiny.picture(), MOTION, progress=False))
+    seen = []
+
+    @contextlib.contextmanager
+    def watched(*args, **options):
+        with record(*args, **options) as maps:
+            yield maps
+        seen.append(maps)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(explorer_module, "record_attention", watched)
+        explorer.words.value = True
+    with record(pipe.model.video_unet) as every:
+        pipe.video(tiny.picture(), MOTION, num_inference_steps=1, progress=False)
+    assert not explorer.errors and len(explorer.word_row.children) == 4
+    assert kept(seen[0]) * 5 < kept(every)

@@ -53,10 +53,17 @@ def test_more_free_memory_is_a_larger_plan(device, last, monkeypatch):
 def test_weights_are_counted_once(name, monkeypatch):
     """They are in memory before the plan is made: what is asked to be free is the step's own."""
     model, shape = fresh(name)[0].model, (1, 4, 8, 8)
-    parts = model.parts.values() if name != "pia" else (
-        model.unet, model.video_unet, model.vae, model.text_encoder)  # fmt: skip
-    weights = {id(p): p.nbytes for part in parts if isinstance(part, torch.nn.Module)
-               for p in part.parameters()}  # fmt: skip
+    parts = (
+        model.parts.values()
+        if name != "pia"
+        else (model.unet, model.video_unet, model.vae, model.text_encoder)
+    )
+    weights = {
+        id(p): p.nbytes
+        for part in parts
+        if isinstance(part, torch.nn.Module)
+        for p in part.parameters()
+    }
     assert memory.model_bytes(model) == sum(weights.values())
     step = 1 * 8 * 8 * memory.CELL_BYTES * 2  # of one row in float32
     for free, level in ((4.5 * step, 0), (2.3 * step, 1), (1.2 * step, 2)):
@@ -201,11 +208,17 @@ def test_whatever_runs_out_of_memory_is_done_again(name, work, capsys):
             assert np.abs(again - before).max() <= 1, f"{part}, call {nth}"
 
 
-@pytest.mark.parametrize("error", [
-    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"), MemoryError(),
-    RuntimeError("MPS backend out of memory (MPS allocated: 9.00 GB)"),
-    RuntimeError("[enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: can't allocate memory"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),
+        MemoryError(),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9.00 GB)"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: can't allocate memory"
+        ),
+    ],
+)
 def test_every_device_says_it_in_its_own_words(error, capsys):
     pipe, picture = fresh("pia")
     before = a_picture(pipe, picture).astype(int)

@@ -46,10 +46,14 @@ def switches() -> dict:
         "random": torch.get_rng_state().tolist(),
         "matmul": torch.get_float32_matmul_precision(),
         "stance": str(torch._dynamo.eval_frame._stance),
-        "sdp": [backends.cuda.flash_sdp_enabled(), backends.cuda.mem_efficient_sdp_enabled(),
-                backends.cuda.math_sdp_enabled(), backends.cuda.cudnn_sdp_enabled()],
+        "sdp": [
+            backends.cuda.flash_sdp_enabled(),
+            backends.cuda.mem_efficient_sdp_enabled(),
+            backends.cuda.math_sdp_enabled(),
+            backends.cuda.cudnn_sdp_enabled(),
+        ],
         "cudnn": [backends.cudnn.benchmark, backends.cudnn.deterministic, backends.cudnn.enabled],
-    }  # fmt: skip
+    }
     for config in (torch._dynamo.config, torch._inductor.config):
         found[config.__name__] = {k: str(v) for k, v in config.shallow_copy_dict().items()}
     return found
@@ -170,8 +174,12 @@ def expected(kind, name, tmp_path, strength, near):
     return plain.latents()
 
 
-KINDS = {"pia": UNetMachine, "wan-2.1": TransformerMachine, "cogvideox": TransformerMachine,
-         "ltx": TransformerMachine}  # fmt: skip
+KINDS = {
+    "pia": UNetMachine,
+    "wan-2.1": TransformerMachine,
+    "cogvideox": TransformerMachine,
+    "ltx": TransformerMachine,
+}
 COMPILED = {"whole", "blocks"}  # tracing takes most of the time
 
 

@@ -1,6 +1,9 @@
 """The trace: names, derived tensors, where they are undefined, saving. And Eq. 5."""
 
+import dataclasses
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -8,10 +11,11 @@ import torch
 from safetensors.torch import save_file
 
 import ivkit as iv
+from ivkit import memory, pipeline
 from ivkit.align import Align, ResidualAlign, align_frames, load_align
 from ivkit.blend import noised
 from ivkit.sampling import levels
-from ivkit.trace import convert
+from ivkit.trace import NAMES, convert
 
 MOTION = "the boat moves right"
 
@@ -133,6 +137,14 @@ def test_foreign_steps_are_no_trace(steps, tmp_path):
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
 
 
+@pytest.mark.parametrize("left", ["5", "null", "[1]", '[["x0"], [[]]]', '["x0"]', "[" * 100_000])
+def test_foreign_names_that_were_left_out_are_no_trace(left, tmp_path):
+    tensors = {"0.lam": torch.zeros(1, 1, 1, 1), "0.z_t": torch.zeros(1, 4, 2, 2)}
+    save_file(tensors, tmp_path / "t.safetensors", {"steps": json.dumps(GOOD), "left": left})
+    with pytest.raises(ValueError, match="is not a whole ivkit trace .the names"):
+        iv.Trace.load(tmp_path / "t.safetensors")
+
+
 @pytest.mark.parametrize("key", ["x.out", "-1.out", "1.out", "out", "0.", "", "0.a b", "9" * 5000])
 def test_foreign_names_are_no_trace(key, tmp_path):
     tensors = {"0.lam": torch.zeros(1, 1, 1, 1), key: torch.zeros(1, 4, 2, 2)}
@@ -143,6 +155,194 @@ def test_foreign_names_are_no_trace(key, tmp_path):
         iv.Trace.load(tmp_path)
     with pytest.raises(ValueError, match="is not a whole ivkit trace"):
         iv.Trace.load(tmp_path / "none")
+
+
+# ---------------------------------------------------------------------------- what is kept
+
+OPTIONS = {"edited": tiny.picture(1), "lam": 0.3, "progress": False}
+SAVED = Path(__file__).with_name("data") / "trace_of_nine_tensors.safetensors"
+
+
+def test_a_trace_saved_with_nine_tensors_a_step_still_opens_and_two_follow_from_the_rest():
+    for step in iv.Trace.load(SAVED):
+        assert len(step.tensors) == 9 and step.left == () and step.guidance is None
+        rest = {n: t for n, t in step.tensors.items() if n not in ("out", "out_edit")}
+        seven = dataclasses.replace(step, tensors=rest, guidance=torch.tensor(3.0))
+        assert set(seven.names()) == set(step.names())
+        for name in step.names():  # to the last bit
+            assert torch.equal(seven[name], step[name])
+        assert "x0" in step and step["x0"].shape == (2, 4, 8, 8)
+
+
+def test_what_follows_from_other_tensors_is_not_kept(run):
+    model = run.pipeline.model
+    for step in run.trace:
+        assert "out" not in step.tensors and "out_edit" not in step.tensors
+        assert len(step.tensors) == 7
+    condition, z = run.state.edit.condition, run.trace[1]["z_edit"]
+    t = run.state.scheduler.timesteps[1]
+    found = model.predict(run.state.scheduler.scale_model_input(z, t)[None], t, [condition])[0]
+    torch.testing.assert_close(run.trace[1]["out_edit"], found.guided)
+
+
+@pytest.mark.parametrize("reading", ["paired", "shared"])
+def test_the_chain_and_the_trace_share_their_tensors(reading):
+    pipe = tiny.pipeline()
+    run = pipe.video(tiny.picture(), MOTION, reading=reading, **OPTIONS)
+    latent = run.state.z.nbytes
+    chain = run.state.reference
+    # in `shared` the two latents are one; in `paired` they begin as one
+    assert run.trace.nbytes == (4 * 7 - 1 if reading == "paired" else 4 * 6) * latent
+    if reading == "paired":
+        both = iv.Trace([*run.trace])
+        both.records.append(dataclasses.replace(run.trace[0], tensors=chain_tensors(chain)))
+        kept = memory.kept_bytes(tuple(run.state.z.shape), 4, True, iv.TraceOptions())
+        assert both.nbytes == kept["cpu"]  # one less, and z_0
+        assert chain.nbytes == 4 * 3 * latent
+
+
+def chain_tensors(chain):
+    tensors = {f"z{i}": z for i, z in enumerate(chain.z)}
+    for i, out in enumerate(chain.out):
+        tensors |= {f"cond{i}": out.cond}
+        tensors |= {} if out.uncond is None else {f"uncond{i}": out.uncond}
+    return tensors
+
+
+CHOICES = {
+    "one": ("x0", {"x0"}),
+    "names": (["eps_hat", "z_edit"], {"eps_hat", "z_edit"}),
+    "pattern": ("eps*", {n for n in NAMES if n.startswith("eps")}),
+    "function": (lambda name: name.endswith("hat"), {"out_hat", "eps_hat", "v_hat"}),
+    "nothing": (False, set()),
+    "all": (True, set(NAMES)),
+    "parts": (["out_cond", "out_uncond", "z_t"], {"out", "eps", "v", "x0_ref", "z_t"}),
+}
+
+
+@pytest.mark.parametrize("trace, names", CHOICES.values(), ids=CHOICES)
+def test_what_is_asked_for_is_kept_and_the_clip_is_the_same(trace, names):
+    pipe = tiny.pipeline("storybook")
+    whole = pipe.video(tiny.picture(), MOTION, **OPTIONS)
+    some = tiny.pipeline("storybook").video(tiny.picture(), MOTION, trace=trace, **OPTIONS)
+    assert torch.equal(whole.state.z, some.state.z) and (whole.frames == some.frames).all()
+    assert names <= set(some.trace[2].names()) and len(some.trace) == 4
+    for a, b in zip(whole.trace, some.trace, strict=True):
+        for name in names:
+            assert torch.allclose(a[name], b[name], atol=1e-5, equal_nan=True)
+    again = pipe.video(tiny.picture(), MOTION, trace=trace, **OPTIONS)  # on the chain that is kept
+    assert torch.equal(again.state.z, whole.state.z)
+    assert some.trace.nbytes <= 4 * 7 * some.state.z.nbytes
+    assert (some.trace.nbytes == 0) == (trace is False)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_trace_in_half_precision_takes_half_and_rounds_as_that_type_does(dtype):
+    whole = tiny.pipeline().video(tiny.picture(), MOTION, **OPTIONS)
+    options = iv.TraceOptions(dtype=dtype)
+    half = tiny.pipeline().video(tiny.picture(), MOTION, trace=options, **OPTIONS)
+    assert 2 * half.trace.nbytes == 4 * 7 * half.state.z.nbytes
+    for name in ("z_t", "out_hat", "out_edit", "x0"):
+        a, b = half.trace[2][name], whole.trace[2][name]
+        assert a.dtype == torch.float32 and torch.equal(half.state.z, whole.state.z)
+        # guidance of 3, and x0 from an epsilon, multiply the rounding
+        limit = 16 * torch.finfo(dtype).eps * float(b.abs().max())
+        assert float((a - b).abs().max()) <= limit
+
+
+def test_what_was_not_kept_is_said_in_one_sentence_with_how_to_keep_it(tmp_path):
+    pipe = tiny.pipeline()
+    run = pipe.video(tiny.picture(), MOTION, trace="out_hat", **OPTIONS)
+    said = r"step 1 did not keep 'x0': make the clip with trace='x0', or with trace=True"
+    run.trace.save(tmp_path / "t.safetensors")
+    for trace in (run.trace, iv.Trace.load(tmp_path / "t.safetensors")):
+        with pytest.raises(KeyError, match=said):
+            trace[1]["x0"]
+        with pytest.raises(KeyError, match="step 0 did not keep 'z_t'"):
+            trace["z_t"]
+        with pytest.raises(KeyError, match="did not keep 'eps_uncond'"):
+            trace[3]["eps_uncond"]
+        with pytest.raises(KeyError, match="did not keep"):
+            iv.trace_grid(trace)
+    with pytest.raises(KeyError, match="did not keep"):
+        iv.TraceExplorer(run)
+    one = pipe.video(tiny.picture(), MOTION, lam=1.0, progress=False)
+    with pytest.raises(KeyError, match="holds no 'eps_edit' .its weight was zero there."):
+        one.trace[1]["eps_edit"]
+
+
+@pytest.mark.parametrize("batch", [True, False])
+def test_a_step_has_all_there_is_whatever_is_kept(batch):
+    pipe, last = tiny.pipeline(), None
+    options = {"edited": tiny.picture(1), "trace": False, "batch": batch}
+    for step in pipe.denoise(tiny.picture(), MOTION, **options):
+        assert step["x0"].shape == (4, 4, 8, 8) and step.preview().size == (16, 16)
+        last = step["x0"]
+        if step.index == 1:
+            break
+    run = pipe.last_run
+    assert (run.frames == pipe.decode(last)).all()
+    with pytest.raises(KeyError, match="step 1 did not keep 'eps_cond'"):
+        run.trace[1]["eps_cond"]
+    whole = pipe.video(tiny.picture(), MOTION, edited=tiny.picture(1), progress=False)
+    assert "eps_cond" in whole.trace[0]  # the chain is computed anew, with all of it
+
+
+def test_kept_references_are_bounded_by_what_they_take(monkeypatch):
+    pipe = tiny.pipeline()
+    monkeypatch.setattr(pipeline, "KEPT_REFERENCES", 5)
+    for seed in range(3):
+        run = pipe.video(tiny.picture(seed), MOTION, progress=False)
+    assert len(pipe._references) == 3
+    monkeypatch.setattr(pipeline, "KEPT_BYTES", int(2.5 * run.state.reference.nbytes))
+    pipe.video(tiny.picture(3), MOTION, progress=False)
+    assert len(pipe._references) == 2
+    monkeypatch.setattr(pipeline, "KEPT_BYTES", 1)
+    pipe.video(tiny.picture(4), MOTION, progress=False)
+    assert len(pipe._references) == 1
+
+
+def test_at_wans_size_a_run_keeps_less_than_half_of_what_it_did():
+    shape = (21, 16, 90, 160)  # 81 frames of 1280 x 720, 50 steps with guidance
+    latent = 4 * 50 * torch.Size(shape).numel()
+    before = 9 * latent + 4 * latent  # the trace on the CPU, the chain on the GPU
+    kept = memory.kept_bytes(shape, 50, True, iv.TraceOptions())
+    assert kept == {"cpu": 7 * latent} and kept["cpu"] < 0.54 * before
+    assert memory.kept_bytes(shape, 50, True, iv.TraceOptions(False)) == {"cpu": 2 * latent}
+    half = SimpleNamespace(names=("x0",), wanted=["x0"], whole=False)
+    half.device, half.dtype = torch.device("cuda"), torch.float16
+    assert memory.kept_bytes(shape, 50, True, half) == {"cpu": 2 * latent, "cuda": latent // 2}
+
+
+def test_a_run_that_keeps_more_than_is_free_is_warned_of(monkeypatch):
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 10_000)
+    pipe = tiny.pipeline()
+    with pytest.warns(UserWarning, match="takes about .* GB, and .* free: trace=False keeps less"):
+        pipe.video(tiny.picture(), MOTION, progress=False)
+    memory.Plan(0, 0.0, None, "float32").apply(pipe.model)
+
+
+@pytest.mark.parametrize(
+    "trace, error, said",
+    [
+        ("epshat", ValueError, "trace has 'epshat' in its names, which no step holds; there are: "),
+        (["x0", 3], ValueError, "trace has 3 in its names"),
+        (None, TypeError, "trace must have"),
+        (7, TypeError, "trace must have"),
+        ({"device": "cpu"}, TypeError, "trace must have as names"),
+    ],
+)
+def test_a_trace_of_no_such_kind_is_refused_before_any_work(trace, error, said, monkeypatch):
+    pipe = tiny.pipeline()
+    monkeypatch.setattr(pipe.model, "encode", None)
+    with pytest.raises(error, match=said):
+        pipe.video(tiny.picture(), MOTION, trace=trace)
+    with pytest.raises(ValueError, match="device of a trace must be one of this machine, got 'gpu"):
+        iv.TraceOptions(device="gpu")
+    with pytest.raises(ValueError, match="trace has a function as its names that fails"):
+        iv.TraceOptions(lambda name: 1 / 0)
+    with pytest.raises(ValueError, match="dtype of a trace must be float32, float16 or bfloat16"):
+        iv.TraceOptions(dtype="half")
 
 
 # ------------------------------------------------------------------------------------ Eq. 5

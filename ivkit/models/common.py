@@ -72,9 +72,9 @@ def guided(guidance_scale: float | Tensor) -> bool:
 def guide(rows: Tensor, guidance_scale: float | Tensor) -> Prediction:
     """Classifier-free guidance of (rows, ...) in the order uncond, cond."""
     if len(rows) == 1:
-        return Prediction(rows[0], None, rows[0])
+        return Prediction(rows[0])
     uncond, cond = rows
-    return Prediction(cond, uncond, uncond + guidance_scale * (cond - uncond))
+    return Prediction(cond, uncond, guidance_scale)
 
 
 @dataclass

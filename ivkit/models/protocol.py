@@ -13,6 +13,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ..trace import guided
+
 Condition = Any  # one branch's inputs besides z_t: made and read by the model alone
 
 
@@ -25,8 +27,25 @@ class Prediction:
     """
 
     cond: Tensor
-    uncond: Tensor | None
-    guided: Tensor
+    uncond: Tensor | None = None
+    guidance_scale: float | Tensor = 1.0
+
+    @property
+    def guided(self) -> Tensor:
+        if self.uncond is None:
+            return self.cond
+        return guided(self.cond, self.uncond, self.guidance_scale)
+
+    @property
+    def scale(self) -> Tensor | None:
+        """The guidance scale as float32 on the CPU; None where guidance is off."""
+        if self.uncond is None:
+            return None
+        return torch.as_tensor(self.guidance_scale, dtype=torch.float32).cpu()
+
+    def to(self, device) -> Prediction:
+        uncond = None if self.uncond is None else self.uncond.to(device)
+        return Prediction(self.cond.to(device), uncond, self.guidance_scale)
 
 
 class VideoModel(Protocol):

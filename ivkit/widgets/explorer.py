@@ -39,7 +39,8 @@ class TraceExplorer(w.VBox):
     the edited branch's network looks at, word by word, at this step.
 
     Args:
-      run: a `Run`, as from `pipe.video`; one that was stopped shows the steps it has.
+      run: a `Run`, as from `pipe.video`; one that was stopped shows the steps it has. KeyError
+        where its trace did not keep what is shown.
 
     Attributes:
       step, frame, what_if: the sliders. words: the switch of the words' maps.
@@ -49,6 +50,8 @@ class TraceExplorer(w.VBox):
     def __init__(self, run):
         if not len(run.trace):
             raise ValueError("the run has no steps yet: there is nothing to explore")
+        for record in run.trace:
+            record.check(*LATENTS, "x0", "out", "out_edit")
         self.run, self.errors = run, []
         count, frames = len(run.trace), len(run.state.z)
         latents = {n: [r[n] for r in run.trace if n in r] for n in LATENTS}
@@ -111,13 +114,13 @@ class TraceExplorer(w.VBox):
         not evaluated, because its weight was 0."""
         record = self.record
         for name in ("out", "out_edit"):
-            if name not in record.tensors:
+            if name not in record:
                 raise ValueError(
                     f"step {record.index} has no prediction {'of the edits' * (name != 'out')}"
                     f"{'without the edits' * (name == 'out')}: its weight was 0 there "
                     "(skip_zero=False evaluates it all the same)"
                 )
-        out_hat = blend(record.tensors["out"], record.tensors["out_edit"], lam)
+        out_hat = blend(record["out"], record["out_edit"], lam)
         return dataclasses.replace(record, tensors=record.tensors | {"out_hat": out_hat})
 
     def _show(self) -> None:
@@ -192,14 +195,17 @@ class TraceExplorer(w.VBox):
         scheduler = model.scheduler(state.reference.num_inference_steps)
         t = scheduler.timesteps[index]
         z = scheduler.scale_model_input(z.to(model.device), t)
-        with record_attention(network) as maps:
+        words = words_of(model.tokenizer, self.run.motion)
+        tokens = [i for _, at in words for i in at]
+        # the last rows of the batch are the frames with the text
+        with record_attention(network, tokens=tokens, rows=frames) as maps:
             model.predict(z[None], t, [state.edit.condition])
-        return {  # the last rows of the batch are the frames with the text
+        return {
             word: np.stack([
-                np.mean([maps.of_token(i, row=f - frames).float().numpy() for i in at], axis=0)
+                np.mean([maps.of_token(i, row=f).float().numpy() for i in at], axis=0)
                 for f in range(frames)
             ])
-            for word, at in words_of(model.tokenizer, self.run.motion)
+            for word, at in words
         }  # fmt: skip
 
 
