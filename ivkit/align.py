@@ -27,7 +27,14 @@ class Align(nn.Module):
 
     def forward(self, v: Tensor, x: Tensor) -> Tensor:
         """v (F, 3, H, W) frames, x (1 or F, 3, H, W) picture, both in [-1, 1]: (F, 3, H, W)."""
-        return self.conv(nn.functional.silu(self.norm(v - x)))
+        d = _difference(self, v, x)
+        return self.conv(nn.functional.silu(self.norm(d))).to(v)
+
+
+def _difference(module: nn.Module, v: Tensor, x: Tensor) -> Tensor:
+    """v - x where the module's weights are; what it answers goes back to where v is."""
+    v, x = (p.to(module.conv.weight) for p in (v, x))
+    return v - x
 
 
 class ResidualAlign(nn.Module):
@@ -43,12 +50,12 @@ class ResidualAlign(nn.Module):
 
     def forward(self, v: Tensor, x: Tensor) -> Tensor:
         """v (F, 3, H, W) frames, x (1 or F, 3, H, W) edited picture, both in [-1, 1]."""
-        h = nn.functional.silu(self.norm(v - x))
-        return v + self.conv(nn.functional.silu(self.hidden(h)))
+        h = nn.functional.silu(self.norm(_difference(self, v, x)))
+        return v + self.conv(nn.functional.silu(self.hidden(h))).to(v)
 
 
-def load_align(folder: str | Path) -> ResidualAlign | None:
-    """The module in `folder`/align/align.safetensors; None where there is none.
+def load_align(folder: str | Path, device="cpu") -> ResidualAlign | None:
+    """The module in `folder`/align/align.safetensors, on a device; None where there is none.
 
     The number of groups is in the file's metadata ("groups"), 1 where it is not.
     Raises ValueError where the file is damaged or of another layout.
@@ -66,7 +73,7 @@ def load_align(folder: str | Path) -> ResidualAlign | None:
         module.load_state_dict(state)
     except (SafetensorError, KeyError, RuntimeError) as error:
         raise ValueError(f"{file} holds no alignment module of Eq. 5 ({error})") from None
-    return module.eval().requires_grad_(False)
+    return module.to(device).eval().requires_grad_(False)
 
 
 def blended_target(x: Tensor, x_edit: Tensor, lam: Tensor) -> Tensor:
@@ -75,7 +82,8 @@ def blended_target(x: Tensor, x_edit: Tensor, lam: Tensor) -> Tensor:
     So that lam = 1 still means no edit. x (1, 3, H, W), x_edit (1 or F, 3, H, W), lam
     (steps, 1 or F, 1, h or 1, w or 1): its mean over the steps counts.
     """
-    weight = lam.mean(0)
+    x_edit = x_edit.to(x)
+    weight = lam.to(x).mean(0)
     if weight.shape[-2:] != (1, 1):
         weight = nn.functional.interpolate(weight, size=x.shape[-2:], mode="bilinear")
     return weight * x + (1 - weight) * x_edit
@@ -84,6 +92,6 @@ def blended_target(x: Tensor, x_edit: Tensor, lam: Tensor) -> Tensor:
 @torch.no_grad()
 def align_frames(module: nn.Module, v: Tensor, x: Tensor, slice_: int = 4) -> Tensor:
     """Eq. 5 over a clip, a few frames at a time: v (F, 3, H, W), x (1 or F, 3, H, W) in [-1, 1]."""
-    x = x.expand_as(v)
+    x = x.to(v).expand_as(v)
     parts = zip(v.split(slice_), x.split(slice_), strict=True)
     return torch.cat([module(a, b) for a, b in parts]).clamp(-1, 1)

@@ -6,9 +6,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .validate import as_array
+
+
+def placed(scheduler, *tensors: Tensor) -> list[Tensor]:
+    """Tensors of any device as float32 (or finer) where the scheduler's timesteps are."""
+    device = scheduler.timesteps.device
+    return [x.to(device, torch.promote_types(x.dtype, torch.float32)) for x in tensors]
+
 
 def noised(scheduler, z0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
     """Eq. 2: z_t = sqrt(alpha_bar_t) z0 + sqrt(1 - alpha_bar_t) eps, in the scheduler's terms."""
+    z0, eps = placed(scheduler, z0, eps)
+    t = torch.as_tensor(t, device=z0.device)
     if hasattr(scheduler, "scale_noise"):  # flow matching
         return scheduler.scale_noise(z0, t.reshape(1), eps)
     return scheduler.add_noise(z0, eps, t.reshape(1))
@@ -20,6 +30,8 @@ def blend(eps: Tensor, eps_edit: Tensor, lam: Tensor | float) -> Tensor:
     eps, eps_edit: (F, C, h, w), the network's native output under x and under the edited x.
     lam: in [0, 1], broadcasts to (F, 1, h, w); 1 ignores the edits, 0 follows them alone.
     """
+    eps_edit = eps_edit.to(eps.device)
+    lam = lam.to(eps.device) if isinstance(lam, Tensor) else lam
     return lam * eps + (1 - lam) * eps_edit
 
 
@@ -37,7 +49,7 @@ def lam_schedule(
     frames, h, w = latent_shape
     full = (num_inference_steps, frames, 1, h, w)
     try:
-        value = torch.as_tensor(np.asarray(lam, dtype=np.float32))
+        value = torch.as_tensor(as_array(lam).astype(np.float32))
     except (TypeError, ValueError):
         raise ValueError(f"lam must be numbers within [0, 1], got {lam!r}") from None
     if value.numel() == 0 or not bool(torch.isfinite(value).all()):

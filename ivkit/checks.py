@@ -8,6 +8,8 @@ import functools
 
 import numpy as np
 
+from .validate import as_array
+
 
 class NotYet(Exception):
     """Says in one sentence what is missing."""
@@ -33,7 +35,7 @@ def exercise(work):
 @exercise
 def painted_share(alpha, low: float = 0.01, high: float = 0.1):
     """Quickstart, exercise 1: paint (H, W) in the upper half only, low to high of the picture."""
-    alpha = None if alpha is None else np.asarray(alpha)
+    alpha = None if alpha is None else as_array(alpha)
     if alpha is None or alpha.ndim != 2 or not alpha.any():
         return "nothing is painted yet: add at least one iv.Stroke to my_strokes"
     if alpha[len(alpha) // 2 :].any():
@@ -66,7 +68,8 @@ def blend(answer):
 def fading_lam(lam, num_frames: int):
     """Quickstart, exercise 3: λ that falls from 1 in the first frame to 0 in the last."""
     try:
-        by_frame = np.broadcast_to(np.asarray(lam, float), (1, num_frames, 1, 1, 1))[0, :, 0, 0, 0]
+        lam = as_array(lam).astype(float)
+        by_frame = np.broadcast_to(lam, (1, num_frames, 1, 1, 1))[0, :, 0, 0, 0]
     except (TypeError, ValueError):
         return (f"lam must broadcast to (steps, F, 1, h, w): reshape it to (F, 1, 1, 1), "
                 f"with F = {num_frames}")  # fmt: skip
@@ -80,7 +83,7 @@ def fading_lam(lam, num_frames: int):
 @exercise
 def equal_strength(t, alpha_bar):
     """See noise, exercise 1: the time at which sqrt(alpha_bar) and sqrt(1 - alpha_bar) meet."""
-    alpha_bar = np.asarray(alpha_bar, float)
+    alpha_bar = as_array(alpha_bar).astype(float)
     if t is None:
         return "my_t is None: give a whole number from 0 to 999"
     if int(t) != t or not 0 <= t < len(alpha_bar):
@@ -116,7 +119,7 @@ def schedule_without_leak(alpha_bar):
     """See noise, exercise 3: 1000 falling numbers from above 0.99 to 0."""
     if alpha_bar is None:
         return "my_alpha_bar is None: give 1000 numbers"
-    alpha_bar = np.asarray(alpha_bar, float)
+    alpha_bar = as_array(alpha_bar).astype(float)
     if alpha_bar.shape != (1000,):
         return f"the shape must be (1000,), one number for each time, not {alpha_bar.shape}"
     if not (np.isfinite(alpha_bar).all() and 0 <= alpha_bar.min() and alpha_bar.max() <= 1):
@@ -185,7 +188,7 @@ def ring(alpha):
     """Paint, exercise 1: paint (H, W) with a hole in it."""
     import cv2
 
-    alpha = np.asarray(alpha)
+    alpha = as_array(alpha)
     if not alpha.any():
         return "nothing is painted yet: add a dot with the brush to my_strokes"
     count, _, stats, _ = cv2.connectedComponentsWithStats((alpha < 0.5).astype(np.uint8))
@@ -220,7 +223,7 @@ def left_crown(mask, picture):
     r, g, b = np.moveaxis(np.asarray(picture).astype(int), -1, 0)
     if mask is None:
         return "my_mask is None: give an array of True and False, one for each pixel"
-    mask = np.asarray(mask)
+    mask = as_array(mask)
     if mask.shape != r.shape:
         return f"the mask must have the picture's shape {r.shape}, not {mask.shape}"
     mask = mask > 0
@@ -243,7 +246,7 @@ def affinity(values, num_frames: int):
     """Make it move, exercise 1: one number a frame, evenly from 1 down to 0.5."""
     if values is None:
         return f"my_affinity is None: give {num_frames} numbers, one for each frame"
-    values = np.asarray(values, float)
+    values = as_array(values).astype(float)
     if values.shape != (num_frames,):
         return f"the shape must be ({num_frames},), one number a frame, not {values.shape}"
     if not np.allclose(values[[0, -1]], (1, 0.5)):
@@ -293,7 +296,7 @@ def late_edit(lam, num_steps: int, num_frames: int):
     """Lambda, exercise 1: 1 everywhere, but 0 from step 2 on in the last four frames."""
     shape = (num_steps, num_frames, 1, 1, 1)
     try:
-        by_step = np.broadcast_to(np.asarray(lam, float), shape)[:, :, 0, 0, 0]
+        by_step = np.broadcast_to(as_array(lam).astype(float), shape)[:, :, 0, 0, 0]
     except (TypeError, ValueError):
         return (f"lam of shape {np.shape(lam)} does not broadcast to {shape}: steps first, "
                 "then frames, then three axes of 1")  # fmt: skip
@@ -417,9 +420,9 @@ def same_difference(pairs):
         outs = [module(v.float(), x.float()), module(other_v.float(), other_x.float())]
     except Exception as error:  # whatever the answer is, the check says what it could not do
         return f"Eq. 5 could not take them, {type(error).__name__}: {error}"
-    if v.shape != other_v.shape or np.abs(np.asarray(v - other_v)).mean() < 0.05:
+    if v.shape != other_v.shape or np.abs(as_array(v - other_v)).mean() < 0.05:
         return "the two frames v are (nearly) the same: take frames that differ"
-    if min(np.abs(np.asarray(d)).mean() for d in (v - x, other_v - other_x)) < 0.01:
+    if min(np.abs(as_array(d)).mean() for d in (v - x, other_v - other_x)) < 0.01:
         return "a difference v - x is zero: section 2 has that case already"
     off = float((outs[0] - outs[1]).detach().abs().max())
     if off > 1e-2:
@@ -597,7 +600,7 @@ def two_loras(answer):
     rng = np.random.default_rng(0)
     A1, A2, B1, B2 = (_tensors(rng.standard_normal(s)) for s in ((3, 9), (2, 9), (7, 3), (7, 2)))
     try:
-        A, B = (np.asarray(m) for m in answer(A1, B1, A2, B2, 0.5, -2.0))
+        A, B = (as_array(m) for m in answer(A1, B1, A2, B2, 0.5, -2.0))
     except (TypeError, ValueError):
         return "your function must return two matrices, A and B"
     if A.shape != (5, 9) or B.shape != (7, 5):
@@ -681,7 +684,7 @@ def _call(answer, *arguments, where: str = "") -> np.ndarray:
         raise NotYet(f"{where}your function raised {type(error).__name__}: {error}") from None
     if found is None:
         raise NotYet(f"{where}your function returns nothing yet")
-    return np.asarray(found)
+    return as_array(found)
 
 
 def _attention(answer, scores, *more):

@@ -38,7 +38,7 @@ class ImageStep:
 
     def preview(self) -> Image.Image:
         """The clean picture as it is foreseen at this step."""
-        return self.finish(self.record["x0"].to(self.z.device))
+        return self.finish(self.record["x0"])
 
 
 def first_step(num_inference_steps: int, strength: float) -> int:
@@ -64,6 +64,9 @@ def denoise_image(
     original, mask: regional edit. After each step the noised `original` is put back where
         `mask` (1, 1, h, w) in [0, 1] is 0.
     """
+    given = (noise, z0, original, mask)
+    noise, z0, original, mask = (x if x is None else x.to(model.device, torch.float32)
+                                 for x in given)  # fmt: skip
     scheduler = model.scheduler(num_inference_steps, "image")
     start = 0 if z0 is None else first_step(num_inference_steps, strength) * scheduler.order
     timesteps = scheduler.timesteps[start:]

@@ -16,6 +16,7 @@ and in its video network, so that what was learned moves, too.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import time
@@ -196,7 +197,8 @@ def loss(model, z: Tensor, text: Tensor, t: Tensor, eps: Tensor) -> Tensor:
 
     z, eps: (N, C, h, w); text: (N, tokens, width); t: (N,) training times.
     """
-    scheduler, t = model.schedulers["image"], t.to(z.device)
+    scheduler, t = model.schedulers["image"], t.to(model.device)
+    z, eps, text = (x.to(model.device, torch.float32) for x in (z, eps, text))
     kind = scheduler.config.prediction_type
     wanted = {"epsilon": eps, "sample": z}
     if kind == "v_prediction":
@@ -208,11 +210,22 @@ def loss(model, z: Tensor, text: Tensor, t: Tensor, eps: Tensor) -> Tensor:
 
 
 def _computing(model):
-    """bfloat16 where the device computes in it; A and B themselves stay float32."""
-    device = model.device.type
-    low = device == "cuda" and torch.cuda.is_bf16_supported(False)
-    low = low or model.dtype == torch.bfloat16
-    return torch.autocast(device, torch.bfloat16, enabled=low)
+    """bfloat16 where the model computes in it; A and B themselves stay float32."""
+    low = model.dtype == torch.bfloat16
+    return torch.autocast(model.device.type, torch.bfloat16, enabled=low)
+
+
+@contextlib.contextmanager
+def finely(network):
+    """Within it, weights of float16 are held as float32: small gradients vanish in float16."""
+    coarse = [p for p in network.parameters() if p.dtype == torch.float16]
+    try:
+        for p in coarse:
+            p.data = p.data.float()
+        yield
+    finally:
+        for p in coarse:
+            p.data = p.data.half()
 
 
 def _cosine(share: float) -> float:
@@ -272,8 +285,6 @@ def train(
 
     pipe, model = lora.pipe, lora.pipe.pictures
     seconds = math.inf if seconds is None else seconds
-    if model.dtype == torch.float16:
-        raise ValueError("dtype float16 is too coarse to train in: load with dtype='float32'")
     if not lora.parameters:
         raise ValueError("lora has been removed from its pipeline: make a new one")
     sets = [_encode(model, examples, "examples")]
@@ -285,26 +296,27 @@ def train(
     begun, share, before = time.perf_counter(), 0.0, len(lora.losses)
     bar = tqdm(total=steps, desc="training", disable=not progress)
     try:
-        while share < 1:
-            for group in optimizer.param_groups:
-                group["lr"] = lr * min(1, 20 * (share + 1 / steps)) * _cosine(share)
-            optimizer.zero_grad()
-            errors = []
-            for (z, text), weight in zip(sets, (1.0, prior_weight), strict=False):
-                rows = torch.randint(len(z), (batch,), generator=generator)
-                t = torch.randint(times, (batch,), generator=generator)
-                eps = torch.randn(batch, *z.shape[1:], generator=generator).to(z)
-                with torch.enable_grad():
-                    error = loss(model, z[rows], text[rows], t, eps)
-                    (weight * error).backward()
-                errors.append(error.item())
-            torch.nn.utils.clip_grad_norm_(lora.parameters, 1.0)
-            optimizer.step()
-            lora.losses.append((errors[0], errors[1] if prior else None))
-            bar.set_postfix(loss=f"{errors[0]:.3f}", refresh=False)
-            bar.update()
-            done = len(lora.losses) - before
-            share = max(done / steps, (time.perf_counter() - begun) / seconds)
+        with finely(model.unet):
+            while share < 1:
+                for group in optimizer.param_groups:
+                    group["lr"] = lr * min(1, 20 * (share + 1 / steps)) * _cosine(share)
+                optimizer.zero_grad()
+                errors = []
+                for (z, text), weight in zip(sets, (1.0, prior_weight), strict=False):
+                    rows = torch.randint(len(z), (batch,), generator=generator)
+                    t = torch.randint(times, (batch,), generator=generator)
+                    eps = torch.randn(batch, *z.shape[1:], generator=generator).to(z)
+                    with torch.enable_grad():
+                        error = loss(model, z[rows], text[rows], t, eps)
+                        (weight * error).backward()
+                    errors.append(error.item())
+                torch.nn.utils.clip_grad_norm_(lora.parameters, 1.0)
+                optimizer.step()
+                lora.losses.append((errors[0], errors[1] if prior else None))
+                bar.set_postfix(loss=f"{errors[0]:.3f}", refresh=False)
+                bar.update()
+                done = len(lora.losses) - before
+                share = max(done / steps, (time.perf_counter() - begun) / seconds)
     except KeyboardInterrupt:
         print(f"stopped after {len(lora.losses) - before} steps; what was learned is kept")
     finally:

@@ -16,6 +16,7 @@ from .models.protocol import VideoModel
 from .paint import composite, edit_region, latent_mask, rasterise
 from .pixels import fit, to_pictures, to_pixels
 from .settings import PictureSettings
+from .validate import as_array
 
 
 @dataclass
@@ -73,7 +74,7 @@ class PictureJob:
         noise = model.image_noise(s.size, generator)
         if self.region is not None:
             keep = model.encode(to_pixels(self.original), s.posterior, generator)
-            mask = torch.from_numpy(latent_mask(self.region, model.cell)).to(model.device)
+            mask = torch.from_numpy(latent_mask(self.region, model.cell))
         condition = model.image_condition(self.prompt, s.negative, s.guidance_scale)
         start = {"z0": z0, "strength": s.strength, "original": keep, "mask": mask}
         for step in denoise_image(model, condition, noise, count, **start, seed=s.seed):
@@ -90,7 +91,7 @@ class PictureJob:
 
 
 def _checked(mask, picture: Image.Image) -> np.ndarray:
-    mask = np.asarray(mask, np.float32)
+    mask = as_array(mask).astype(np.float32)
     if mask.shape != picture.size[::-1]:
         raise ValueError(f"mask must have the picture's {picture.size[::-1]}, got {mask.shape}")
     if not (np.isfinite(mask).all() and 0 <= mask.min() and 0 < mask.max() <= 1):

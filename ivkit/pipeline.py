@@ -82,7 +82,8 @@ class Pipeline:
 
     def __init__(self, model: VideoModel, pictures: VideoModel | None = None):
         self.model, self._pictures = model, pictures
-        self.align = load_align(model.folder) if getattr(model, "folder", None) else None
+        folder = getattr(model, "folder", None)
+        self.align = load_align(folder, model.device) if folder else None
         self.last_run: Run | None = None
         self._references: OrderedDict[str, Chain] = OrderedDict()
 
@@ -125,7 +126,7 @@ class Pipeline:
     @checked
     def decode(self, z: Latents) -> np.ndarray:
         """Latents (N, C, h, w) as pictures, uint8 (N, H, W, 3)."""
-        return to_frames(self.model.decode(z.to(self.device)))
+        return to_frames(self.model.decode(z))
 
     @checked
     def round_trip(self, picture: Picture) -> tuple[Image.Image, float]:

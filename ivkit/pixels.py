@@ -8,6 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from .pictures import to_picture
+from .validate import as_array
 
 
 def fit(picture, size: tuple[int, int], marked: bool, name: str = "picture") -> Image.Image:
@@ -24,9 +25,9 @@ def fit(picture, size: tuple[int, int], marked: bool, name: str = "picture") -> 
 
 def to_pixels(frames: np.ndarray | Image.Image) -> Tensor:
     """uint8 (N, H, W, 3), or one picture, to float32 (N, 3, H, W) in [-1, 1]."""
-    array = np.array(frames)
-    array = array[None] if array.ndim == 3 else array
-    return as_floats(torch.from_numpy(array))
+    found = np.array(as_array(frames))
+    found = found[None] if found.ndim == 3 else found
+    return as_floats(torch.from_numpy(found))
 
 
 def to_frames(pixels: Tensor) -> np.ndarray:

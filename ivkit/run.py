@@ -73,7 +73,7 @@ class Run:
             return self._decoded["frames"]
         z = self.state.z
         if not self.finished and self.state.last is not None:
-            z = self.state.last["x0"].to(z.device)
+            z = self.state.last["x0"]
         edited = to_pixels(self.still if self.warped is None else self.warped.frames)
         frames = self._decode(z, blended_target(to_pixels(self.picture), edited, self.state.lam))
         if self.finished:
@@ -91,7 +91,7 @@ class Run:
     def _decode(self, z: Tensor, target: Tensor) -> np.ndarray:
         pixels = self.pipeline.model.decode(z)
         if self.settings.align and self.pipeline.align is not None:
-            pixels = align_frames(self.pipeline.align, pixels.cpu(), target)
+            pixels = align_frames(self.pipeline.align, pixels, target)
         return to_frames(pixels)
 
     # ------------------------------------------------------------------------- what is asked for

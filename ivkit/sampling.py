@@ -7,6 +7,7 @@ import inspect
 import torch
 from torch import Tensor
 
+from .blend import placed
 from .models.protocol import Condition, Prediction, VideoModel
 
 
@@ -17,6 +18,7 @@ def scheduler_step(
 
     A stochastic scheduler's noise is seeded anew for each step, so that a pause changes nothing.
     """
+    out, z = placed(scheduler, out, z)
     accepted = inspect.signature(scheduler.step).parameters
     options = {"eta": eta} if "eta" in accepted else {}
     if "generator" in accepted:
@@ -26,6 +28,7 @@ def scheduler_step(
 
 def scaled(scheduler, z: Tensor, t: Tensor) -> Tensor:
     """z as the network takes it; a flow-matching scheduler leaves it as it is."""
+    (z,) = placed(scheduler, z)
     return scheduler.scale_model_input(z, t) if hasattr(scheduler, "scale_model_input") else z
 
 
@@ -64,7 +67,8 @@ class Chain:
         eta: float = 0.0,
         whole: bool = True,
     ):
-        self.model, self.eps, self.seed, self.eta, self.whole = model, eps, seed, eta, whole
+        self.model, self.seed, self.eta, self.whole = model, seed, eta, whole
+        self.eps = eps = eps.to(model.device, torch.float32)
         self.num_inference_steps = num_inference_steps
         self.conditions = [(0, condition)]  # (from this step on, what it sees)
         self.scheduler = model.scheduler(num_inference_steps, shape=tuple(eps.shape))

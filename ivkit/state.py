@@ -81,7 +81,7 @@ class Step:
     def preview(self, frame: int = -1) -> Image.Image:
         """One frame of the clip as it is foreseen now, decoded from x0: PIL RGB."""
         model = self.state.model
-        return to_pictures(model.preview(self["x0"].to(model.device), frame)[None])[0]
+        return to_pictures(model.preview(self["x0"], frame)[None])[0]
 
     def change(self, **changes) -> None:
         """Change `edited`, `drags`, `pins`, `camera`, `lam` or `motion` from the next step on.

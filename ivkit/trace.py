@@ -53,6 +53,7 @@ def convert(out: Tensor, z: Tensor, signal: float, noise: float, kind: str, to: 
     kind: the scheduler's prediction type, "epsilon", "v_prediction", "sample" or "flow_prediction".
     NaN where it is undefined (signal = 0, see above).
     """
+    z = z.to(out.device)
     norm = (signal**2 + noise**2) ** 0.5  # 1 where the scheduler keeps the variance
     a, s, zn = signal / norm, noise / norm, z / norm
     if kind == "v_prediction":

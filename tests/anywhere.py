@@ -44,7 +44,7 @@ def given_back(pipe, run, away):
     clip = pixels.to_pixels(run.warped.frames)
     count, size = run.settings.num_frames, run.picture.size
     mask = away(torch.rand(size[::-1]))
-    at = away(t).to(t.dtype)  # a coarser time is another time
+    at = t.to(away(t).device)  # a coarser time would be another time
     own = {"text": run.motion, "num_frames": count}
     scale = away(torch.full((len(z), 1, 1, 1), 2.0))
     yield "decode", lambda: model.decode(x0)
@@ -96,7 +96,7 @@ def pictures_back(pipe, away):
     model = pipe.model
     z = away(model.image_noise(pipe.size, torch.Generator().manual_seed(0)))
     t = model.scheduler(4, "image").timesteps[1]
-    condition, at = model.image_condition(MOTION, "", 3.0), away(t).to(t.dtype)
+    condition, at = model.image_condition(MOTION, "", 3.0), t.to(away(t).device)
     yield "predict_image", lambda: model.predict_image(z, at, condition).guided
     yield "predict_image at a number", lambda: model.predict_image(z, int(t), condition).guided
     texts = model.encode_text(MOTION)

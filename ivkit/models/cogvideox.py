@@ -64,7 +64,7 @@ class CogVideoXModel(Family):
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         vae = self.part("vae")
-        z = (z / vae.config.scaling_factor).transpose(0, 1)[None]
+        z = (z.to(self.device) / vae.config.scaling_factor).transpose(0, 1)[None]
         with computing(self.device, self.dtype, self.speed):
             out = vae.decode(z.to(vae.dtype)).sample
         return out[0].transpose(0, 1).float().clamp(-1, 1)

@@ -73,6 +73,8 @@ def guide(rows: Tensor, guidance_scale: float | Tensor) -> Prediction:
     """Classifier-free guidance of (rows, ...) in the order uncond, cond."""
     if len(rows) == 1:
         return Prediction(rows[0])
+    if isinstance(guidance_scale, Tensor):
+        guidance_scale = guidance_scale.to(rows)
     uncond, cond = rows
     return Prediction(cond, uncond, guidance_scale)
 
@@ -197,6 +199,7 @@ def kept(encode):
 
     @functools.wraps(encode)
     def look(self, pixels: Tensor, posterior: str = "mode", generator=None) -> Tensor:
+        pixels = pixels.detach().float()
         if posterior != "mode":
             return encode(self, pixels, posterior, generator)
         key = hashlib.blake2b(pixels.cpu().contiguous().numpy()).digest()
@@ -378,6 +381,7 @@ class Family:
     @retried
     @torch.no_grad()
     def predict(self, z: Tensor, t: Tensor, conditions: list[Condition]) -> list[Prediction]:
+        z, t = z.to(self.device), torch.as_tensor(t, device=self.device)
         if len(conditions) > 1 and (self.speed.cached or level(self)):  # each branch on its own
             return [self.predict(zb[None], t, [c])[0] for zb, c in zip(z, conditions, strict=True)]
         counts = [len(c) for c in conditions]

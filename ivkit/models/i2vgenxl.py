@@ -72,7 +72,8 @@ class I2VGenXLModel(Family):
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         vae, found = self.part("vae"), []
-        for part in (z / vae.config.scaling_factor).split(at_once(self)):
+        z = z.to(self.device) / vae.config.scaling_factor
+        for part in z.split(at_once(self)):
             with computing(self.device, self.dtype, self.speed):
                 found.append(vae.decode(part.to(vae.dtype)).sample.float().clamp(-1, 1))
         return torch.cat(found)

@@ -72,7 +72,8 @@ class LTXModel(Family):
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         vae = self.part("vae")
-        z = normalise(z / vae.config.scaling_factor, vae.latents_mean, vae.latents_std, back=True)
+        z = z.to(self.device) / vae.config.scaling_factor
+        z = normalise(z, vae.latents_mean, vae.latents_std, back=True)
         z = z.transpose(0, 1)[None].to(vae.dtype)
         clean = z.new_zeros(1) if vae.config.timestep_conditioning else None
         with computing(self.device, self.dtype, self.speed):

@@ -219,7 +219,8 @@ class PIAModel:
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         found = []
-        for part in (z / self.vae.config.scaling_factor).split(at_once(self)):
+        z = z.to(self.device) / self.vae.config.scaling_factor
+        for part in z.split(at_once(self)):
             part = part.to(self.vae.dtype).contiguous(memory_format=torch.channels_last)
             with computing(self.device, self.dtype, self.speed):
                 found.append(self.vae.decode(part).sample.float().clamp(-1, 1))
@@ -230,7 +231,7 @@ class PIAModel:
         if self.taesd is None:
             return self.decode(z[frame][None])[0]
         with torch.no_grad(), computing(self.device, self.dtype, self.speed):
-            found = self.taesd.decode(z[frame][None].to(self.taesd.dtype)).sample
+            found = self.taesd.decode(z[frame][None].to(self.device, self.taesd.dtype)).sample
         return found[0].float().clamp(-1, 1)
 
     @retried
@@ -240,7 +241,8 @@ class PIAModel:
         if self.safety is None:
             return pixels
         checker, look = self.safety
-        seen = look(images=list((pixels.cpu() + 1) / 2), do_rescale=False, return_tensors="pt")
+        shares = list((pixels.float().cpu() + 1) / 2)
+        seen = look(images=shares, do_rescale=False, return_tensors="pt")
         blank = [torch.zeros(1, 1, 3).numpy() for _ in pixels]  # it blackens these; ours are torch
         _, flagged = checker(images=blank, clip_input=seen.pixel_values)
         if any(flagged):
@@ -259,7 +261,7 @@ class PIAModel:
     @retried
     @torch.no_grad()
     def predict_image(self, z: Tensor, t: Tensor, condition: Condition) -> Prediction:
-        rows = z.expand(len(condition.text), -1, -1, -1).to(self.unet.dtype)
+        rows = z.expand(len(condition.text), -1, -1, -1).to(self.device, self.unet.dtype)
         count, outs = rows_at_once(self, len(rows)), []
         for some, text in zip(rows.split(count), condition.text.split(count), strict=True):
             with computing(self.device, self.dtype, self.speed):
@@ -301,6 +303,7 @@ class PIAModel:
     @retried
     @torch.no_grad()
     def predict(self, z: Tensor, t: Tensor, conditions: list[Condition]) -> list[Prediction]:
+        z, t = z.to(self.device), torch.as_tensor(t, device=self.device)
         if len(conditions) > 1 and level(self):
             return [self.predict(zb[None], t, [c])[0] for zb, c in zip(z, conditions, strict=True)]
         counts = [len(c.text) for c in conditions]

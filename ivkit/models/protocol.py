@@ -59,7 +59,8 @@ class VideoModel(Protocol):
 
     Latents are float32: (F, C, h, w) for a clip, where F counts latent frames (a video VAE may have
     fewer of them than the clip), (1, C, h, w) for a picture. Pixels are float32 (N, 3, H, W)
-    in [-1, 1].
+    in [-1, 1]. What a method is given may lie on any device and be of any float dtype: it goes to
+    the model's own first.
 
     A family that fixes the first latent frame (Wan 2.2 TI2V, LTX) does so in `predict`: it puts the
     condition in place of that frame, gives it timestep zero, and answers for it with the velocity

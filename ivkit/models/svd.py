@@ -72,7 +72,8 @@ class SVDModel(Family):
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         vae, found = self.part("vae"), []
-        for part in (z / self.parts["vae"].config.scaling_factor).split(at_once(self)):
+        z = z.to(self.device) / vae.config.scaling_factor
+        for part in z.split(at_once(self)):
             with computing(self.device, self.dtype, self.speed):
                 out = vae.decode(part.to(vae.dtype), num_frames=len(part)).sample
             found.append(out.float().clamp(-1, 1))

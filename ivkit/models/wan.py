@@ -86,7 +86,8 @@ class WanModel(Family):
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         vae = self.part("vae")
-        z = normalise(z, vae.config.latents_mean, vae.config.latents_std, back=True)
+        mean, std = vae.config.latents_mean, vae.config.latents_std
+        z = normalise(z.to(self.device), mean, std, back=True)
         with computing(self.device, self.dtype, self.speed):
             out = vae.decode(z.transpose(0, 1)[None].to(vae.dtype)).sample
         return out[0].transpose(0, 1).float().clamp(-1, 1)

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 from ..attention import record as record_attention
 from ..blend import blend
 from ..pictures import png
+from ..sampling import scaled
 from ..view import _font, heat, principal_colours
 from .board import explain, message, row
 
@@ -194,7 +195,7 @@ class TraceExplorer(w.VBox):
             raise ValueError(f"{model.name} has no attention on words that could be shown")
         scheduler = model.scheduler(state.reference.num_inference_steps)
         t = scheduler.timesteps[index]
-        z = scheduler.scale_model_input(z.to(model.device), t)
+        z = scaled(scheduler, z, t)
         words = words_of(model.tokenizer, self.run.motion)
         tokens = [i for _, at in words for i in at]
         # the last rows of the batch are the frames with the text
