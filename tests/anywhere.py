@@ -236,7 +236,8 @@ def widgets(device=None):
         panel.replay(panel.results[-1])
         panel.join(100)
         assert not panel.errors, panel.errors
-        assert (panel.results[-1].frames == before).mean() > 0.99
+        # half precision rounds differently where the reference chain is kept already
+        assert metrics.psnr(panel.results[-1].frames, before) > 30
 
     def trained():
         lora = personal.new(pipe, rank=2)
