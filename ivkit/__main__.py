@@ -8,33 +8,28 @@ import argparse
 import sys
 from pathlib import Path
 
+from ivkit import commands
+
 
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(prog="python -m ivkit", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    demo = commands.add_parser("demo", help="make the quickstart's clip without opening it")
+    todo = parser.add_subparsers(dest="command", required=True)
+    demo = todo.add_parser("demo", help="make the quickstart's clip without opening it")
     demo.add_argument("--model", default=None, help="any name that ivkit.load knows")
-    demo.add_argument("--out", type=Path, default=Path("outputs/demo"), help="default: %(default)s")
-    commands.add_parser("models", help="every checkpoint that ivkit.load knows by name")
-    student = commands.add_parser("student", help="write the course without its solutions")
+    demo.add_argument(
+        "--out", type=commands.folder, default="outputs/demo", help="default: %(default)s"
+    )
+    todo.add_parser("models", help="every checkpoint that ivkit.load knows by name")
+    student = todo.add_parser("student", help="write the course without its solutions")
     student.add_argument("folder", metavar="FOLDER", type=Path, help="a new or empty folder")
-    mark = commands.add_parser("mark", help="run students' notebooks and read their checks")
+    mark = todo.add_parser("mark", help="run students' notebooks and read their checks")
     mark.add_argument("paths", metavar="PATH", nargs="+", help="notebooks, or folders of them")
-    mark.add_argument("--csv", type=Path, default=None, help="also write the marks here")
+    mark.add_argument(
+        "--csv", type=commands.new_file, default=None, help="also write the marks here"
+    )
     args = parser.parse_args(argv)
     runs = {"demo": _demo, "models": _models, "student": _student, "mark": _mark}
-
-    from ivkit.course import CourseError
-
-    try:
-        runs[args.command](args)
-    except CourseError as error:
-        print(f"ivkit {args.command}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"\nivkit {args.command}: stopped", file=sys.stderr)
-        return 130
-    return 0
+    return commands.answered(f"ivkit {args.command}", lambda: runs[args.command](args))
 
 
 def _demo(args) -> None:
@@ -57,13 +52,11 @@ def _student(args) -> None:
 
 
 def _mark(args) -> None:
-    from ivkit.course import CourseError, mark, notebooks_in, write_marks
+    from ivkit.course import mark, notebooks_in, write_marks
 
     paths = notebooks_in(args.paths)
     if not paths:
-        raise CourseError(f"there is no notebook in {', '.join(args.paths)}")
-    if args.csv is not None and not args.csv.resolve().parent.is_dir():
-        raise CourseError(f"--csv: there is no folder {args.csv.resolve().parent}")
+        raise ValueError(f"there is no notebook in {', '.join(args.paths)}")
     marks = []
     for path in paths:
         found = mark(path)

@@ -31,6 +31,10 @@ class CourseError(RuntimeError):
     """A notebook could not be run, copied or marked; the message is one sentence."""
 
 
+class NotANotebook(CourseError, ValueError):
+    """The path that was given leads to no notebook of the course."""
+
+
 def read(path):
     """A notebook as nbformat's node.
 
@@ -41,11 +45,11 @@ def read(path):
 
     path = Path(path)
     if not path.is_file():
-        raise CourseError(f"there is no notebook {path}")
+        raise NotANotebook(f"there is no notebook {path}")
     try:
         return nbformat.read(path, as_version=4)
     except Exception as error:  # json's, nbformat's and jsonschema's, which share no base
-        raise CourseError(f"{path} is not a notebook: {str(error).splitlines()[0]}") from error
+        raise NotANotebook(f"{path} is not a notebook: {str(error).splitlines()[0]}") from error
 
 
 def execute(book, name, folder, threads=None, keep_going=False, on_cell=None) -> None:
@@ -113,7 +117,7 @@ def student(folder, notebooks=NOTEBOOKS, media=MEDIA) -> list[Path]:
     notebooks, media = Path(notebooks), Path(media)
     books = sorted(notebooks.glob("*.ipynb"))
     if not books or not media.is_dir():
-        raise CourseError(f"there is no {notebooks if media.is_dir() else media}: run this from a "
+        raise NotANotebook(f"there is no {notebooks if media.is_dir() else media}: run this from a "
                           "checkout of the repository")  # fmt: skip
     address = repository()
     with whole_folder(folder) as part:
@@ -185,7 +189,7 @@ def mark(path) -> list[Mark]:
     chapters = [list(_exercises(read(chapter))) for chapter in sorted(NOTEBOOKS.glob("*.ipynb"))]
     asked = [check for checks in chapters if answers.keys() & checks for check in checks]
     if not asked:
-        raise CourseError(f"{path} calls none of the course's checks: is it one of its notebooks?")
+        raise NotANotebook(f"{path} calls none of the course's checks: is it one of its notebooks?")
     try:
         execute(book, Path(path).name, NOTEBOOKS, keep_going=True)
     except CourseError as error:

@@ -9,7 +9,8 @@ import re
 from datetime import datetime
 from pathlib import Path
 
-from ivkit.course import NOTEBOOKS, CourseError, execute, read
+from ivkit.course import NOTEBOOKS, NotANotebook, execute, read
+from ivkit.disk import whole, write_picture, write_text
 
 NOTEBOOK = NOTEBOOKS / "00_quickstart.ipynb"
 MODEL_LINE = re.compile(r'^MODEL = "[^"]*"', re.MULTILINE)
@@ -36,7 +37,7 @@ def demo(out="outputs/demo", model: str | None = None, notebook=NOTEBOOK) -> dic
 
     notebook, out = Path(notebook), Path(out).resolve()
     if not notebook.is_file():
-        raise CourseError(f"there is no {notebook}: run the demo from a checkout of the repository")
+        raise NotANotebook(f"there is no {notebook}: run it from a checkout of the repository")
     book = read(notebook)
     if model is not None:
         for cell in book.cells:
@@ -52,11 +53,12 @@ def demo(out="outputs/demo", model: str | None = None, notebook=NOTEBOOK) -> dic
     finally:
         bar.close()
         book.cells.pop()  # the one added above
-        nbformat.write(book, out / notebook.name)
+        with whole(out / notebook.name) as part:
+            nbformat.write(book, part)
 
     report = json.loads((out / "report.json").read_text())
     report = {"seconds": stage_seconds(book), **report}
-    (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    write_text(out / "report.json", json.dumps(report, indent=2) + "\n")
     seconds = ", ".join(f"{stage} {took:.1f} s" for stage, took in report["seconds"].items())
     print(f"{report['model']} on {report['device']}: {seconds}")
     for name in ("video.mp4", "edited.png", "contact_sheet.png", "report.json"):
@@ -76,16 +78,16 @@ def keep(names: dict, out) -> None:
 
     out, run = Path(out), names["run"]
     save_video(out / "video.mp4", run.frames)
-    names["edited"].save(out / "edited.png")
+    write_picture(out / "edited.png", names["edited"])
     rows = {"unedited": run.unedited, "edited": run.frames}
-    contact_sheet(rows, every=2).save(out / "contact_sheet.png")
+    write_picture(out / "contact_sheet.png", contact_sheet(rows, every=2))
     report = {
         "model": names["MODEL"],
         "device": str(names["pipe"].device),
         "seed": names["SEED"],
         "versions": versions(),
     }
-    (out / "report.json").write_text(json.dumps(report))
+    write_text(out / "report.json", json.dumps(report))
 
 
 def stage_seconds(book) -> dict[str, float]:

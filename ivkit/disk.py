@@ -116,3 +116,9 @@ def write_tensors(path: str | os.PathLike, tensors: dict, metadata: dict[str, st
 
     with whole(path) as part:
         save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, part, metadata)
+
+
+def write_picture(path: str | os.PathLike, picture, **options) -> None:
+    """A PIL picture in the format of the path's suffix; options are those of PIL's writer."""
+    with whole(path) as part:
+        picture.save(part, **options)

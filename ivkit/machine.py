@@ -49,7 +49,7 @@ def setup() -> None:
         from google.colab import output
 
         output.enable_custom_widget_manager()
-    print(" · ".join(f"{name} {number}" for name, number in versions().items()))
+    print(", ".join(f"{name} {number}" for name, number in versions().items()))
     device = device_name()
     note = "  (no GPU found; the storybook model needs none)" if device.startswith("cpu") else ""
     print(f"device {device}{note}")

@@ -70,9 +70,10 @@ def test_no_clip_is_made_twice_so_that_nothing_kept_is_timed(blank):
     "arguments, words",
     [(["--repeat", "0"], "--repeat"), (["--json", "/no/such/folder/x.json"], "--json")],
 )
-def test_bad_arguments_are_refused_before_any_work(blank, arguments, words):
-    with pytest.raises(SystemExit, match=words):
+def test_bad_arguments_are_refused_before_any_work(blank, arguments, words, capsys):
+    with pytest.raises(SystemExit):
         bench.main(["latency", *arguments])
+    assert words in capsys.readouterr().err
     assert not blank.seeds
 
 

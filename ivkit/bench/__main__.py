@@ -4,7 +4,10 @@ A benchmark module has `add_arguments(parser)` and `main(args)`; its docstring i
 """
 
 import argparse
+import sys
 from importlib import import_module
+
+from ivkit.commands import answered
 
 NAMES = ("full", "latency", "notebooks", "gpu", "storybench", "scaling", "animatebench",
          "study", "charts", "pictures", "record", "drawings")  # fmt: skip
@@ -24,4 +27,4 @@ def main(argv=None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(answered("ivkit.bench", main))

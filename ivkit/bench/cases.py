@@ -18,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..disk import write_text
+
 FILE = Path(__file__).with_name("storybench.json")
 SUBSET = 10  # cases of --subset, spread over the sceneries
 SPEED = 0.8  # of what the text moves: motion scale 1 of the storybook
@@ -164,7 +166,7 @@ def load(file: Path = FILE) -> list[Case]:
 def save(cases: list[Case], file: Path = FILE) -> None:
     """One case a line, so that a change is seen as one."""
     lines = ",\n".join(json.dumps(asdict(case)) for case in cases)
-    Path(file).write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+    write_text(file, f"[\n{lines}\n]\n")
 
 
 def _case(row: dict) -> Case:

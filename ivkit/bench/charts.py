@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..disk import write_picture
 from ..view import _drawn, _figure
 from .scores import MEASURES, SCALE
 from .tables import PAPER_1, PAPER_2, ROLES
@@ -40,7 +41,7 @@ def main(args) -> None:
         "latency": latencies(machines),
     }
     for name, picture in pictures.items():
-        picture.save(args.results / f"{name}.png")
+        write_picture(args.results / f"{name}.png", picture)
         print(args.results / f"{name}.png")
 
 

@@ -21,6 +21,9 @@ import sys
 import time
 from pathlib import Path
 
+from .. import commands
+from ..disk import write_text
+
 BEST = 3  # settings of the sweep that go on to the reporting half
 OWN = "lam 0.3, paired, both"  # what `pipe.video` does when nothing else is said
 SLACK = 15  # seconds for starting Python and for the tables, of each step
@@ -28,20 +31,20 @@ SLACK = 15  # seconds for starting Python and for the tables, of each step
 
 def add_arguments(parser) -> None:
     parser.add_argument("--model", default=None, help="default: that of each benchmark")
-    parser.add_argument("--out", type=Path, default=Path("outputs/full"), help="finished rows")
-    parser.add_argument("--results", type=Path, default=Path("media/results"),
+    parser.add_argument(
+        "--out", type=commands.folder, default=Path("outputs/full"), help="finished rows"
+    )
+    parser.add_argument("--results", type=commands.folder, default=Path("media/results"),
                         help="small result files go here (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--processes", type=int, default=1, help="default: %(default)s")
-    parser.add_argument("--seconds", type=float, default=None, help="for everything together")
+    parser.add_argument("--processes", type=commands.count, default=1, help="default: %(default)s")
+    parser.add_argument(
+        "--seconds", type=commands.seconds, default=None, help="for everything together"
+    )
     parser.add_argument("--commit", default=None, help="of the code, where git cannot tell")
     parser.add_argument("rest", nargs="*", metavar="ARGUMENT", help="of storybench, after --")
 
 
 def main(args) -> None:
-    if args.processes < 1:
-        sys.exit(f"--processes must be at least 1, not {args.processes}")
-    if args.seconds is not None and args.seconds < 0:
-        sys.exit(f"--seconds must be at least 0, not {args.seconds:g}")
     args.end = None if args.seconds is None else time.monotonic() + args.seconds
     args.out.mkdir(parents=True, exist_ok=True)
     args.results.mkdir(parents=True, exist_ok=True)
@@ -126,4 +129,4 @@ def gather(out: Path, results: Path) -> None:
                 shutil.copyfile(out / name / f"results.{kind}", results / f"{name}.{kind}")
             texts.append((out / name / "tables.md").read_text(encoding="utf-8"))
     if texts:
-        (results / "tables.md").write_text("\n".join(texts), encoding="utf-8")
+        write_text(results / "tables.md", "\n".join(texts))

@@ -18,6 +18,9 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
+from .. import commands
+from ..disk import write_text
+
 MOTION = "the boat moves right"
 GOALS = {"exact_of_stock": 1.0, "cached_of_stock": 0.5, "cached_db": 30.0,
          "second_edit_of_first": 0.55, "stroke_ms": 8.0, "peak_gb": 8.0}  # fmt: skip
@@ -31,13 +34,13 @@ KERNELS = {
 
 def add_arguments(parser) -> None:
     parser.add_argument("--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS))
-    parser.add_argument("--steps", type=int, default=25, help="default: %(default)s")
+    parser.add_argument("--steps", type=commands.count, default=25, help="default: %(default)s")
     parser.add_argument("--tiny", action="store_true", help="small models, any device")
     parser.add_argument("--seconds", type=float, default=540, help="what would take longer is left "
                         "out; default: %(default)s")  # fmt: skip
     parser.add_argument("--peak", type=float, default=790, help="TFLOP/s; default: %(default)s")
     parser.add_argument("--no-compile", dest="compile", action="store_false")
-    parser.add_argument("--out", type=Path, default=Path("outputs/gpu.json"))
+    parser.add_argument("--out", type=commands.new_file, default=Path("outputs/gpu.json"))
 
 
 def main(args) -> None:
@@ -127,7 +130,7 @@ class Bench:
         self.save()
 
     def save(self) -> None:
-        self.args.out.write_text(json.dumps(self.found, indent=2, default=str) + "\n")
+        write_text(self.args.out, json.dumps(self.found, indent=2, default=str) + "\n")
 
     def sync(self) -> None:
         import torch

@@ -9,9 +9,11 @@ import subprocess
 import sys
 from datetime import date
 from itertools import count
-from pathlib import Path
 from statistics import median
 from time import perf_counter
+
+from .. import commands
+from ..disk import write_text
 
 TEXT = "a boat on the blue sea at day"
 EDIT_TEXT = "a sun and a boat on the blue sea at day"
@@ -20,16 +22,16 @@ MOTION = "the boat moves right"
 
 def add_arguments(parser) -> None:
     parser.add_argument("--model", default="storybook", help="default: %(default)s")
-    parser.add_argument("--steps", type=int, default=None, help="default: the model's own")
-    parser.add_argument("--repeat", type=int, default=3, help="default: %(default)s")
-    parser.add_argument("--json", type=Path, default=None, help="also write the figures here")
+    parser.add_argument(
+        "--steps", type=commands.count, default=None, help="default: the model's own"
+    )
+    parser.add_argument("--repeat", type=commands.count, default=3, help="default: %(default)s")
+    parser.add_argument(
+        "--json", type=commands.new_file, default=None, help="also write the figures here"
+    )
 
 
 def main(args) -> None:
-    if args.repeat < 1:
-        sys.exit(f"--repeat must be at least 1, not {args.repeat}")
-    if args.json is not None and not args.json.resolve().parent.is_dir():
-        sys.exit(f"--json: there is no folder {args.json.resolve().parent}")
     import ivkit as iv
 
     imported = import_seconds()
@@ -39,7 +41,7 @@ def main(args) -> None:
     figures |= {"import_seconds": imported} | measure(pipe, args.steps, args.repeat)
     print(table(figures))
     if args.json is not None:
-        args.json.write_text(json.dumps(figures, indent=2) + "\n")
+        write_text(args.json, json.dumps(figures, indent=2) + "\n")
 
 
 def measure(pipe, num_inference_steps: int | None = None, repeat: int = 3) -> dict:

@@ -9,23 +9,26 @@ import sys
 from pathlib import Path
 from time import perf_counter
 
+from .. import commands
+from ..disk import write_text
+
 PROBE = "from ivkit.machine import peak_memory_mb\nprint(peak_memory_mb())"
 
 
 def add_arguments(parser) -> None:
     parser.add_argument("paths", nargs="*", metavar="PATH", help="default: all of notebooks/")
-    parser.add_argument("--threads", type=int, default=2, help="default: %(default)s")
-    parser.add_argument("--json", type=Path, default=None, help="also write the figures here")
-    parser.add_argument("--save", type=Path, help="keep the notebooks with their outputs here")
+    parser.add_argument("--threads", type=commands.count, default=2, help="default: %(default)s")
+    parser.add_argument(
+        "--json", type=commands.new_file, default=None, help="also write the figures here"
+    )
+    parser.add_argument(
+        "--save", type=commands.folder, help="keep the notebooks with their outputs here"
+    )
 
 
 def main(args) -> None:
     from ivkit.course import NOTEBOOKS, CourseError
 
-    if args.threads < 1:
-        sys.exit(f"--threads must be at least 1, not {args.threads}")
-    if args.json is not None and not args.json.resolve().parent.is_dir():
-        sys.exit(f"--json: there is no folder {args.json.resolve().parent}")
     figures, failed = {}, []
     for path in map(Path, args.paths or sorted(NOTEBOOKS.glob("*.ipynb"))):
         try:
@@ -35,7 +38,7 @@ def main(args) -> None:
             continue
         print(f"{path.stem}: {figures[path.stem]['seconds']:.1f} s", file=sys.stderr, flush=True)
         if args.json is not None:  # after each: a stop keeps what is done
-            args.json.write_text(json.dumps(report(figures, args.threads), indent=2) + "\n")
+            write_text(args.json, json.dumps(report(figures, args.threads), indent=2) + "\n")
     print(table(figures))
     if failed:
         sys.exit("\n".join(failed))

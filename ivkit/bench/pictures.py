@@ -4,6 +4,9 @@ from pathlib import Path
 
 from ivkit.bench.record import MEDIA, TEXT
 
+from .. import commands
+from ..disk import write_picture
+
 SAMPLES = {
     "a red car and a blue bird on the grey street at day": "the car moves right",
     "a sun and a boat on the blue sea at day": "the boat moves right",
@@ -18,7 +21,7 @@ SAMPLES = {
 
 def add_arguments(parser) -> None:
     parser.add_argument("--model", default="storybook", help="default: %(default)s")
-    parser.add_argument("--out", type=Path, default=MEDIA, help="default: media/")
+    parser.add_argument("--out", type=commands.folder, default=MEDIA, help="default: media/")
 
 
 def main(args) -> None:
@@ -53,10 +56,10 @@ def main(args) -> None:
         "blend, last frame": run.frames[-1],
     }
     args.out.mkdir(parents=True, exist_ok=True)
-    row(steps).save(args.out / "quickstart.png", optimize=True)
+    write_picture(args.out / "quickstart.png", row(steps), optimize=True)
     iv.save_video(args.out / "quickstart.gif", beside(run.unedited, run.frames))
     trace = iv.trace_grid(run.trace, decode=pipe.model.decode)
-    trace.save(args.out / "trace.png", optimize=True)
+    write_picture(args.out / "trace.png", trace, optimize=True)
     samples(pipe, args.out / "storybook.jpg")
     for name in ("quickstart.png", "quickstart.gif", "trace.png", "storybook.jpg"):
         print(args.out / name)
@@ -72,7 +75,7 @@ def samples(pipe, path: Path) -> None:
         strips.append(np.hstack(run.frames[[0, 5, 10, 15]]))
     half = len(strips) // 2
     sheet = _image(np.hstack([np.vstack(strips[:half]), np.vstack(strips[half:])]))
-    sheet.resize((sheet.width // 2, sheet.height // 2)).save(path, quality=85)
+    write_picture(path, sheet.resize((sheet.width // 2, sheet.height // 2)), quality=85)
 
 
 def row(pictures: dict):

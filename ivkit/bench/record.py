@@ -7,6 +7,9 @@ picture, so run this again whenever the model's weights change, and look at the 
 
 from pathlib import Path
 
+from .. import commands
+from ..disk import write_picture
+
 MEDIA = Path(__file__).parents[2] / "media"
 TEXT = "a boat on the blue sea at day"
 EDIT_TEXT = "a sun and a boat on the blue sea at day"
@@ -20,7 +23,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("--radius", type=float, default=26, help="of the sun, in pixels")
     parser.add_argument("--handle", type=float, nargs=2, metavar=("X", "Y"), default=(90, 150))
     parser.add_argument("--target", type=float, nargs=2, metavar=("X", "Y"), default=(172, 174))
-    parser.add_argument("--out", type=Path, default=MEDIA / "quickstart.json")
+    parser.add_argument("--out", type=commands.new_file, default=MEDIA / "quickstart.json")
 
 
 def main(args) -> None:
@@ -47,8 +50,7 @@ def main(args) -> None:
     recording.save(args.out)
     shade = np.where(np.asarray(mask)[..., None], 255, np.asarray(edited) // 2).astype(np.uint8)
     preview = Path("outputs") / "recorded_mask.png"
-    preview.parent.mkdir(exist_ok=True)
-    Image.fromarray(shade).save(preview)
+    write_picture(preview, Image.fromarray(shade))
     print(f"{args.out}; the mask holds {np.mean(mask):.1%} of the picture, see {preview}")
 
 

@@ -20,6 +20,8 @@ from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 
+from .. import commands
+from ..disk import write_text
 from . import scores, study, tables
 from .methods import Maker, Method
 
@@ -33,9 +35,13 @@ def add_arguments(parser) -> None:
         "--methods", nargs="+", default=None, metavar="NAME", help="these methods alone"
     )
     parser.add_argument("--lam", type=float, default=0.3, help="of the blends (default: 0.3)")
-    parser.add_argument("--steps", type=int, default=None, help="default: the model's own")
+    parser.add_argument(
+        "--steps", type=commands.count, default=None, help="default: the model's own"
+    )
     parser.add_argument("--clip", default=None, help="CLIP model: a hub id, a folder or storybook")
-    parser.add_argument("--out", type=Path, default=None, help="default: outputs/BENCHMARK/MODEL")
+    parser.add_argument(
+        "--out", type=commands.folder, default=None, help="default: outputs/BENCHMARK/MODEL"
+    )
     parser.add_argument(
         "--keep-clips",
         action="store_true",
@@ -243,7 +249,7 @@ class Store:
                 )
         elif first:
             self.folder.mkdir(parents=True, exist_ok=True)
-            note.write_text(json.dumps(settings, indent=2) + "\n")
+            write_text(note, json.dumps(settings, indent=2) + "\n")
         if first:
             for file in self.folder.glob("errors-*.jsonl"):
                 file.unlink()

@@ -15,12 +15,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from .. import commands
+from ..disk import write_text
 from .scores import MEASURES
 
 
 def add_arguments(parser) -> None:
-    parser.add_argument("--processes", type=int, default=2, help="default: %(default)s")
-    parser.add_argument("--out", type=Path, default=Path("outputs/scaling"))
+    parser.add_argument("--processes", type=commands.count, default=2, help="default: %(default)s")
+    parser.add_argument("--out", type=commands.folder, default=Path("outputs/scaling"))
     parser.add_argument("rest", nargs="*", metavar="ARGUMENT", help="of storybench, after --")
 
 
@@ -37,7 +39,7 @@ def main(args) -> None:
         if done.returncode:
             sys.exit(f"{' '.join(command)} storybench ended with {done.returncode}")
     figures = compare(folders["one"], folders["many"])
-    (args.out / "scaling.json").write_text(json.dumps(figures, indent=2) + "\n")
+    write_text(args.out / "scaling.json", json.dumps(figures, indent=2) + "\n")
     print(
         f"{figures['clips']} clips: {figures['one_seconds']:.1f} s by one process, "
         f"{figures['many_seconds']:.1f} s by {figures['processes']}: {figures['ratio']:.2f} times "

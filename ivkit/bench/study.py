@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..disk import write_picture, write_text
 from .scores import bootstrap
 from .tables import PAPER_1, cell
 
@@ -60,9 +61,9 @@ def keep(folder: Path, job, edited, method: str, frames: np.ndarray) -> None:
 
     folder = Path(folder) / job.id
     save_video(folder / f"{method}.mp4", frames)
-    asked(job, edited).save(folder / "asked.png")
+    write_picture(folder / "asked.png", asked(job, edited))
     texts = {"text": job.text, "motion": job.motion}
-    (folder / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
+    write_text(folder / "texts.json", json.dumps(texts))
 
 
 def trials(folder: Path, participant: str, pairs: int = 40,

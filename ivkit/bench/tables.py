@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..disk import whole, write_text
 from .scores import MEASURES, SCALE, bootstrap
 
 #: Table 1 as the paper prints it: CLIP image and text, user study image and text, satisfaction %
@@ -120,7 +121,8 @@ def write(folder: Path, rows: Sequence[dict], facts: dict, sweep: bool = False,
     parts = halves if sweep else {"all": list(rows)} | (halves if len(halves) == 2 else {})
     columns = ["case", "method", "group", "half"]
     columns += [name for name in MEASURES if any(name in row for row in rows)]
-    with (folder / "results.csv").open("w", newline="", encoding="utf-8") as f:
+    path = folder / "results.csv"
+    with whole(path) as part, part.open("w", newline="", encoding="utf-8") as f:
         writer = csv.DictWriter(f, [*columns, "run"], extrasaction="ignore")
         writer.writeheader()
         writer.writerows({k: _short(v) for k, v in row.items()} for row in rows)
@@ -136,7 +138,7 @@ def write(folder: Path, rows: Sequence[dict], facts: dict, sweep: bool = False,
     result = {"facts": facts, "means": means, "differences": gains,
               "ranking": {part: ranking(summary(_whole(own))) for part, own in parts.items()},
               }  # fmt: skip
-    (folder / "results.json").write_text(json.dumps(_plain(result), indent=1) + "\n")
+    write_text(folder / "results.json", json.dumps(_plain(result), indent=1) + "\n")
     text = [f"# {facts['benchmark']}, {facts['model']}", _facts(facts)]
     if not sweep:
         text += ["## Table 1", table_1(means["all"], facts["clip"], votes)]
@@ -149,7 +151,7 @@ def write(folder: Path, rows: Sequence[dict], facts: dict, sweep: bool = False,
         elif gains[part]:
             text += ["Differences, case by case:", verdicts(gains[part])]
     text = "\n\n".join(text) + "\n"
-    (folder / "tables.md").write_text(text, encoding="utf-8")
+    write_text(folder / "tables.md", text)
     return text
 
 

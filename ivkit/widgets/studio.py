@@ -18,6 +18,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from .. import validate
+from ..disk import write_picture
 from ..instructions import (
     ContentInstruction,
     ImageInstruction,
@@ -529,11 +530,10 @@ class Studio(w.VBox):
             raise ValueError(f"{result.take.name!r} has no frames yet: make it again first")
         stem = re.sub(r"[^\w-]+", "-", result.take.name).strip("-") or "clip"
         path, says = self.folder / f"{stem}.{kind}", provenance(result.take)
-        path.parent.mkdir(parents=True, exist_ok=True)
         if kind == "png":
             info = PngInfo()
             info.add_text("Comment", says)
-            contact_sheet(result.frames).save(path, pnginfo=info)
+            write_picture(path, contact_sheet(result.frames), pnginfo=info)
         else:
             save_video(path, result.frames, comment=says)
         self.say(f"Written: {path}")
@@ -581,8 +581,6 @@ class Studio(w.VBox):
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the session as JSON: sketch, settings, and every take on show."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.session.save(path)
         self.say(f"Written: {path}")
 
