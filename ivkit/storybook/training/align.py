@@ -12,6 +12,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ...align import Align, ResidualAlign
+from ...disk import write_tensors
 from .. import words
 from ..networks import SCHEDULE, Networks, affinity
 from ..world import World, frame_times
@@ -71,8 +72,6 @@ def train(
 
     The form as printed is trained beside it on the same pairs, to be compared.
     """
-    from safetensors.torch import save_file
-
     ranks, folder = Ranks(), Path(folder)
     made, true = pairs(folder, clips, 700)
     torch.manual_seed(700)
@@ -105,9 +104,8 @@ def train(
                 [module.cpu()(a, b) for a, b in zip(v.split(8), x0.split(8), strict=True)]
             )
         result[name] = {"before": psnr(v, target), "after": psnr(aligned, target), "steps": clock.n}
-    state = {k: v.half().contiguous() for k, v in modules["residual"].state_dict().items()}
+    state = {k: v.half() for k, v in modules["residual"].state_dict().items()}
     if ranks.first:
-        (folder / "align").mkdir(exist_ok=True)
-        save_file(state, str(folder / "align" / "align.safetensors"), {"groups": str(groups)})
+        write_tensors(folder / "align" / "align.safetensors", state, {"groups": str(groups)})
     ranks.say("align", result)
     return result

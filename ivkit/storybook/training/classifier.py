@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ...disk import write_tensors
 from .. import sprites
 from ..world import GROUNDS, SLOTS, TIMES, Scenes, World
 from .common import Clock, Ranks, Trainer
@@ -70,8 +71,6 @@ def train(
     max_steps: int | None = None,
 ) -> dict:
     """Trains classifier.safetensors (fp16) for `seconds`."""
-    from safetensors.torch import save_file
-
     ranks = Ranks()
     d = ranks.device
     torch.manual_seed(400)
@@ -118,13 +117,10 @@ def train(
         exact = float(((what > 0) == (truth(s, what.shape[1]) > 0.5)).all(1).float().mean())
         scene = float(((ground.argmax(1) == s.ground) & (time.argmax(1) == s.time)).float().mean())
     if ranks.first:
-        save_file(
-            {
-                k: v.half().cpu() if v.is_floating_point() else v.cpu()
-                for k, v in judge.state_dict().items()
-            },
-            str(Path(folder) / "classifier.safetensors"),
-        )
+        state = {
+            k: v.half() if v.is_floating_point() else v for k, v in judge.state_dict().items()
+        }
+        write_tensors(Path(folder) / "classifier.safetensors", state, {"format": "pt"})
     result = {
         "steps": clock.n,
         "exact_on_renders": exact,

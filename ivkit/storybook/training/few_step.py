@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+from ...disk import write_tensors
 from ...models.lora import beside
 from ...personal import TARGETS
 from ..networks import SCHEDULE, Networks
@@ -176,13 +177,9 @@ def train(
 def save_lora(motion, folder: Path) -> None:
     """Writes the LoRA in fp16, in PEFT's own format over UNetMotionModel's layers."""
     from peft import LoraConfig, get_peft_model_state_dict
-    from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
     LoraConfig(**LORA).save_pretrained(folder)
     state = get_peft_model_state_dict(motion, adapter_name="few_step")
-    save_file(
-        {f"base_model.model.{k}": v.detach().half().cpu().contiguous() for k, v in state.items()},
-        str(folder / "adapter_model.safetensors"),
-        {"format": "pt"},
-    )
+    state = {f"base_model.model.{k}": v.half() for k, v in state.items()}
+    write_tensors(folder / "adapter_model.safetensors", state, {"format": "pt"})
