@@ -62,14 +62,25 @@ def new_file(text: str) -> Path:
 
 
 @_argument
+def deep_file(text: str) -> Path:
+    """A file to write, whose folder may be new."""
+    path = destination("the file", text)
+    _try_nearest(path.parent)
+    return path
+
+
+@_argument
 def folder(text: str) -> Path:
     """A folder to write to, new or not."""
-    path = Path(text)
+    _try_nearest(Path(text))
+    return Path(text)
+
+
+def _try_nearest(path: Path) -> None:
     there = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
     if not there.is_dir():
         raise ValueError(f"{there} is no folder")
     _try(there)
-    return path
 
 
 def _try(place: Path) -> None:

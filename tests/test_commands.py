@@ -41,7 +41,7 @@ WRITES = {
     ("bench", "scaling", "--out"): BAD_FOLDERS,
     ("bench", "full", "--out"): BAD_FOLDERS,
     ("bench", "full", "--results"): BAD_FOLDERS,
-    ("bench", "gpu", "--tiny", "--out"): BAD_FILES,
+    ("bench", "gpu", "--tiny", "--out"): [*BAD_FOLDERS[1:], "{folder}", ""],
     ("bench", "pictures", "--out"): BAD_FOLDERS,
     ("bench", "record", "--out"): BAD_FILES,
     ("bench", "drawings", "--out"): BAD_FOLDERS,

@@ -40,7 +40,7 @@ def add_arguments(parser) -> None:
                         "out; default: %(default)s")  # fmt: skip
     parser.add_argument("--peak", type=float, default=790, help="TFLOP/s; default: %(default)s")
     parser.add_argument("--no-compile", dest="compile", action="store_false")
-    parser.add_argument("--out", type=commands.new_file, default=Path("outputs/gpu.json"))
+    parser.add_argument("--out", type=commands.deep_file, default=Path("outputs/gpu.json"))
 
 
 def main(args) -> None:
