@@ -61,7 +61,8 @@ class Saved:
         try:
             return cls.from_json(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise ValueError(f"{str(path)!r} cannot be loaded: {error}") from None
+            reason = getattr(error, "strerror", None) or error  # without the "[Errno 2]"
+            raise ValueError(f"{str(path)!r} cannot be loaded: {reason}") from None
 
     def _set(self, **values: Any) -> None:
         """How a frozen dataclass puts its own fields into one form."""

@@ -10,7 +10,8 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
-COLAB_HAS = "torch numpy diffusers transformers ipywidgets accelerate peft safetensors".split()
+COLAB_HAS = """anywidget torch numpy diffusers transformers ipywidgets accelerate peft
+safetensors""".split()
 
 
 @pytest.fixture

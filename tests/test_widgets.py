@@ -19,7 +19,7 @@ from ipycanvas.canvas import COMMANDS
 from PIL import Image
 
 from ivkit import Camera, Drag, DragCanvas, PaintCanvas, Stroke, TrajectoryInstruction
-from ivkit.widgets.board import held
+from ivkit.widgets.board import WIDEST, Line, explain, held
 from ivkit.widgets.session import Autosave, Sketch
 
 SIDE = 64
@@ -168,6 +168,104 @@ def test_an_error_while_drawing_does_not_freeze_the_canvas(paint):
     with pytest.raises(ZeroDivisionError), held():
         1 / 0  # noqa: B018
     assert not manager._caching and manager._commands_cache == []
+
+
+# ------------------------------------------------------------------------- messages and manners
+
+
+def test_an_old_error_goes_when_something_succeeds(paint):
+    line = Line()
+
+    def work(value):
+        return 1 / value
+
+    guarded = line.guard(work)
+    guarded(0)
+    assert "⚠ <b>Error:</b>" in line.value and 'role="alert"' in line.value
+    assert [type(error) for error in line.errors] == [ZeroDivisionError]
+    assert guarded(2) == 0.5 and line.value == ""
+    line.say("<Written>")
+    guarded(2)  # what is no error stays
+    assert "&lt;Written&gt;" in line.value and "Error" not in line.value
+
+
+def test_a_missing_file_is_said_in_plain_words(paint, tmp_path):
+    with pytest.raises(ValueError, match="cannot be loaded: No such file or directory$"):
+        paint.load(tmp_path / "none.json")
+    assert explain(FileNotFoundError(2, "No such file", "a.png")) == "'a.png': no such file"
+
+
+def test_a_region_is_outlined_and_hatched_whatever_its_colour(paint, monkeypatch):
+    sent = []
+    monkeypatch.setattr(paint.board, "put", lambda layer, picture: sent.append(picture))
+    paint.size.value, paint.tool.value = 20, "mask"
+    hand.stroke(paint, (32, 32), (40, 32))
+    pixels = np.asarray(sent[-1])
+    scale = pixels.shape[0] / SIDE
+    row = pixels[round(32.5 * scale)]
+    inside = row[round(26 * scale) : round(44 * scale)]
+    assert len(np.unique(inside[:, :3], axis=0)) >= 2  # the hatching
+    assert {(255, 255, 255, 255), (17, 17, 17, 255)} <= set(map(tuple, row))  # the outline
+    assert not row[: round(18 * scale)].any()
+    assert [picture for picture in sent if not np.asarray(picture).any()] == []
+
+
+def test_drags_have_numbers(drag, monkeypatch):
+    written = []
+    text = drag.board.text
+    monkeypatch.setattr(drag.board, "text", lambda *a: (written.append(a[2]), text(*a)))
+    hand.stroke(drag, (18, 28), (50, 45))
+    drag.trajectory = [*drag.trajectory.drags, Drag([(40, 40), (50, 50)])]
+    assert written[-2:] == ["1", "2"]
+
+
+def test_keys_choose_tools_and_sizes(paint, drag):
+    def press(canvas, key, **more):
+        content = {"event": "key", "key": key, "shift": False, "command": False} | more
+        canvas.board.page._handle_custom_msg(content, [])
+
+    for key, tool in {"e": "eraser", "r": "mask", "p": "pick", "b": "brush"}.items():
+        press(paint, key)
+        assert paint.tool.value == tool and key in paint.board.page.takes
+    size = paint.size.value
+    press(paint, "]")
+    assert paint.size.value > size
+    for _ in range(50):
+        press(paint, "[")
+    assert paint.size.value == paint.size.min
+    assert paint.board.page.brush == pytest.approx(paint.size.min / SIDE)
+    press(paint, "p")
+    assert paint.board.page.brush == 0
+    hand.stroke(drag, (18, 28), (50, 45))
+    press(drag, "z", command=True)
+    assert drag.trajectory.drags == ()
+    press(drag, "Z", command=True, shift=True)
+    press(drag, "q")  # the page's
+    assert len(drag.trajectory.drags) == 1 and "q" not in drag.board.page.takes
+
+
+@pytest.mark.parametrize("density, zoom", [(2, 1), (1, 3), (2.5, 1.6), (3, 8)])
+def test_a_dense_screen_and_a_near_view_change_no_stroke(paint, density, zoom):
+    wide = paint.board.view.width
+    paint.board.page.density, paint.board.page.zoom = density, zoom
+    assert paint.board.view.width == min(round(wide * density * zoom), WIDEST)
+    assert paint.board.scale == pytest.approx(wide * zoom / SIDE)
+    hand.stroke(paint, (10, 10), (30, 12))
+    assert np.allclose(paint.strokes[0].points, [(10, 10), (30, 12)], atol=0.01)
+
+
+def test_without_anywidget_the_canvas_works_as_before():
+    code = (
+        "import sys; sys.modules['anywidget'] = None; import hand; from ivkit import PaintCanvas\n"
+        "canvas = PaintCanvas(autosave=None); hand.stroke(canvas, (5, 5), (20, 5))\n"
+        "press = {'event': 'key_down', 'shift_key': False, 'meta_key': False, 'ctrl_key': True}\n"
+        "canvas.board.view._handle_custom_msg(press | {'key': 'z'}, [])\n"
+        "canvas.redo(); print(len(canvas.strokes), canvas.errors)"
+    )
+    asked = [sys.executable, "-c", code]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(asked, capture_output=True, text=True, env=env, check=False)
+    assert done.stdout.strip() == "1 []", done.stderr
 
 
 # ----------------------------------------------------------------------------------------- drag
@@ -545,6 +643,6 @@ def test_clicks_that_mean_nothing_are_answered():
     for tool, point in (("arrow", (18, 28)), ("add", (5, 5)), ("cut", (5, 5))):
         canvas.tool.value = tool
         hand.stroke(canvas, point)
-        assert "color:#b3261e" in canvas.board.line.value
+        assert "⚠ <b>Error:</b>" in canvas.board.line.value
     hand.stroke(canvas, (50, 5), (55, 60))
     assert canvas.trajectory == TrajectoryInstruction()

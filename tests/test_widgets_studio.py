@@ -238,7 +238,7 @@ def test_what_goes_wrong_in_the_worker_is_said_in_the_panel(studio, monkeypatch)
     assert "out of memory" in studio.line.value and studio.state == "idle"
     assert [str(error) for error in studio.errors] == ["out of memory"]
     monkeypatch.undo()
-    studio._own_errors.clear()
+    studio.errors.clear()
     generate(studio)
 
 
@@ -372,6 +372,30 @@ def test_what_is_exported_says_that_it_is_generated_and_how(studio, kind):
     assert facts["generated"].startswith("This is a generated clip")
     assert "model tiny" in facts["by"] and facts["name"] == "my first clip!"
     assert (facts["seed"], facts["lam"], facts["motion"]) == (3, 0.3, MOTION)
+
+
+def test_what_a_card_is_asked_is_answered_on_the_card(studio, monkeypatch):
+    result = generate(studio)
+    assert "Done" in studio.line.value
+    *_, kinds, line = result.card.children
+    kinds.children[0].click()
+    assert "Written: " in line.value and "Written" not in studio.line.value
+
+    def full(*args, **options):
+        raise OSError(28, "No space left on device", "clip.gif")
+
+    monkeypatch.setattr("ivkit.widgets.studio.save_video", full)
+    kinds.children[1].click()
+    assert "'clip.gif': no space left on device" in line.value and "Errno" not in line.value
+    assert len(studio.errors) == 1 and "space" not in studio.line.value
+
+
+def test_messages_and_buttons_of_the_work_lie_below_the_canvas(studio):
+    for canvas in (studio.paint, studio.drag):
+        *_, stage, line, bar, below = canvas.column.children
+        assert (stage, line, bar) == (canvas.board.stage, studio.line, canvas.board.bar)
+        assert studio.generate_button in below.children[0].children[0].children
+    assert studio.paint.board.line is studio.drag.board.line
 
 
 def test_old_tries_make_room_but_what_is_kept_stays(studio):

@@ -17,16 +17,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import cv2
 import ipywidgets as w
 import numpy as np
 from ipycanvas import MultiCanvas, hold_canvas
-from PIL import Image
+from PIL import Image, ImageColor
 
 from ..pictures import to_picture
 from ..validate import Point
+from .page import Page
 from .session import Autosave, Sketch
 
 PICTURE, PAINT, MASK, MARKS, LIVE = range(5)  # the layers; the last one gets the events
+WIDEST = 1400  # pixels behind a canvas, however dense the screen and however near the view
+KEYS = ["+", "-", "0"]  # the page zooms by them
+TIP = "tooltip" if hasattr(w.DOMWidget, "tooltip") else "description_tooltip"  # ipywidgets 8, 7
 _LOCK = threading.RLock()  # ipycanvas has one command list for all canvases of a kernel
 
 
@@ -75,8 +80,48 @@ class History:
         return moved
 
 
+class Line(w.HTML):
+    """Messages beside what they are about, and the guard of callbacks, which speaks here.
+
+    errors: the list that exceptions are recorded in, for widgets would swallow them.
+    """
+
+    def __init__(self, errors: list[BaseException] | None = None, **layout):
+        self.errors, self.failed = [] if errors is None else errors, False
+        super().__init__(layout=w.Layout(margin="0", **layout), **{TIP: ""})
+
+    def say(self, text: str, error: bool = False) -> None:
+        """One sentence. An error is known by its sign and its word, not by a colour alone."""
+        sign, colour = ("⚠ <b>Error:</b> ", "error") if error else ("", "success")
+        style = f"border-left:4px solid var(--jp-{colour}-color1, gray);padding:0 6px"
+        role, said = "alert" if error else "status", sign + html.escape(text)
+        self.failed = error
+        self.value = f'<div role="{role}" style="{style}">{said}</div>' if text else ""
+
+    def fail(self, error: BaseException) -> None:
+        self.errors.append(error)
+        self.say(explain(error), error=True)
+
+    def guard(self, work: Callable) -> Callable:
+        """The same callback, whose errors are said and recorded; its success ends an old error."""
+
+        @functools.wraps(work)
+        def guarded(*args):
+            before = self.value
+            try:
+                result = work(*args)
+            except Exception as error:
+                self.fail(error)
+                return None
+            if self.failed and self.value == before:
+                self.say("")
+            return result
+
+        return guarded
+
+
 class Board:
-    """A sketch on screen: `view` is the canvas, `bar` undo, redo and clear, `line` the messages.
+    """A sketch on screen: `stage` holds the canvas, `bar` undo, redo, clear; `line` the messages.
 
     Args:
       picture: anything `to_picture` takes.
@@ -85,6 +130,8 @@ class Board:
       pen: called with ("down" | "move" | "up", (x, y)) in picture pixels.
       cleared: fields of the sketch, as Clear leaves them.
       autosave: name of the file that the sketch is kept in, or None.
+      line: where messages are said.
+      label: what the canvas is called.
     """
 
     def __init__(
@@ -95,25 +142,34 @@ class Board:
         pen: Callable[[str, Point], None],
         cleared: dict[str, Any],
         autosave: str | None,
+        line: Line,
+        label: str,
     ):
-        self.errors: list[BaseException] = []
+        self.line, self.errors = line, line.errors
         self.listeners: list[Callable[[], None]] = []
         self.history = History(Sketch(picture))
         self.shown_width, self._draw, self._pen, self._cleared = width, draw, pen, cleared
         self._down = False
-        self.line = w.HTML(layout=w.Layout(min_height="22px", margin="0"))
+        self.keys: dict[str, Callable[[], None]] = {}
+        self.double: Callable[[Point], None] | None = None  # what a double click does
         self.view = MultiCanvas(5, width=width, height=width)
+        self.page = Page(label=label, takes=KEYS)
+        self.stage = w.Box([self.view, self.page])
+        self.stage.add_class("ivkit-stage")
         self._fit()
+        self.page.observe(self.guard(self._dense), ["density", "zoom"])
+        self.page.on_msg(self.guard(self._page_says))
         for name in ("down", "move", "up", "out"):
             getattr(self.view, f"on_mouse_{name}")(functools.partial(self._mouse, name))
         for name, kind in (("start", "down"), ("move", "move"), ("end", "up"), ("cancel", "up")):
             getattr(self.view, f"on_touch_{name}")(functools.partial(self._touch, kind))
         self.view.on_client_ready(self._client_ready)
         self.view.on_key_down(self._key)
-        self.undo_button = button("Undo", "undo", self.undo)
-        self.redo_button = button("Redo", "repeat", self.redo)
-        self.clear_button = button("Clear", "trash", self.guard(self.clear))
-        self.bar = w.HBox([self.undo_button, self.redo_button, self.clear_button])
+        clear = self.guard(self.clear)
+        self.undo_button = button("Undo", "undo", self.undo, "Take the last step back: Ctrl+Z")
+        self.redo_button = button("Redo", "repeat", self.redo, "Do it once more: Ctrl+Y")
+        self.clear_button = button("Clear", "trash", clear, "Take all off; Undo brings it back")
+        self.bar = flow(self.undo_button, self.redo_button, self.clear_button)
         self.autosave = Autosave(autosave) if autosave else None
         kept = self.autosave and self.autosave.found(Sketch)
         says = "A drawing of an earlier session is kept."
@@ -197,24 +253,17 @@ class Board:
 
     def say(self, text: str, error: bool = False) -> None:
         """One sentence under the canvas."""
-        self.line.value = message(text, error)
+        self.line.say(text, error)
 
     def guard(self, work: Callable) -> Callable:
-        """The same callback, whose errors are said and recorded: widgets would swallow them."""
+        """`Line.guard`, and nothing else draws meanwhile."""
 
         @functools.wraps(work)
-        def guarded(*args):
-            try:
-                with _LOCK:
-                    return work(*args)
-            except Exception as error:
-                self.fail(error)
+        def alone(*args):
+            with _LOCK:
+                return work(*args)
 
-        return guarded
-
-    def fail(self, error: Exception) -> None:
-        self.errors.append(error)
-        self.say(explain(error), error=True)
+        return self.line.guard(alone)
 
     # ----------------------------------------------------------------------------------- mouse
 
@@ -235,38 +284,66 @@ class Board:
             self._send("up", self._last)
 
     def _send(self, kind: str, point: Point) -> None:
-        self.guard(self._pen)(kind, point)
+        try:  # no guard: the moves after a press that was refused must not end what it said
+            with _LOCK:
+                self._pen(kind, point)
+        except Exception as error:
+            self.line.fail(error)
 
-    def _key(self, key: str, shift: bool, ctrl: bool, meta: bool) -> None:
+    def _key(self, key: str, shift: bool, ctrl: bool, meta: bool = False) -> None:
+        key = key.lower() if len(key) == 1 else key
         if ctrl or meta:
-            back = key.lower() == "z" and not shift
-            forth = key.lower() == "y" or (key.lower() == "z" and shift)
-            if back or forth:
-                self._step(1 if forth else -1)
+            if key in ("z", "y"):
+                self._step(1 if shift or key == "y" else -1)
+        elif key in self.keys:
+            self.guard(self.keys[key])()
+
+    def take_keys(self, keys: dict[str, Callable[[], None]]) -> None:
+        """What each key of the canvas does, by its name in the page: "b", "[", "Delete"."""
+        self.keys = keys
+        self.page.takes = [*KEYS, *keys]
+
+    def _page_says(self, _, content, buffers) -> None:
+        if content["event"] == "key":
+            self._key(content["key"], content["shift"], content["command"])
+        elif content["event"] == "double" and self.double:
+            self.double(self.to_picture_pixels(content["x"], content["y"]))
 
     # --------------------------------------------------------------------------------- drawing
 
     @property
     def scale(self) -> float:
         """Screen pixels for each pixel of the picture."""
+        return self._fine / self.density
+
+    @property
+    def _fine(self) -> float:
+        """Canvas pixels for each pixel of the picture."""
         return self.view.width / self.sketch.picture.width
 
     def to_picture_pixels(self, x: float, y: float) -> Point:
-        return x / self.scale - 0.5, y / self.scale - 0.5
+        return x / self._fine - 0.5, y / self._fine - 0.5
 
     def to_screen(self, points) -> np.ndarray:
-        """(n, 2) picture pixels to (n, 2) screen pixels."""
-        return (np.asarray(points, float).reshape(-1, 2) + 0.5) * self.scale
+        """(n, 2) picture pixels to (n, 2) pixels of the canvas."""
+        return (np.asarray(points, float).reshape(-1, 2) + 0.5) * self._fine
 
     def _fit(self) -> None:
-        picture = self.sketch.picture
-        width = min(self.shown_width, round(1.25 * self.shown_width * picture.width
-                                            / picture.height))  # fmt: skip
-        height = max(round(width * picture.height / picture.width), 1)
-        self.view.width, self.view.height = max(width, 1), height
-        layout = {"width": f"{self.view.width}px", "height": f"{height}px", "border": "none",
-                  "padding": "0", "margin": "0"}  # fmt: skip
-        self.view.layout = w.Layout(**layout, flex="0 0 auto")
+        picture, page = self.sketch.picture, self.page
+        shape = picture.width / picture.height
+        width = max(min(self.shown_width, round(1.25 * self.shown_width * shape)), 1)
+        height = max(round(width / shape), 1)
+        fine = min(page.density * page.zoom, WIDEST / max(width, height))
+        self.view.width, self.view.height = round(width * fine), round(height * fine)
+        self.density = self.view.width / width / page.zoom  # canvas pixels for each on screen
+        bare = {"border": "none", "padding": "0", "margin": "0"}
+        frame = {"display": "block", "max_width": "100%", "overflow": "hidden"}
+        self.view.layout = w.Layout(width="100%", height="auto", **bare)
+        self.stage.layout = w.Layout(width=f"{width}px", **frame, **bare)
+
+    def _dense(self, change) -> None:
+        self._fit()
+        self.redraw()
 
     def redraw(self, old: Sketch | None = None) -> None:
         with held():
@@ -280,16 +357,43 @@ class Board:
         shown = picture.convert("RGBA").resize((self.view.width, self.view.height))
         self.view[layer].put_image_data(np.asarray(shown), 0, 0)
 
+    def regions(self, regions: Sequence[tuple[np.ndarray, str]]) -> None:
+        """Tint, hatch and outline (mask, colour)s: seen on any picture, and without its colour."""
+        self.view[MASK].clear()
+        size, line = (self.view.width, self.view.height), max(round(self.density), 1)
+        across = np.add.outer(np.arange(size[1]), np.arange(size[0])) % (8 * line) < line
+        layer = np.zeros((*size[::-1], 4), np.uint8)
+        for mask, colour in regions:
+            rims = [cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)]
+            for _ in range(2):
+                rims.append(cv2.erode(rims[-1], np.ones((2 * line + 1, 2 * line + 1), np.uint8)))
+            whole, inner, core = (rim > 0 for rim in rims)
+            layer[whole] = (*ImageColor.getrgb(colour), 90)
+            layer[whole & across] = (255, 255, 255, 130)
+            layer[whole & ~core] = (255, 255, 255, 255)
+            layer[whole & ~inner] = (17, 17, 17, 255)
+        if layer.any():
+            self.put(MASK, Image.fromarray(layer))
+
     def path(self, layer: int, points, colour: str, width: float, alpha=1.0, erase=False) -> None:
         """A round-ended line through picture points; `width` in screen pixels."""
         canvas, on_screen = self.view[layer], self.to_screen(points)
         canvas.global_composite_operation = "destination-out" if erase else "source-over"
         canvas.global_alpha, canvas.stroke_style, canvas.fill_style = alpha, colour, colour
+        width *= self.density
         canvas.line_width, canvas.line_cap, canvas.line_join = width, "round", "round"
         if len(on_screen) == 1 or np.ptp(on_screen, axis=0).max() == 0:
             canvas.fill_circle(*map(float, on_screen[0]), width / 2)
         else:
             canvas.stroke_lines(on_screen)
+
+    def text(self, layer: int, point: Point, text: str, colour: str) -> None:
+        """A word or a number, with its middle at a picture point."""
+        canvas, ((x, y),) = self.view[layer], self.to_screen([point])
+        canvas.font, canvas.text_align = f"bold {round(12 * self.density)}px sans-serif", "center"
+        canvas.text_baseline, canvas.fill_style = "middle", colour
+        canvas.global_alpha, canvas.global_composite_operation = 1, "source-over"
+        canvas.fill_text(text, float(x), float(y))
 
     def _client_ready(self) -> None:
         # After a reload the page knows no current canvas, while ipycanvas takes the last for known.
@@ -302,54 +406,76 @@ class Board:
 # ------------------------------------------------------------------------------ small things
 
 
-def button(text: str, icon: str, work: Callable[[], None], width: str = "88px", **options):
+def button(text: str, icon: str, work: Callable[[], None], tip: str, width="80px", **options):
     """A button of one width with the others; `work` takes no argument."""
-    made = w.Button(description=text, icon=icon, layout=w.Layout(width=width), **options)
+    look = {"description": text, "icon": icon, "tooltip": tip, **options}
+    made = w.Button(layout=w.Layout(width=width), **look)
     made.on_click(lambda _: work())
     return made
 
 
-def slider(text: str, value, low, high, step, form: str = ".0f", width: int = 300):
+def slider(text: str, tip: str, value, low, high, step, width: int = 240):
     """A row of a panel, which speaks up when it is let go."""
-    return w.FloatSlider(value=value, min=low, max=high, step=step, description=text,
-                         readout_format=form, continuous_update=False, **row(width))  # fmt: skip
+    form = ".2f" if step < 0.5 else ".0f"
+    how = {"readout_format": form, "continuous_update": False, **row(tip, width)}
+    return w.FloatSlider(value, min=low, max=high, step=step, description=text, **how)
 
 
-def row(width: int = 300, label: int = 64) -> dict:
-    """Layout and style of a panel's row. A Layout is an object: each widget needs its own."""
-    return {"layout": w.Layout(width=f"{width}px"), "style": {"description_width": f"{label}px"}}
+def row(tip: str = "", width: int = 300, label: int = 64) -> dict:
+    """Layout, style and tooltip of a panel's row. A Layout is an object: each needs its own."""
+    layout = w.Layout(width=f"{width}px", max_width="100%", flex="0 0 auto")
+    return {"layout": layout, "style": {"description_width": f"{label}px"}, TIP: tip}
+
+
+def flow(*children, **layout) -> w.Box:
+    """Side by side while there is room, then below one another."""
+    wrap = {"display": "flex", "flex_flow": "row wrap", "overflow": "visible"}
+    return w.Box(children, layout=w.Layout(**wrap, **layout))
+
+
+def column(width: int, *children) -> w.VBox:
+    """A column of one width, narrower only where the page is; for a row that wraps."""
+    size = {"width": f"{width}px", "max_width": "100%", "flex": "0 0 auto"}
+    layout = w.Layout(margin="0 8px 8px 0", overflow="visible", **size)
+    return w.VBox(children, layout=layout)
+
+
+def words(text: str = "", **layout) -> w.HTML:
+    """Text in the theme's colour."""
+    return w.HTML(text, layout=w.Layout(**layout), **{TIP: ""})
+
+
+def picture_view(width: int, **options) -> w.Image:
+    """A picture of one width. Its name in the page is the text that it shares a box with."""
+    return w.Image(layout=w.Layout(width=f"{width}px", max_width="100%"), **options)
 
 
 def heading(text: str, margin: str | None = None) -> w.HTML:
-    text = f"<b style='color:#444'>{html.escape(text)}</b>"
-    return w.HTML(text, layout=w.Layout(margin=margin))
+    return words(f"<b>{html.escape(text)}</b>", margin=margin)
 
 
-def offer(text: str, kept, bring_back: Callable, guard: Callable) -> w.HBox:
+def offer(text: str, kept, bring_back: Callable, guard: Callable) -> w.Box:
     """The line above a panel that offers what an earlier session left; empty where `kept` is None.
 
     bring_back: called with `kept`. guard: what callbacks are wrapped in.
     """
-    line = w.HBox([])
+    line = flow()
 
     def accept():
         bring_back(kept)
         line.children = ()
 
-    yes = button("Bring it back", "history", guard(accept), width="130px")
-    no = button("No", "times", lambda: setattr(line, "children", ()), width="60px")
-    line.children = () if kept is None else (w.HTML(text), yes, no)
+    yes = button("Bring it back", "history", guard(accept), "Put it on the canvas", "130px")
+    leave = functools.partial(setattr, line, "children", ())
+    no = button("No", "times", leave, "Leave it in its file", "60px")
+    line.children = () if kept is None else (words(text), yes, no)
     return line
-
-
-def message(text: str, error: bool = False) -> str:
-    colour = "#b3261e" if error else "#3c6e47"
-    style = f"color:{colour};line-height:1.35"
-    return f'<div style="{style}">{html.escape(text)}</div>' if text else ""
 
 
 def explain(error: BaseException) -> str:
     """One sentence for the person. What is no bad input is a fault of ours: it says where."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{str(error.filename)!r}: {error.strerror.lower()}"
     if isinstance(error, (ValueError, TypeError, OSError)) and str(error):
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import warnings
 
@@ -13,11 +14,23 @@ from ..instructions import Stroke
 from ..paint import rasterise, region_mask
 from ..pictures import to_picture
 from ..validate import Point
-from .board import LIVE, MASK, PAINT, Board, held, picture_from_bytes, row, slider, uploaded
+from .board import (
+    LIVE,
+    PAINT,
+    TIP,
+    Board,
+    Line,
+    column,
+    flow,
+    held,
+    picture_from_bytes,
+    row,
+    slider,
+    uploaded,
+)
 from .session import Sketch
 
-TOOLS = (("Brush", "brush"), ("Eraser", "eraser"), ("Region", "mask"), ("Pick", "pick"))
-MASK_COLOUR, MASK_ALPHA = "#e5006d", 0.4
+MASK_COLOUR, MASK_ALPHA = "#e5006d", 0.4  # of the stroke under way
 
 
 class Canvas(w.VBox):
@@ -25,19 +38,53 @@ class Canvas(w.VBox):
 
     Attributes:
       picture: PIL RGB. tool: the switch of tools. board: see `Board`.
+      column: what belongs together whatever the window: tools, canvas, message, buttons, `below`.
       errors: exceptions in callbacks, which were said below the canvas.
     """
 
-    def __init__(self, image, size, width: int, tools, autosave: str | None, **cleared):
+    TOOLS: dict[tuple[str, str], tuple[str, str]]  # (what the button says, value): (key, what for)
+
+    def __init__(self, image, size, width: int, label: str, autosave, line, **cleared):
         blank = Image.new("RGB", size or (256, 256), "white")
         picture = blank if image is None else to_picture(image, size)
         self._points: list[Point] = []
-        self._tool = tools[0][1]  # of the press: a change of tool in between changes nothing
-        self.board = Board(picture, width, self._draw, self._pen, cleared, autosave)
+        self._tool = ""  # of the press: a change of tool in between changes nothing
+        line = Line(min_height="24px") if line is None else line
+        self.board = Board(picture, width, self._draw, self._pen, cleared, autosave, line, label)
         self.errors = self.board.errors
-        self.tool = w.ToggleButtons(options=tools, style={"button_width": "80px"},
-                                    layout=w.Layout(margin="0 0 4px 0"))  # fmt: skip
-        super().__init__()
+        says = [f"{does}: {key.upper()}" for key, does in self.TOOLS.values()]
+        style = {"button_width": "84px"}
+        self.tool = w.ToggleButtons(
+            options=list(self.TOOLS), tooltips=says, style=style, **{TIP: "Tool"}
+        )
+        self.tool.observe(lambda _: self._cursor(), "value")
+        self.below = w.VBox([])
+        self.column = column(max(width, 360))
+        self.row = flow(self.column)
+        super().__init__([self.board.offer, self.row])
+
+    def _lay_out(self, above, buttons, beside) -> None:
+        """Widgets above the canvas, more buttons below it, and what stands beside it."""
+        board = self.board
+        board.bar.children += tuple(buttons)
+        self.column.children = [self.tool, *above, board.stage, board.line, board.bar, self.below]
+        self.row.children = [self.column, *beside]
+        choose = functools.partial(functools.partial, setattr, self.tool, "value")
+        keys = {key: choose(value) for (_, value), (key, _) in self.TOOLS.items()}
+        board.take_keys(
+            keys | {"[": lambda: self._resize(1 / 1.25), "]": lambda: self._resize(1.25)}
+        )
+        self.size.observe(lambda _: self._cursor(), "value")
+        self._cursor()
+
+    def _resize(self, by: float) -> None:
+        size = self.size
+        size.value = min(max(size.value * by, size.min), size.max)
+
+    def _cursor(self) -> None:
+        """A ring as wide as the brush goes along with the mouse, where the tool is a brush."""
+        brush = self.tool.value in ("brush", "eraser", "mask", "add", "cut")
+        self.board.page.brush = self.size.value / self.picture.width * brush
 
     @property
     def picture(self) -> Image.Image:
@@ -78,6 +125,7 @@ class PaintCanvas(Canvas):
       width: how wide it is shown, in screen pixels.
       autosave: name under outputs/autosave/ that the drawing is kept in; None keeps nothing.
       size: (W, H) that every picture is cropped and resized to; None takes each as it is.
+      line: a `Line` to say messages on; None makes one below the canvas.
 
     Attributes:
       strokes: `Stroke`s in picture pixels, for `pipe.image(strokes=...)`.
@@ -87,23 +135,33 @@ class PaintCanvas(Canvas):
       errors: exceptions in callbacks, which were said below the canvas.
     """
 
-    def __init__(self, image=None, *, width: int = 512, autosave: str | None = "paint", size=None):
-        super().__init__(image, size, width, TOOLS, autosave, strokes=())
+    TOOLS = {
+        ("Brush", "brush"): ("b", "Paint"),
+        ("Eraser", "eraser"): ("e", "Take paint and region away"),
+        ("Region", "mask"): ("r", "Mark where the picture may change"),
+        ("Pick", "pick"): ("p", "Take a colour from the picture"),
+    }
+
+    def __init__(
+        self, image=None, *, width: int = 512, autosave: str | None = "paint", size=None, line=None
+    ):
+        super().__init__(image, size, width, "A picture to paint on", autosave, line, strokes=())
         self.size_wanted = size
-        self.colour = w.ColorPicker(value="#ffc81e", description="Colour", **row(200))
         longest = max(self.picture.size)
-        self.size = slider("Size", longest / 20, 1, max(longest / 4, 2), 0.5)
-        self.opacity = slider("Opacity", 1, 0.05, 1, 0.05, ".2f")
+        self.colour = w.ColorPicker(
+            value="#ffc81e", concise=True, description="Colour", **row("Colour of the brush", 112)
+        )
+        says = "Width of the brush, in pixels of the picture: [ and ]"
+        self.size = slider("Size", says, longest / 20, 1, max(longest / 4, 2), 0.5)
+        self.opacity = slider("Opacity", "How much the paint covers", 1, 0.05, 1, 0.05)
         self.upload = w.FileUpload(
-            accept="image/*", multiple=False, description="Picture", layout=w.Layout(width="110px")
+            accept="image/*",
+            description="Picture",
+            tooltip="Load a picture from a file",
+            layout=w.Layout(width="100px"),
         )
         self.upload.observe(self.board.guard(self._uploaded), "value")
-        self.side = w.VBox(
-            [self.colour, self.size, self.opacity, self.upload],
-            layout=w.Layout(flex="0 0 auto", margin="0 0 0 12px"),
-        )
-        middle = w.HBox([self.board.view, self.side])
-        self.children = [self.board.offer, self.tool, middle, self.board.bar, self.board.line]
+        self._lay_out([flow(self.colour, self.size, self.opacity)], [self.upload], [])
         self.board.redraw()
 
     # ------------------------------------------------------------------------- what is drawn
@@ -178,19 +236,16 @@ class PaintCanvas(Canvas):
         added = old is not None and new.strokes[: len(old.strokes)] == old.strokes
         if not added:
             self.board.view[PAINT].clear()
-            self.board.view[MASK].clear()
-        for stroke in new.strokes[len(old.strokes) if added else 0 :]:
-            draw_stroke(self.board, stroke)
+        strokes = new.strokes[len(old.strokes) if added else 0 :]
+        for stroke in strokes:
+            self._paint(stroke)
+        if not added or any(stroke.tool in ("eraser", "mask") for stroke in strokes):
+            mask = region_mask(new.strokes, new.picture.size)
+            self.board.regions([(mask, MASK_COLOUR)])
 
-
-def draw_stroke(board: Board, stroke: Stroke) -> None:
-    """One stroke as `rasterise` and `region_mask` understand it."""
-    width = stroke.width * board.scale
-    if stroke.tool == "eraser":
-        board.path(PAINT, stroke.points, "white", width, stroke.opacity, erase=True)
-    if stroke.tool in ("eraser", "mask"):  # erased first, so that translucent never adds up
-        board.path(MASK, stroke.points, "white", width, erase=True)
-    if stroke.tool == "mask":
-        board.path(MASK, stroke.points, MASK_COLOUR, width, MASK_ALPHA)
-    if stroke.tool == "brush":
-        board.path(PAINT, stroke.points, stroke.colour, width, stroke.opacity)
+    def _paint(self, stroke: Stroke) -> None:
+        """One stroke as `rasterise` understands it."""
+        if stroke.tool != "mask":
+            colour = stroke.colour if stroke.tool == "brush" else "white"
+            self.board.path(PAINT, stroke.points, colour, stroke.width * self.board.scale,
+                            stroke.opacity, erase=stroke.tool == "eraser")  # fmt: skip

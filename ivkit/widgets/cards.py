@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import html
 from dataclasses import dataclass, field
 
@@ -12,10 +13,10 @@ from PIL import Image
 
 from ..pictures import png
 from ..view import FPS, encode_video
-from .board import button
+from .board import TIP, Line, button, column, picture_view, words
 from .session import Take
 
-CARD = 240  # pixels
+CARD = 216  # pixels
 
 
 @dataclass
@@ -25,38 +26,46 @@ class Result:
     take: Take
     frames: np.ndarray | None
     card: w.VBox = field(repr=False, default=None)
+    line: Line = field(repr=False, default_factory=Line)  # what is said of it, on its card
     kept: bool = False
     compared: bool = False
 
 
-def card(result: Result, guard, on_rename, on_replay, on_remove, on_export) -> w.VBox:
-    """The card of a clip. `guard` wraps callbacks; each `on_...` takes the result, `on_export` also
-    one of "mp4", "gif", "png"."""
-    take = result.take
+def card(result: Result, errors: list, on_rename, on_replay, on_remove, on_export) -> w.VBox:
+    """The card of a clip. `errors` records exceptions of callbacks; each `on_...` takes the result,
+    `on_export` also one of "mp4", "gif", "png"."""
+    take, name = result.take, result.take.name
+    result.line = Line(errors, width=f"{CARD}px")
+    guard = result.line.guard
     if result.frames is None:
-        again = button("Make it again", "refresh", guard(lambda: on_replay(result)), "130px")
+        says = "Run the model once more: the frames will be the same"
+        again = button("Make it again", "refresh", guard(lambda: on_replay(result)), says, "130px")
         top = w.VBox([still(take.edited or take.instructions.image.picture), again])
     else:
         top = video(result.frames)
-    name = w.Text(take.name, layout=w.Layout(width=f"{CARD - 6}px"), continuous_update=False)
-    keep = w.ToggleButton(result.kept, description="keep", icon="star",
-                          layout=w.Layout(width="76px"))  # fmt: skip
-    compare = w.ToggleButton(result.compared, description="⇄", tooltip="compare",
-                             layout=w.Layout(width="44px"))  # fmt: skip
-    away = button("", "trash", guard(lambda: on_remove(result)), "44px")
-    kinds = [button(kind, "download", guard(lambda k=kind: on_export(result, k)), "76px")
-             for kind in ("mp4", "gif", "png")]  # fmt: skip
+    named = {"placeholder": "name of the clip", TIP: "Name of the clip"}
+    title = w.Text(name, continuous_update=False, layout=wide(CARD - 6), **named)
+    stays = {"icon": "star", "tooltip": "It stays when newer clips need the room"}
+    keep = w.ToggleButton(result.kept, description="keep", layout=wide(76), **stays)
+    chosen = {"description": "⇄", "tooltip": "Choose it for Compare"}
+    compare = w.ToggleButton(result.compared, layout=wide(44), **chosen)
+    away = button("", "trash", guard(lambda: on_remove(result)), f"Delete {name}", "44px")
+    kinds = []
+    for kind in ("mp4", "gif", "png"):
+        write = guard(functools.partial(on_export, result, kind))
+        kinds.append(button(kind, "download", write, f"Write {name} as {kind}", "68px"))
 
     def rename(change):
         result.take = dataclasses.replace(result.take, name=change["new"])
         on_rename(result)
 
-    name.observe(guard(rename), "value")
+    title.observe(guard(rename), "value")
     keep.observe(lambda change: setattr(result, "kept", change["new"]), "value")
     compare.observe(lambda change: setattr(result, "compared", change["new"]), "value")
-    says = w.HTML(caption(take), layout=w.Layout(width=f"{CARD}px"))
-    rows = [top, name, says, w.HBox([keep, compare, away]), w.HBox(kinds)]
-    return w.VBox(rows, layout=fixed(CARD))
+    facts = words(caption(take), width=f"{CARD}px")
+    return column(
+        CARD, top, title, facts, w.HBox([keep, compare, away]), w.HBox(kinds), result.line
+    )
 
 
 def side_by_side(named: list[tuple[str, np.ndarray]]) -> list[w.Widget]:
@@ -67,7 +76,7 @@ def side_by_side(named: list[tuple[str, np.ndarray]]) -> list[w.Widget]:
     width = min(250 * len(named), 1000)
     names = "".join(f'<span style="display:inline-block;width:{width // len(named)}px">'
                     f"{html.escape(name)}</span>" for name, _ in named)  # fmt: skip
-    return [w.HTML(names), video(np.concatenate(parts, axis=2), width)]
+    return [words(names), video(np.concatenate(parts, axis=2), width)]
 
 
 def caption(take: Take) -> str:
@@ -89,15 +98,15 @@ def counted(number: int, what: str) -> str:
 
 def small(text: str) -> str:
     """HTML in a caption's size."""
-    return f"<div style='line-height:1.35;font-size:12px;color:#444'>{text}</div>"
+    return f"<div style='line-height:1.35;font-size:12px'>{text}</div>"
 
 
 def picture_card(title: str, picture: Image.Image) -> w.VBox:
-    return w.VBox([still(picture), w.HTML(html.escape(title))], layout=fixed(CARD))
+    return column(CARD, still(picture), words(html.escape(title)))
 
 
 def still(picture: Image.Image) -> w.Image:
-    return w.Image(value=png(picture), format="png", layout=w.Layout(width=f"{CARD}px"))
+    return picture_view(CARD, value=png(picture), format="png")
 
 
 def video(frames: np.ndarray, width: int = CARD) -> w.Video:
@@ -105,5 +114,5 @@ def video(frames: np.ndarray, width: int = CARD) -> w.Video:
                    controls=True, layout=w.Layout(width=f"{width}px"))  # fmt: skip
 
 
-def fixed(width: int) -> w.Layout:
-    return w.Layout(width=f"{width}px", flex="0 0 auto", margin="0 8px 8px 0")
+def wide(width: int) -> w.Layout:
+    return w.Layout(width=f"{width}px")

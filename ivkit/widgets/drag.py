@@ -10,25 +10,16 @@ import math
 import cv2
 import ipywidgets as w
 import numpy as np
-from PIL import Image, ImageColor
 
 from ..instructions import EASINGS, Camera, Drag, Stroke, TrajectoryInstruction
 from ..paint import region_mask
 from ..pictures import to_picture
 from ..trajectory import grow_mask, warp
 from ..validate import Point
-from .board import LIVE, MARKS, MASK, button, heading, held, row, slider
+from .board import LIVE, MARKS, button, column, heading, held, picture_view, row, slider, words
 from .canvas import Canvas
 from .session import Sketch
 
-TOOLS = (
-    ("Arrow", "arrow"),
-    ("Path", "path"),
-    ("Edit", "edit"),
-    ("Region +", "add"),
-    ("Region −", "cut"),
-    ("Pin", "pin"),
-)
 COLOURS = ("#e5006d", "#0a7bd6", "#2e8b57", "#d97706", "#7a3ff2")
 REACH = 14  # screen pixels within which a click takes a point
 NO_DRAG = "none yet: pull a thing to where it shall go"
@@ -46,6 +37,7 @@ class DragCanvas(Canvas):
       width: how wide it is shown, in screen pixels.
       num_frames: of the preview, the cut-and-drag clip that needs no model.
       autosave: name under outputs/autosave/ that the drags are kept in; None keeps nothing.
+      line: a `Line` to say messages on; None makes one below the canvas.
 
     Attributes:
       trajectory: the `TrajectoryInstruction`, for `pipe.video(drags=...)`.
@@ -53,10 +45,26 @@ class DragCanvas(Canvas):
       picture, errors: as of `PaintCanvas`.
     """
 
+    TOOLS = {
+        ("Arrow", "arrow"): ("a", "Pull a thing straight to where it goes"),
+        ("Path", "path"): ("p", "Pull a thing along the way of the hand"),
+        ("Edit", "edit"): ("v", "Move points and pins, choose a drag"),
+        ("Region +", "add"): ("b", "Paint more to the region of the chosen drag"),
+        ("Region −", "cut"): ("e", "Take from the region of the chosen drag"),
+        ("Pin", "pin"): ("n", "Hold a point still, or let it go again"),
+    }
+
     def __init__(
-        self, image=None, *, width: int = 340, num_frames: int = 16, autosave: str | None = "drag"
+        self,
+        image=None,
+        *,
+        width: int = 340,
+        num_frames: int = 16,
+        autosave: str | None = "drag",
+        line=None,
     ):
-        super().__init__(image, None, width, TOOLS, autosave, trajectory=TrajectoryInstruction())
+        label, empty = "A picture to drag things on", TrajectoryInstruction()
+        super().__init__(image, None, width, label, autosave, line, trajectory=empty)
         self._held: tuple | None = None  # ("drag", k, i) or ("pin", i), while it is being moved
         self._quiet = False  # the sliders are being set, not moved
         self.selected: int | None = None
@@ -64,43 +72,42 @@ class DragCanvas(Canvas):
         self.num_frames = num_frames
         guard, (wide, high) = self.board.guard, self.picture.size
         longest = max(wide, high)
-        self.size = slider("Brush", longest / 16, 1, max(longest / 4, 2), 0.5)
-        self.choice = w.Dropdown(options=[(NO_DRAG, None)], description="Drag", **row())
-        self.rotate = slider("Rotate °", 0, -180, 180, 1)
-        self.scale = slider("Scale", 1, 0.25, 3, 0.05, ".2f")
-        self.easing = w.Dropdown(options=EASINGS, description="Easing", **row())
-        self.time = slider("Point at", 1, 0, 1, 0.01, ".2f")
-        self.delete_point = button("Point", "times", guard(self._delete_point))
-        self.delete_drag = button("Drag", "times", guard(self._delete_drag))
-        self.pan_x = slider("Pan x", 0, -wide / 2, wide / 2, 1)
-        self.pan_y = slider("Pan y", 0, -high / 2, high / 2, 1)
-        self.zoom = slider("Zoom", 1, 0.5, 2, 0.01, ".2f")
-        self.roll = slider("Roll °", 0, -45, 45, 1)
-        self.preview = w.Image(format="webp")
+        rows = {  # the label, what it does, the value, from, to, step
+            "size": ("Brush", "Width of the brush for regions: [ and ]", longest / 16, 1,
+                     max(longest / 4, 2), 0.5),
+            "rotate": ("Rotate °", "Turn of the thing at the end", 0, -180, 180, 1),
+            "scale": ("Scale", "Size of the thing at the end", 1, 0.25, 3, 0.05),
+            "time": ("Point at", "When it is at the chosen point; 1 is the end", 1, 0, 1, 0.01),
+            "pan_x": ("Pan x", "How far the camera goes right", 0, -wide / 2, wide / 2, 1),
+            "pan_y": ("Pan y", "How far the camera goes down", 0, -high / 2, high / 2, 1),
+            "zoom": ("Zoom", "How near the camera goes", 1, 0.5, 2, 0.01),
+            "roll": ("Roll °", "How far the camera turns", 0, -45, 45, 1),
+        }  # fmt: skip
+        for name, values in rows.items():
+            setattr(self, name, slider(*values))
+        which, speed = row("Which drag the rows below are about", 240), row("Its speed", 240)
+        self.choice = w.Dropdown(options=[(NO_DRAG, None)], description="Drag", **which)
+        self.easing = w.Dropdown(options=EASINGS, description="Easing", **speed)
+        point, whole = guard(self._delete_point), guard(self._delete_drag)
+        self.delete_point = button("Point", "times", point, "Delete the chosen point of the path")
+        self.delete_drag = button("Drag", "times", whole, "Delete the chosen drag")
+        self.preview = picture_view(width, format="webp")
         self._on("choice", self._choose)
         self._on("time", self._retime)
         for name in ("rotate", "scale", "easing"):
             self._on(name, functools.partial(self._shape, name))
         for name in ("pan_x", "pan_y", "zoom", "roll"):
             self._on(name, functools.partial(self._move_camera, name))
-        beside = {"flex": "0 0 auto", "margin": "0 0 0 12px"}
-        self.settings = w.VBox([
-            self.choice, self.rotate, self.scale, self.easing, self.time,
-            w.HBox([w.Label("Delete", layout=w.Layout(width="64px")),
-                    self.delete_point, self.delete_drag]),
+        delete = w.HBox([words("Delete", width="64px"), self.delete_point, self.delete_drag])
+        self.settings = column(
+            244,
+            *(self.choice, self.rotate, self.scale, self.easing, self.time, delete, self.size),
             heading("Camera, at the end of the clip", "4px 0 0 0"),
-            self.pan_x, self.pan_y, self.zoom, self.roll,
-        ], layout=w.Layout(**beside))  # fmt: skip
+            *(self.pan_x, self.pan_y, self.zoom, self.roll),
+        )
         says = heading("Cut and drag: the warp alone, no model", "4px 0 0 0")
-        self.preview_box = w.VBox([self.preview, says], layout=w.Layout(**beside))
-        self.children = [
-            self.board.offer,
-            self.tool,
-            w.HBox([self.board.view, self.settings, self.preview_box],
-                   layout=w.Layout(flex_flow="row wrap")),
-            w.HBox([self.board.bar, self.size]),
-            self.board.line,
-        ]  # fmt: skip
+        self.preview_box = column(width, self.preview, says)
+        self._lay_out([], [], [self.preview_box, self.settings])
         self.board.listeners.append(guard(self._refresh))
         self.board.redraw()
         self._refresh()
@@ -277,47 +284,46 @@ class DragCanvas(Canvas):
     # --------------------------------------------------------------------------------- drawing
 
     def _draw(self, old: Sketch | None, new: Sketch) -> None:
-        self.board.view[MASK].clear()
+        drags = list(enumerate(new.trajectory.drags))
+        self.board.regions([(d.mask, colour_of(k)) for k, d in drags if d.mask is not None])
         self.board.view[MARKS].clear()
-        drags = new.trajectory.drags
-        if drags:
-            layer = np.zeros((new.picture.height, new.picture.width, 4), np.uint8)
-            for k, drag in enumerate(drags):
-                if drag.mask is not None:
-                    layer[drag.mask] = (*ImageColor.getrgb(colour_of(k)), 90)
-            self.board.put(MASK, Image.fromarray(layer))
-        for k, drag in enumerate(drags):
+        for k, drag in drags:
             for path in drag.paths:
                 chosen = self._point % len(path) if k == self.selected else None
-                self._arrow(MARKS, path, colour_of(k), chosen)
+                self._arrow(MARKS, path, k, chosen)
         for pin in new.trajectory.pins:
             self._dot(MARKS, pin, 7, "white")
             self._dot(MARKS, pin, 4, "#111111")
 
-    def _arrow(self, layer: int, path, colour: str, chosen: int | None) -> None:
-        """White below, so that it is seen on any picture; the chosen point is filled white."""
+    def _arrow(self, layer: int, path, k: int, chosen: int | None) -> None:
+        """White below, so that it is seen on any picture; its number at the handle; the chosen
+        point is filled white."""
+        colour, scale = colour_of(k), self.board.scale
         thick = 3 if chosen is None else 4
-        ends = self.board.to_screen(path)
+        ends = np.asarray(path, float)
         tip = ends[-1]
-        far = ends[np.abs((ends - tip) @ [1, 1j]) > 12]  # a dense path's last piece is tiny
+        far = ends[np.abs((ends - tip) @ [1, 1j]) * scale > 12]  # a dense path's last piece is tiny
         for stroke, width in (("white", thick + 3), (colour, thick)):
             self.board.path(layer, path, stroke, width)
             if len(far):
                 angle = np.arctan2(*(tip - far[-1])[::-1])
                 for side in (2.6, -2.6):
-                    end = tip + 16 * np.array([np.cos(angle + side), np.sin(angle + side)])
-                    barb = np.stack([tip, end]) / self.board.scale - 0.5
-                    self.board.path(layer, barb, stroke, width)
+                    end = tip + 16 / scale * np.array([np.cos(angle + side), np.sin(angle + side)])
+                    self.board.path(layer, [tip, end], stroke, width)
         crowded = len(path) > 2 and self._length(path) / len(path) < 12
         for i, point in enumerate(path):
             if crowded and i not in (0, len(path) - 1, chosen):
                 continue
             self._dot(layer, point, 6 if i in (0, len(path) - 1) else 5, "white")
             self._dot(layer, point, 2 if i == chosen else 4, colour)
+        self._dot(layer, path[0], 10, colour)
+        disc, number = ("#111111", "white") if chosen == 0 else ("white", "#111111")
+        self._dot(layer, path[0], 8, disc)
+        self.board.text(layer, path[0], str(k + 1), number)
 
     def _length(self, path) -> float:
         """Of a path, in screen pixels."""
-        return float(np.abs(np.diff(self.board.to_screen(path) @ [1, 1j])).sum())
+        return float(np.abs(np.diff(np.asarray(path) @ [1, 1j])).sum()) * self.board.scale
 
     def _dot(self, layer: int, point, radius: float, colour: str) -> None:
         self.board.path(layer, [point], colour, 2 * radius)
@@ -332,10 +338,10 @@ class DragCanvas(Canvas):
                 self.board.path(LIVE, points, colour, width, 0.5)
             elif self._tool in ("arrow", "path") and len(points) > 1:
                 path = points if self._tool == "arrow" else simplified(points, 1)
-                self._arrow(LIVE, path, colour_of(len(r.drags)), -1)
+                self._arrow(LIVE, path, len(r.drags), -1)
             elif self._held and self._held[0] == "drag":
                 _, k, i = self._held
-                self._arrow(LIVE, replaced(r.drags[k].path, i, points[-1]), colour_of(k), i)
+                self._arrow(LIVE, replaced(r.drags[k].path, i, points[-1]), k, i)
             else:
                 self._dot(LIVE, points[-1], 5, "#111111")
 
@@ -370,8 +376,6 @@ class DragCanvas(Canvas):
             self._show_preview()
 
     def _show_preview(self) -> None:
-        width = f"{self.board.view.width}px"
-        self.preview.layout = w.Layout(width=width, height=f"{self.board.view.height}px")
         frames = [self.picture]
         if self.trajectory:
             frames = self.warped().frames

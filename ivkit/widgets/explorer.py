@@ -14,7 +14,7 @@ from ..blend import blend
 from ..pictures import png
 from ..sampling import scaled
 from ..view import _font, heat, principal_colours
-from .board import explain, message, row
+from .board import TIP, Line, Page, flow, picture_view, row, words
 
 TILE = 188
 LATENTS = ("z_t", "z_edit", "eps", "eps_edit", "eps_hat")
@@ -53,52 +53,45 @@ class TraceExplorer(w.VBox):
             raise ValueError("the run has no steps yet: there is nothing to explore")
         for record in run.trace:
             record.check(*LATENTS, "x0", "out", "out_edit")
-        self.run, self.errors = run, []
+        self.run, self.line = run, Line()
+        self.errors = self.line.errors
         count, frames = len(run.trace), len(run.state.z)
         latents = {n: [r[n] for r in run.trace if n in r] for n in LATENTS}
         self._colours = principal_colours([z for row in latents.values() for z in row])
         self._frames = run.frames
-        self.step = w.IntSlider(0, min=0, max=count - 1, description="Step", **row(400, 90))
-        self.frame = w.IntSlider(frames - 1, min=0, max=frames - 1, description="Frame",
-                                 **row(400, 90))  # fmt: skip
-        self.what_if = w.FloatSlider(0.5, min=0, max=1, step=0.05, description="What if λ =",
-                                     **row(400, 90))  # fmt: skip
-        play = w.Play(value=0, min=0, max=count - 1, interval=900)
+        last = {"min": 0, "max": count - 1, **row("Which step of the run", 400, 90)}
+        self.step = w.IntSlider(0, description="Step", **last)
+        last = {"min": 0, "max": frames - 1, **row("Which frame of the clip", 400, 90)}
+        self.frame = w.IntSlider(frames - 1, description="Frame", **last)
+        share = {"min": 0, "max": 1, "step": 0.05, **row("Another λ at this step", 400, 90)}
+        self.what_if = w.FloatSlider(0.5, description="What if λ =", **share)
+        play = w.Play(value=0, min=0, max=count - 1, interval=900, **{TIP: "Play the steps"})
         w.jslink((play, "value"), (self.step, "value"))
         self.words = w.ToggleButton(
-            False, description="Words", icon="eye", tooltip="cross-attention of each word",
+            False, description="Words", icon="eye", tooltip="Where the network looks at each word",
             layout=w.Layout(width="110px"),
         )  # fmt: skip
-        self.text, self.line = w.HTML(), w.HTML()
+        self.text = words()
         self.tiles = {name: _tile() for name in TITLES}
         boxes = [_boxed(TITLES[name], tile) for name, tile in self.tiles.items()]
-        self.word_row = w.HBox([], layout=w.Layout(flex_flow="row wrap"))
+        self.word_row = flow()
         super().__init__([
-            w.HBox([self.step, play, self.frame]),
+            flow(self.step, play, self.frame),
             self.text,
-            w.HBox(boxes[:5]),
-            w.HBox(boxes[5:]),
-            w.HBox([self.what_if, self.words]),
+            flow(*boxes[:5]),
+            flow(*boxes[5:]),
+            flow(self.what_if, self.words),
             self.word_row,
             self.line,
+            Page(),
         ])  # fmt: skip
         self._decoded = functools.lru_cache(64)(self._decode)
         self._attention = functools.lru_cache(32)(self._attend)
+        guard = self.line.guard
         for slider in (self.step, self.frame, self.words):
-            slider.observe(self._guarded(self._show), "value")
-        self.what_if.observe(self._guarded(self._show_if), "value")
-        self._guarded(self._show)()
-
-    def _guarded(self, work):
-        def guarded(*_):
-            self.line.value = ""
-            try:
-                work()
-            except Exception as error:  # a widget would swallow it
-                self.errors.append(error)
-                self.line.value = message(explain(error), error=True)
-
-        return guarded
+            slider.observe(guard(lambda _: self._show()), "value")
+        self.what_if.observe(guard(lambda _: self._show_if()), "value")
+        guard(self._show)()
 
     # --------------------------------------------------------------------------------- showing
 
@@ -225,15 +218,15 @@ def words_of(tokenizer, text: str) -> list[tuple[str, list[int]]]:
 
 
 def _tile(width: int = TILE) -> w.Image:
-    return w.Image(format="png", layout=w.Layout(width=f"{width}px", height=f"{width}px"))
+    tile = picture_view(width, format="png")
+    tile.layout.height = f"{width}px"
+    return tile
 
 
 def _boxed(title: str, tile: w.Image, width: int = TILE) -> w.VBox:
-    style = "font-size:12px;line-height:1.4;color:#444"
     title = title.replace("<sub>", "<sub style='line-height:0'>")
-    label = w.HTML(
-        f"<div style='{style}'>{title}</div>", layout=w.Layout(margin="0 0 0 2px", height="20px")
-    )
+    title = f"<div style='font-size:12px;line-height:1.4'>{title}</div>"
+    label = words(title, margin="0 0 0 2px", height="20px")
     layout = w.Layout(width=f"{width + 8}px", flex="0 0 auto", margin="0 6px 6px 0")
     return w.VBox([label, tile], layout=layout)
 

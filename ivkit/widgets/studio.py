@@ -31,9 +31,9 @@ from ..pictures import png
 from ..settings import Settings
 from ..trajectory import warp
 from ..view import contact_sheet, save_video
-from .board import button, explain, heading, message, offer, row
+from .board import TIP, Line, button, column, flow, heading, offer, picture_view, row, words
 from .canvas import PaintCanvas
-from .cards import CARD, Result, card, fixed, picture_card, side_by_side, small, video
+from .cards import CARD, Result, card, counted, picture_card, side_by_side, small, video
 from .drag import DragCanvas
 from .session import Autosave, Change, Session, Sketch, Take, provenance
 
@@ -72,23 +72,30 @@ class Studio(w.VBox):
         self.pipe, self.folder = pipe, Path(folder)
         blank = Image.new("RGB", pipe.size, PLACEHOLDER)
         frames = pipe.model.num_frames
-        self.paint = PaintCanvas(blank, width=width, autosave=None, size=pipe.size)
-        self.drag = DragCanvas(blank, width=width, num_frames=frames, autosave=None)
-        self._own_errors: list[BaseException] = []
+        self.line = Line(min_height="44px")  # of both canvases: one place for what is said
+        self.errors, kept = self.line.errors, {"autosave": None, "line": self.line}
+        self.files_line = Line(self.errors)
+        self.paint = PaintCanvas(blank, width=width, size=pipe.size, **kept)
+        self.drag = DragCanvas(blank, width=width, num_frames=frames, **kept)
         self.results: list[Result] = []
         self.unedited: np.ndarray | None = None
         self._thread: threading.Thread | None = None
         self._go, self._stop = threading.Event(), threading.Event()
         self._next: _Asked | None = None  # what Resume asked for
         self._made: tuple | None = None  # (what x' was made from, x'), of the last x'
-        self._build_panel(frames)
         self._build_results()
+        self._build_panel(frames)
         self.autosave = Autosave(autosave) if autosave else None
         kept = self.autosave and self.autosave.found(Session)
         says = "What you made in an earlier session is kept."
-        self.offer = offer(says, kept, self._bring_back, self._guard)
-        left = w.VBox([self.mode, self.paint, self.drag], layout=fixed(width + 324))
-        super().__init__([self.offer, w.HBox([left, self._controls]), self._out])
+        self.offer = offer(says, kept, self._bring_back, self.line.guard)
+        canvases = (self.paint, self.drag)
+        for canvas in canvases:
+            canvas.below.children = (self._actions,)
+            canvas.row.layout.display = "contents"  # its parts wrap with those of the studio
+        parts = flow(*canvases, self._newest, self._controls)
+        super().__init__([self.offer, self.mode, parts, self._out])
+        self._lay_out()
         if picture is not None:
             self.paint.picture = picture
         for board in (self.paint.board, self.drag.board):
@@ -100,77 +107,97 @@ class Studio(w.VBox):
     # --------------------------------------------------------------------------------- layout
 
     def _build_panel(self, frames: int) -> None:
-        model, guard = self.pipe.model, self._guard
+        model, guard = self.pipe.model, self.line.guard
         own, steps = model.defaults["video"], model.defaults["video"]["num_inference_steps"]
         scales = len(getattr(model, "affinity", ()))  # PIA's; another family keeps its own
         scale = own.get("motion_scale", 0) if scales else 0
         share = {"min": 0, "max": 1, "step": 0.05, "readout_format": ".2f"}
         self.panel: dict[str, Any] = {
-            "prompt": _row(w.Text, "Picture", value="a boat on the blue sea at day"),
-            "seed": _row(w.BoundedIntText, "Seed", 170, value=3, min=0, max=2**31 - 1),
-            "content": _row(w.Text, "Painted", placeholder="what it shows with the paint"),
-            "strength": _row(w.FloatSlider, "Strength", value=0.7, **share),
-            "motion": _row(w.Text, "Motion", value="the boat moves right"),
-            "motion_scale": _row(w.IntSlider, "How much", value=scale, min=0,
+            "prompt": _row(w.Text, "Picture", "What Draw makes a picture of",
+                           value="a boat on the blue sea at day"),
+            "seed": _row(w.BoundedIntText, "Seed", "Another number, another noise", 170, value=3,
+                         min=0, max=2**31 - 1),
+            "content": _row(w.Text, "Painted", "What the picture shows together with the paint",
+                            placeholder="what it shows with the paint"),
+            "strength": _row(w.FloatSlider, "Strength", "How freely the model redraws the paint",
+                             value=0.7, **share),
+            "motion": _row(w.Text, "Motion", "What moves, and how", value="the boat moves right"),
+            "motion_scale": _row(w.IntSlider, "How much", "How much moves", value=scale, min=0,
                                  max=max(scales - 1, 1), disabled=not scales),
-            "hold": _row(w.FloatSlider, "Hold", value=Settings.weak, **share),
-            "lam_mode": _row(w.Dropdown, "λ is", options=[CONSTANT, RAMP, REGION]),
-            "lam": _row(w.FloatSlider, "λ", value=0.3, **share),
-            "lam_end": _row(w.FloatSlider, "λ, last", value=1.0, **share),
-            "steps": _row(w.IntSlider, "Steps", value=steps, min=1, max=max(50, steps)),
-            "frames": _row(w.IntSlider, "Frames", value=frames, min=2, max=max(frames, 2)),
+            "hold": _row(w.FloatSlider, "Hold", "The part of the steps in which a drag holds all "
+                         "else still", value=Settings.weak, **share),
+            "lam_mode": _row(w.Dropdown, "λ is", "Whether λ is one number",
+                             options=[CONSTANT, RAMP, REGION]),
+            "lam": _row(w.FloatSlider, "λ", "1 ignores the edits, 0 follows them", value=0.3,
+                        **share),
+            "lam_end": _row(w.FloatSlider, "λ, last", "λ at the last step, or outside the paint",
+                            value=1.0, **share),
+            "steps": _row(w.IntSlider, "Steps", "More steps take longer and look finer",
+                          value=steps, min=1, max=max(50, steps)),
+            "frames": _row(w.IntSlider, "Frames", "How long the clip is", value=frames, min=2,
+                           max=max(frames, 2)),
         }  # fmt: skip
         p = self.panel
-        self.mode = w.ToggleButtons(options=["Paint", "Drag"], style={"button_width": "164px"},
-                                    layout=w.Layout(margin="0 0 8px 0"))  # fmt: skip
+        says = ["Paint on the picture", "Say what moves where"]
+        style = {"style": {"button_width": "164px"}, "layout": w.Layout(margin="0 0 8px 0")}
+        self.mode = w.ToggleButtons(
+            options=["Paint", "Drag"], tooltips=says, **{TIP: "What the mouse does"}, **style
+        )
         self.mode.observe(guard(self._switch), "value")
-        self.draw_button = button("Draw", "magic", guard(self.draw), "156px",
-                                  tooltip="a picture from its sentence and seed")  # fmt: skip
-        self.generate_button = button("Generate", "film", guard(self.generate), "120px",
-                                      button_style="primary")  # fmt: skip
-        self.pause_button = button("Pause", "pause", guard(self._pause_or_resume), "102px")
-        self.stop_button = button("Stop", "stop", guard(self.stop), "100px")
-        self.progress = w.IntProgress(0, 0, 1, layout=w.Layout(width="330px", height="16px"))
-        self.line = w.HTML(layout=w.Layout(width="330px", min_height="44px"))
+        buttons = {
+            "draw": ("Draw", "magic", self.draw, "A picture from its sentence and seed", "156px"),
+            "generate": ("Generate", "film", self.generate, "Make the clip", "120px"),
+            "pause": ("Pause", "pause", self._pause_or_resume, "Wait after this step", "102px"),
+            "stop": ("Stop", "stop", self.stop, "End now, and keep what there is", "100px"),
+        }
+        for name, (text, icon, work, tip, width) in buttons.items():
+            setattr(self, f"{name}_button", button(text, icon, guard(work), tip, width))
+        self.generate_button.button_style = "primary"
+        length = w.Layout(width="330px", max_width="100%", height="16px")
+        self.progress = w.IntProgress(0, 0, 1, layout=length, **{TIP: "Progress"})
+        buttons = flow(self.generate_button, self.pause_button, self.stop_button)
+        self._actions = w.VBox([buttons, self.progress])
         p["lam_mode"].observe(lambda _: self._lam_rows(), "value")
         self._lam_rows()
-        words = ", ".join(self.pipe.words)
-        known = f"<details><summary>Words that {html.escape(self.pipe.name)} knows</summary>"
-        self._controls = w.VBox([
-            heading("Picture"), p["prompt"], w.HBox([p["seed"], self.draw_button]),
+        known = ", ".join(self.pipe.words)
+        self._controls = column(340,
+            heading("Picture"), p["prompt"], flow(p["seed"], self.draw_button),
             heading("Paint"), p["content"], p["strength"],
             heading("Motion"), p["motion"], p["motion_scale"], p["hold"],
-            w.HTML(small("A drag holds all else still for so long; at 0.5 the text can move other "
-                         "things."), layout=w.Layout(width="330px")),
+            words(small("A drag holds all else still for so long; at 0.5 the text can move other "
+                        "things."), width="330px"),
             heading("Blend: 1 ignores the edits, 0 follows them"),
             p["lam_mode"], p["lam"], p["lam_end"], p["steps"], p["frames"],
-            w.HBox([self.generate_button, self.pause_button, self.stop_button]),
-            self.progress, self.line,
-            w.HTML(f"{known}{words}</details>" if words else "", layout=w.Layout(width="330px")),
-        ], layout=fixed(340))  # fmt: skip
-        beside = {"width": "220px", "margin": "0 0 0 70px"}
-        self.edited_view = w.Image(format="png", layout=w.Layout(**beside, display="none"))
-        self.edited_text = w.HTML(layout=w.Layout(margin=beside["margin"]))
-        self.paint.side.children = (*self.paint.side.children, self.edited_view, self.edited_text)
+            words(f"<details><summary>Words that {html.escape(self.pipe.name)} knows</summary>"
+                  f"{known}</details>" if known else "", width="330px"),
+        )  # fmt: skip
+        self.edited_view = picture_view(CARD, format="png")
+        self.edited_view.layout.display = "none"
+        self.edited_text = words()
+        self._edited = w.VBox([self.edited_view, self.edited_text])
         self._switch({"new": "Paint"})
 
     def _build_results(self) -> None:
-        guard = self._guard
-        self.live = w.Image(format="jpeg", layout=w.Layout(width=f"{CARD}px"))
-        self.live_text = w.HTML()
-        self._live_card = w.VBox([self.live, self.live_text], layout=fixed(CARD))
+        guard = self.files_line.guard
+        self.live = picture_view(CARD, format="jpeg")
+        self.live_text = words()
+        self._live_card = w.VBox([self.live, self.live_text])
         self._live_shown = False
         self._answer: list[w.Widget] = []  # to a photograph that the model cannot show
         self._plain: list[w.Widget] = []  # the unedited clip
-        self._cards = w.HBox([], layout=w.Layout(flex_flow="row wrap"))
+        self._empty = words(small("Press Generate: your clip is shown here, step by step."))
+        self._newest = column(CARD)  # beside the canvas
+        self._cards = flow()
         self._compared = w.VBox([])
-        self.file = _row(w.Text, "Session", value="outputs/session.json")
+        self.file = _row(w.Text, "Session", "The session's file", value="outputs/session.json")
+        save, opens = (guard(lambda do=do: do(self.file.value)) for do in (self.save, self.load))
+        says = "Show the clips marked ⇄, or the last two, side by side"
         self._out = w.VBox([
             self._cards,
-            w.HBox([button("Compare", "columns", guard(self.compare), "110px"),
-                    self.file,
-                    button("Save", "save", guard(lambda: self.save(self.file.value))),
-                    button("Open", "folder-open", guard(lambda: self.load(self.file.value)))]),
+            flow(button("Compare", "columns", guard(self.compare), says, "110px"), self.file,
+                 button("Save", "save", save, "Write all that is here into the session's file"),
+                 button("Open", "folder-open", opens, "Read the session's file")),
+            self.files_line,
             self._compared,
         ])  # fmt: skip
 
@@ -184,30 +211,15 @@ class Studio(w.VBox):
         painting = change["new"] == "Paint"
         if not painting:
             self.drag.board.rebase(self._x_edited())
-        self.paint.layout.display = "" if painting else "none"
-        self.drag.layout.display = "none" if painting else ""
+        self.paint.layout.display = "contents" if painting else "none"
+        self.drag.layout.display = "none" if painting else "contents"
+        self._lay_out()
 
     # -------------------------------------------------------------------------------- messages
 
-    @property
-    def errors(self) -> list[BaseException]:
-        return [*self._own_errors, *self.paint.errors, *self.drag.errors]
-
     def say(self, text: str, error: bool = False) -> None:
-        self.line.value = message(text, error)
-
-    def _fail(self, error: BaseException) -> None:
-        self._own_errors.append(error)
-        self.say(explain(error), error=True)
-
-    def _guard(self, work):
-        def guarded(*args):
-            try:
-                return work(*args)
-            except Exception as error:
-                self._fail(error)
-
-        return guarded
+        """One sentence under the canvas."""
+        self.line.say(text, error)
 
     @property
     def busy(self) -> bool:
@@ -319,7 +331,7 @@ class Studio(w.VBox):
             try:
                 work(*args)
             except BaseException as error:  # in a thread nobody else would ever hear of it
-                self._fail(error)
+                self.line.fail(error)
             finally:
                 self._live_on(False)
                 self._state("idle")
@@ -387,11 +399,11 @@ class Studio(w.VBox):
         self.unedited = run.unedited if edits else None
         self._plain = []
         if edits:
-            says = w.HTML(small("<b>unedited</b><br>the same seed and motion, λ = 1"))
-            self._plain = [w.VBox([video(self.unedited), says], layout=fixed(CARD))]
+            says = words(small("<b>unedited</b><br>the same seed and motion, λ = 1"))
+            self._plain = [column(CARD, video(self.unedited), says)]
         self._add(Result(take, run.frames))
         took = sum(run.seconds.values())
-        self.say(f"Stopped after {stopped} steps; this is what was foreseen." if stopped
+        self.say(f"Stopped after {counted(stopped, 'step')}; this is what was foreseen." if stopped
                  else "Done. Change something and generate again: every try stays."
                  + (f" ({took:.0f} s)" if took >= 1 else ""))  # fmt: skip
 
@@ -418,7 +430,7 @@ class Studio(w.VBox):
                 change = Change(done, edited, trajectory, i.lam, i.motion.text)
                 step.change(**change.edits())
             except (ValueError, TypeError) as error:  # bad input: say so and stay paused
-                self._fail(error)
+                self.line.fail(error)
                 self._go.clear()
                 continue
             changes.append(change)
@@ -438,7 +450,7 @@ class Studio(w.VBox):
         if i.trajectory:
             hint, still = "", rasterise(picture, asked.sketch.strokes)[0]
             clip = video(warp(still, i.trajectory, i.num_frames).frames)
-            self._answer.append(w.VBox([clip, w.HTML("cut and drag, no model")]))
+            self._answer.append(column(CARD, clip, words("cut and drag, no model")))
         self._lay_out()
         self.say(f"{self.pipe.name} was not made for this picture: it gives it back at "
                  f"{decibels:.0f} dB, where its own world reaches {floor:.0f}.{hint}")  # fmt: skip
@@ -478,12 +490,15 @@ class Studio(w.VBox):
 
     def _card(self, result: Result) -> w.VBox:
         keep = lambda _: self._keep()  # noqa: E731
-        return card(result, self._guard, keep, self.replay, self.remove, self.export)
+        return card(result, self.errors, keep, self.replay, self.remove, self.export)
 
     def _lay_out(self) -> None:
+        """The clip that is made and the newest one beside the canvas, the others below."""
         live = [self._live_card] if self._live_shown else []
-        clips = [result.card for result in reversed(self.results)]
-        self._cards.children = [*live, *self._answer, *self._plain, *clips]
+        warp = [self.drag.preview_box] if self.mode.value == "Drag" else []
+        newest, *others = [result.card for result in reversed(self.results)] or [self._empty]
+        self._newest.children = [*live, *warp, newest, self._edited]
+        self._cards.children = [*self._answer, *self._plain, *others]
 
     def remove(self, result: Result) -> None:
         """Take a clip off the panel."""
@@ -536,7 +551,7 @@ class Studio(w.VBox):
             write_picture(path, contact_sheet(result.frames), pnginfo=info)
         else:
             save_video(path, result.frames, comment=says)
-        self.say(f"Written: {path}")
+        result.line.say(f"Written: {path}")
         return path
 
     # --------------------------------------------------------------------------------- session
@@ -582,13 +597,13 @@ class Studio(w.VBox):
     def save(self, path: str | os.PathLike) -> None:
         """Write the session as JSON: sketch, settings, and every take on show."""
         self.session.save(path)
-        self.say(f"Written: {path}")
+        self.files_line.say(f"Written: {path}")
 
     def load(self, path: str | os.PathLike) -> None:
         """Open a session. ValueError where the file is damaged; what is here then stays."""
         self._free()
         self.session = Session.load(path)
-        self.say("Opened. Each clip can be made again: the frames will be the same.")
+        self.files_line.say("Opened. Each clip can be made again: the frames will be the same.")
 
     def _keep(self) -> None:
         if self.autosave is not None:
@@ -614,7 +629,7 @@ class _Asked:
         return same and np.array_equal(a.lam, b.lam)
 
 
-def _row(kind, text: str, width: int = 330, **options):
+def _row(kind, text: str, tip: str, width: int = 330, **options):
     """One row of the panel. A text says nothing before Enter, a slider before it is let go."""
     quiet = {"continuous_update": False} if kind.class_traits().get("continuous_update") else {}
-    return kind(description=text, **row(width, label=70), **quiet, **options)
+    return kind(description=text, **row(tip, width, label=70), **quiet, **options)

@@ -47,6 +47,7 @@ class Lab:
         (quiet / "notification.jupyterlab-settings").write_text(
             '{"fetchNews": "false", "checkForUpdates": false, "doNotDisturbMode": true}'
         )
+        (quiet / "themes.jupyterlab-settings").write_text('{"adaptive-theme": true}')
         home = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_RUNTIME_DIR": "runtime",
                 "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
                 "IPYTHONDIR": "ipython"}  # fmt: skip
@@ -96,27 +97,32 @@ class Lab:
             self.server.wait(15)
         self.server.kill()
 
-    def open(self, name: str, cells) -> Book:
-        """A notebook of these cells, or the one at a path, in a page of its own."""
+    def open(self, name: str, cells, width=WIDTH, sidebar=False, **options) -> Book:
+        """A notebook of these cells, or the one at a path, in a page of its own.
+
+        sidebar: in the whole of JupyterLab. options: of the page, such as color_scheme.
+        """
         if isinstance(cells, Path):
             book = nbformat.read(cells, as_version=4)
         else:
             book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
             book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
         nbformat.write(book, self.root / f"{name}.ipynb")
-        return Book(self, name, len(book.cells))
+        options = {"viewport": {"width": width, "height": self.height}} | options
+        return Book(self, name, len(book.cells), "lab" if sidebar else "doc", options)
 
 
 class Book:
     """One notebook in one page, and a client of its kernel."""
 
-    def __init__(self, lab: Lab, name: str, cells: int):
-        self.lab, self.name, self.cells = lab, name, cells
-        self.client = None
+    def __init__(self, lab: Lab, name: str, cells: int, shell: str, options: dict):
+        self.lab, self.name, self.cells, self.options = lab, name, cells, options
+        self.shell, self.client = shell, None
 
     def __enter__(self):
-        self.page = self.lab.browser.new_page(viewport={"width": WIDTH, "height": self.lab.height})
-        self.page.goto(f"{self.lab.url}/doc/tree/{self.name}.ipynb?reset&token={self.lab.token}")
+        self.page = self.lab.browser.new_page(**self.options)
+        at = f"{self.lab.url}/{self.shell}/tree/{self.name}.ipynb"
+        self.page.goto(f"{at}?reset&token={self.lab.token}")
         self.ready()
         return self
 
