@@ -94,7 +94,7 @@ class Line(w.HTML):
         """One sentence. An error is known by its sign and its word, not by a colour alone."""
         sign, colour = ("⚠ <b>Error:</b> ", "error") if error else ("", "success")
         style = f"border-left:4px solid var(--jp-{colour}-color1, gray);padding:0 6px"
-        role, said = "alert" if error else "status", sign + html.escape(text)
+        role, said = "alert" if error else "status", sign + html.escape(text, quote=False)
         self.failed = error
         self.value = f'<div role="{role}" style="{style}">{said}</div>' if text else ""
 
