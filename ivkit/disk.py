@@ -18,7 +18,7 @@ def destination(name: str, path: Any, *suffixes: str) -> Path:
     """A path that can be written to, checked before any work.
 
     suffixes: those that are accepted; none for any.
-    Raises TypeError where it is no path, ValueError for an address ("https://...", "file:x"), a
+    Raises TypeError where it is no path, ValueError for an address (of the web, or "file:x"), a
     name that programs take for an option ("-x.mp4"), a folder or a device.
     """
     place, text = _place(name, path), os.fspath(path)
