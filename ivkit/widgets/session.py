@@ -183,5 +183,5 @@ class Autosave:
                 self._begun = True
                 saved.save(self.path)
                 self.failed = None
-            except OSError as error:  # a full disk must not stop the drawing; the board says it
+            except (OSError, ValueError) as error:  # must not stop the drawing; the board says it
                 self.failed = error
