@@ -216,7 +216,7 @@ class Pipeline:
             strength: in [0, 1], how far the result may depart from the painted picture.
             seed: of the starting noise.
             num_inference_steps, guidance_scale: None takes the model's own.
-            negative: what guidance leads away from.
+            negative: what guidance leads away from; None takes the model's own, where it has one.
             size: (width, height); None takes the model's own.
             grow, feather: of the edit mask, see `edit_mask`.
             posterior: "mode", or "sample" as diffusers' own pipelines do.

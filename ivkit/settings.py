@@ -42,7 +42,7 @@ class PictureSettings:
     seed: Seed = 0
     num_inference_steps: Steps | None = None
     guidance_scale: Guidance | None = None
-    negative: str = ""
+    negative: str | None = None
     size: Size | None = None
     grow: Cells = 1.5
     feather: Rim | None = None
@@ -63,7 +63,8 @@ class Settings:
         num_frames, num_inference_steps: whole numbers of at least 1.
         guidance_scale: a number, or one for each frame; 1 and below switch guidance off.
         motion_scale: how much moves, as the model counts it; PIA: 0 to 8.
-        negative: text that guidance leads away from.
+        negative: text that guidance leads away from; "" for none. Wan, LTX-Video and I2VGen-XL have
+            one of their own.
         reading: "paired" or "shared", the two readings of Eq. 4.
         mechanism: what carries a drag: "condition" (each frame has its own condition),
             "dual-clock" (the noised warped clip is put back at each step), or "both".
@@ -85,7 +86,7 @@ class Settings:
     num_inference_steps: Steps | None = None
     guidance_scale: Guidances | None = None
     motion_scale: Index | None = None
-    negative: str = ""
+    negative: str | None = None
     reading: Reading = "paired"
     mechanism: Mechanism = "both"
     weak: Share = 0.8
@@ -109,6 +110,7 @@ class Settings:
                 f"guidance_scale needs one number for each of the {s.num_frames} frames, "
                 f"got {len(scale)}"
             )
+        model.check_clip(s.num_frames, s.size)
         if s.mechanism == "condition" and not model.per_frame:
             raise ValueError(
                 f"mechanism must be both or dual-clock for {model.name}, which has one condition "
@@ -123,9 +125,10 @@ Kind = TypeVar("Kind", PictureSettings, Settings)
 
 def _resolved(s: Kind, model: VideoModel, own: dict[str, Any], multiple: int) -> Kind:
     """The settings with `own` where there is None, and what both kinds share checked."""
-    s = type(s)(**own | {name: value for name, value in vars(s).items() if value is not None})
-    if s.negative:
-        model.check_text(s.negative, "negative")
+    given = {name: value for name, value in vars(s).items() if value is not None}
+    if given.get("negative"):
+        model.check_text(given["negative"], "negative")
+    s = type(s)(**{"negative": "", **own, **given})
     w, h = s.size
     if w % multiple or h % multiple:
         raise ValueError(

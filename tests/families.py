@@ -69,7 +69,8 @@ class Tiny:
         generator = drawn(run)
         if seed is not None:
             latents, generator = None, torch.Generator().manual_seed(seed)
-        options = {"prompt": motion} if self.text else {}
+        against = self.model().defaults["video"].get("negative")
+        options = {"prompt": motion, "negative_prompt": against} if self.text else {}
         torch.random.set_rng_state(run.drawn)  # one stock pipeline draws from torch's own
         out = pipe(
             image=picture, height=self.size[1], width=self.size[0], num_frames=self.num_frames,
@@ -93,18 +94,17 @@ def pixels(picture):
 
 
 FAMILIES = {
-    "svd": Tiny(svd.SVDModel, small.svd_parts, (32, 16), 4, "StableVideoDiffusionPipeline",
+    "svd": Tiny(svd.SVDModel, small.svd_parts, (64, 64), 4, "StableVideoDiffusionPipeline",
                 guidance="max_guidance_scale", frames_first=True, text=False),
     "wan-2.1": Tiny(wan.WanModel, lambda: small.wan_parts("wan-2.1"), (32, 16), 9,
                     "WanImageToVideoPipeline"),
     "wan-2.2": Tiny(wan.WanModel, lambda: small.wan_parts("wan-2.2"), (32, 16), 9,
                     "WanImageToVideoPipeline", pipe_options={"boundary_ratio": 0.9}),
-    "wan-ti2v": Tiny(wan.WanModel, lambda: small.wan_parts("wan-2.2-ti2v"), (32, 16), 9,
+    "wan-ti2v": Tiny(wan.WanModel, lambda: small.wan_parts("wan-2.2-ti2v"), (64, 32), 9,
                      "WanImageToVideoPipeline", pipe_options={"expand_timesteps": True}),
     "cogvideox": Tiny(cogvideox.CogVideoXModel, small.cogvideox_parts, (64, 48), 9,
-                      "CogVideoXImageToVideoPipeline", frames_first=True,
-                      stock_options={"max_sequence_length": small.MOST_TOKENS}),
-    "ltx": Tiny(ltx.LTXModel, small.ltx_parts, (64, 32), 9, "LTXImageToVideoPipeline"),
-    "i2vgenxl": Tiny(i2vgenxl.I2VGenXLModel, small.i2vgenxl_parts, (16, 16), 4, "I2VGenXLPipeline"),
+                      "CogVideoXImageToVideoPipeline", frames_first=True),
+    "ltx": Tiny(ltx.LTXModel, small.ltx_parts, (128, 64), 9, "LTXImageToVideoPipeline"),
+    "i2vgenxl": Tiny(i2vgenxl.I2VGenXLModel, small.i2vgenxl_parts, (64, 64), 4, "I2VGenXLPipeline"),
 }  # fmt: skip
 NAMES = list(FAMILIES)

@@ -40,12 +40,13 @@ def test_both_ends_of_lam_are_the_stock_pipeline(name, guidance):
     run = clip(name, one, edited=other, lam=1.0, **options)
     theirs = family.stock(run, one, MOTION, 3, guidance)
     # A replaced first frame is led to the picture by a timestep that UniPC rounds.
-    replaced = name == "wan-ti2v"
-    torch.testing.assert_close(run.state.z[:1], theirs[:1], atol=5e-3 if replaced else 1e-4, rtol=0)
-    torch.testing.assert_close(run.state.z[1:], theirs[1:], atol=1e-4, rtol=1e-4)
+    close = 5e-4 if name == "svd" else 1e-4  # SVD begins at a sigma of 700
+    first = 5e-3 if name == "wan-ti2v" else close
+    torch.testing.assert_close(run.state.z[:1], theirs[:1], atol=first, rtol=0)
+    torch.testing.assert_close(run.state.z[1:], theirs[1:], atol=close, rtol=1e-4)
     edited = clip(name, other, edited=one, lam=0.0, **options)
     torch.testing.assert_close(edited.state.z, run.state.z, atol=1e-4, rtol=1e-4)
-    assert (run.state.z - clip(name, other, **options).state.z).abs().max() > 0.02
+    assert (run.state.z - clip(name, other, **options).state.z).abs().max() > 5e-3
 
 
 @pytest.mark.parametrize("name", ["wan-2.1", "wan-2.2", "wan-ti2v"])
@@ -119,9 +120,9 @@ def test_the_first_frame_is_the_picture_itself(name):
     "name, options, match",
     [
         ("svd", {"motion_scale": 400}, r"motion_scale must be 0 \(still\) to 255"),
-        ("svd", {"size": (30, 16)}, "size must be multiples of 4 pixels"),
+        ("svd", {"size": (30, 16)}, "size must be multiples of 64 pixels"),
         ("wan-2.1", {"num_frames": 16}, "such as 13 or 17, got 16"),
-        ("cogvideox", {"num_frames": 8}, "such as 5 or 9, got 8"),
+        ("cogvideox", {"num_frames": 8}, "such as 1 or 9, got 8"),
         ("wan-2.1", {"size": (24, 16)}, "multiples of 16"),
         ("ltx", {"guidance_scale": -1}, "guidance_scale must be"),
     ],
@@ -144,7 +145,7 @@ def test_another_model_draws_at_the_clips_size():
     edited = pipe.image("a red sun", picture, strokes=[stroke])
     assert picture.size == edited.size == family.size
     run = pipe.video(picture, "", edited=edited, num_inference_steps=2, progress=False)
-    assert run.frames.shape == (4, 16, 32, 3)
+    assert run.frames.shape == (4, 64, 64, 3)
 
 
 def test_a_text_that_is_not_read_is_said_to_be():

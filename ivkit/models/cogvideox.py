@@ -28,6 +28,7 @@ class CogVideoXModel(Family):
     FRAMES = 49
     VIDEO = {"num_inference_steps": 50, "guidance_scale": 6.0, "motion_scale": None}
     stride = 4
+    frames_by = 8  # as it was trained; its autoencoder could do with four
     max_tokens = 226
 
     def layout(self) -> None:
@@ -44,6 +45,20 @@ class CogVideoXModel(Family):
         self.multiple = self.cell * net.patch_size
         self.channels = vae.latent_channels
         self.max_tokens = net.max_text_seq_length
+
+    def check_clip(self, num_frames: int, size: tuple[int, int]) -> None:
+        super().check_clip(num_frames, size)
+        net = self.parts["transformer"].config
+        own = net.sample_width * self.cell, net.sample_height * self.cell
+        if num_frames > net.sample_frames:
+            raise ValueError(
+                f"num_frames is {num_frames}; {self.name} knows {net.sample_frames} at most"
+            )
+        if net.use_learned_positional_embeddings and tuple(size) != own:
+            raise ValueError(
+                f"size must be {own[0]} x {own[1]} for {self.name}, which has learned the places "
+                f"of that size alone, got {size[0]} x {size[1]}"
+            )
 
     def noise(self, num_frames: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
         w, h = (side // self.cell for side in size)

@@ -184,10 +184,13 @@ def to_cells(mask: Tensor, shape: tuple[int, int, int]) -> Tensor:
 
 
 def cast(part: torch.nn.Module, dtype: torch.dtype) -> None:
-    """Hold `part` in `dtype`, but for the layers that its class keeps in float32 and for buffers
-    (rotary angles lose their meaning in half precision): as `from_pretrained` does."""
+    """Hold `part` in `dtype`, except the layers that its class keeps in float32 and the buffers
+    that are not saved (rotary angles lose their meaning in half precision): as `from_pretrained`
+    does."""
     keep = set(getattr(part, "_keep_in_fp32_modules", None) or ())
-    for name, weight in part.named_parameters():
+    for name, weight in part.state_dict(keep_vars=True).items():
+        if not weight.is_floating_point():
+            continue
         wanted = torch.float32 if keep & set(name.split(".")) else dtype
         weight.data = weight.data.to(wanted)
 
@@ -241,6 +244,7 @@ class Family:
     max_tokens = 0  # 0: takes no text
     mask_text = False  # whether the text encoder is told which tokens are padding
     stride = 1  # frames of one latent frame, after the first
+    frames_by = 0  # a clip has a multiple of these frames and one more; 0 takes `stride`
     float_parts = ()  # parts that are held in float32 whatever the dtype
     per_frame = True  # each frame can have its own condition picture
 
@@ -344,14 +348,16 @@ class Family:
         scheduler.set_timesteps(num_inference_steps, device=self.device)
         return scheduler
 
-    def latent_frames(self, num_frames: int) -> int:
-        """Latent frames of a clip; ValueError where the video autoencoder has no such length."""
-        if (num_frames - 1) % self.stride:
-            below = (num_frames - 1) // self.stride * self.stride + 1
+    def check_clip(self, num_frames: int, size: tuple[int, int]) -> None:
+        every = self.frames_by or self.stride
+        if (num_frames - 1) % every:
+            below = (num_frames - 1) // every * every + 1
             raise ValueError(
-                f"num_frames must be a multiple of {self.stride} and one more for {self.name}, "
-                f"such as {below} or {below + self.stride}, got {num_frames}"
+                f"num_frames must be a multiple of {every} and one more for {self.name}, "
+                f"such as {below} or {below + every}, got {num_frames}"
             )
+
+    def latent_frames(self, num_frames: int) -> int:
         return (num_frames - 1) // self.stride + 1
 
     def noise(self, num_frames: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:

@@ -33,7 +33,13 @@ class I2VGenXLModel(Family):
     decode_slice: int = 2
 
     SIZE = (1280, 704)
-    VIDEO = {"num_inference_steps": 50, "guidance_scale": 9.0, "motion_scale": None}
+    VIDEO = {
+        "num_inference_steps": 50,
+        "guidance_scale": 9.0,
+        "motion_scale": None,
+        "negative": "Distorted, discontinuous, Ugly, blurry, low resolution, motionless, static, "
+        "disfigured, disconnected limbs, Ugly faces, incomplete arms",
+    }
     max_tokens = 77
     per_frame = False
 

@@ -32,8 +32,13 @@ class LTXModel(Family):
     fps: int = 25
 
     SIZE = (704, 512)
-    FRAMES = 97
-    VIDEO = {"num_inference_steps": 50, "guidance_scale": 3.0, "motion_scale": None}
+    FRAMES = 121
+    VIDEO = {
+        "num_inference_steps": 50,
+        "guidance_scale": 3.0,
+        "motion_scale": None,
+        "negative": "worst quality, inconsistent motion, blurry, jittery, distorted",
+    }
     max_tokens = 128
     per_frame = False
 

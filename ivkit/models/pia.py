@@ -274,7 +274,6 @@ class PIAModel:
     def condition(self, pixels: Tensor, text: str, **asked) -> Condition:
         """asked: the further arguments of `VideoModel.condition`."""
         branch = Branch(pixels, text, **asked)
-        self.check_frames(branch.num_frames)
         return Condition(self._text_rows(branch), *self.picture(branch), branch.guidance_scale)
 
     def picture(self, branch: Branch) -> tuple[Tensor | None, Tensor | None]:
@@ -284,7 +283,7 @@ class PIAModel:
         latents = latents.expand(branch.num_frames, -1, -1, -1)
         return latents, mask.view(-1, 1, 1, 1).expand(-1, 1, *latents.shape[-2:])
 
-    def check_frames(self, num_frames: int) -> None:
+    def check_clip(self, num_frames: int, size: tuple[int, int]) -> None:
         longest = self.video_unet.config.motion_max_seq_length
         if num_frames > longest:
             raise ValueError(f"num_frames is {num_frames}; {self.name} knows {longest} at most")

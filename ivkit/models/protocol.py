@@ -80,6 +80,10 @@ class VideoModel(Protocol):
     def check_text(self, text: str, argument: str) -> str:
         """The text as it will be read; ValueError naming `argument` where it cannot be read."""
 
+    def check_clip(self, num_frames: int, size: tuple[int, int]) -> None:
+        """ValueError where the model makes no clip of that length, or none of that size though it
+        is one of the multiples."""
+
     def scheduler(self, num_inference_steps: int, kind: str = "video", shape=None) -> Any:
         """A fresh diffusers scheduler with its timesteps set (one for each chain).
 

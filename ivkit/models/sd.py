@@ -83,7 +83,8 @@ def to_few_step(parts: dict[str, Any], lora) -> dict[str, Any]:
 def few_steps(parts: dict[str, Any]) -> dict[str, Any]:
     from diffusers import LCMScheduler
 
-    parts["scheduler"] = LCMScheduler.from_config(parts["scheduler"].config)
+    with quietly():  # it has no use for some of the other scheduler's settings, and says so
+        parts["scheduler"] = LCMScheduler.from_config(parts["scheduler"].config)
     parts["video_scheduler"] = LCMScheduler(**CLIP_SCHEDULE)
     return {kind: {"num_inference_steps": 4, "guidance_scale": 1.0} for kind in ("image", "video")}
 

@@ -1,7 +1,8 @@
 """Small networks with random weights in each checkpoint's own classes: its layout, not its size.
 
 `ivkit.load("svd", small=True)` runs what `ivkit.load("svd")` runs, in seconds on a CPU and without
-a download. What such a model makes means nothing.
+a download. What such a model makes means nothing. Schedulers, multiples of sizes and of frames, and
+lengths of texts are the checkpoint's own, so that what is refused here is refused there.
 """
 
 from __future__ import annotations
@@ -17,15 +18,17 @@ from .hub import quietly
 from .sd import few_steps
 
 SIZES = {  # (width, height) and frames of a small clip
-    "pia": ((48, 48), 8),
-    "animatediff": ((48, 48), 8),
-    "svd": ((64, 32), 6),
-    "wan": ((64, 48), 9),
+    "pia": ((128, 128), 8),
+    "animatediff": ((128, 128), 8),
+    "svd": ((128, 64), 6),
+    "wan": ((64, 64), 9),
     "cogvideox": ((64, 48), 9),
-    "ltx": ((64, 32), 9),
-    "i2vgenxl": ((48, 48), 6),
+    "ltx": ((128, 64), 9),
+    "i2vgenxl": ((128, 64), 6),
 }
-MOST_TOKENS = 77
+LEVELS = 4  # of Stable Diffusion's networks and of those that were made from them
+WIDTHS = (16, 16, 32, 32)
+CLIP_TOKENS = 77
 
 
 def load(row, *, device, dtype, **options):
@@ -70,7 +73,7 @@ def letters() -> dict[str, int]:
     return {token: i for i, token in enumerate([*tokens, "<|startoftext|>", "<|endoftext|>"])}
 
 
-def clip_tokenizer(length: int = MOST_TOKENS):
+def clip_tokenizer(length: int = CLIP_TOKENS):
     """Reads letters, and passes over what is none."""
     from transformers import CLIPTokenizer
 
@@ -129,24 +132,25 @@ def sd_parts(name: str = "pia") -> dict[str, Any]:
     import diffusers
 
     unet = diffusers.UNet2DConditionModel(
-        sample_size=24, block_out_channels=(16, 32), layers_per_block=1, cross_attention_dim=16,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), attention_head_dim=2,
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"), norm_num_groups=4,
+        sample_size=16, block_out_channels=WIDTHS, layers_per_block=1, cross_attention_dim=16,
+        attention_head_dim=2, norm_num_groups=4,
     )  # fmt: skip
     vae = diffusers.AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(8, 8), norm_num_groups=4, latent_channels=4, sample_size=64,
+        down_block_types=("DownEncoderBlock2D",) * LEVELS,
+        up_block_types=("UpDecoderBlock2D",) * LEVELS,
+        block_out_channels=(8,) * LEVELS, norm_num_groups=4, latent_channels=4, sample_size=128,
     )  # fmt: skip
-    scheduler = diffusers.DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
-        set_alpha_to_one=False, steps_offset=1,
-    )  # fmt: skip
+    betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    if name == "sd-turbo":
+        scheduler = diffusers.EulerDiscreteScheduler(timestep_spacing="trailing", **betas)
+    else:
+        scheduler = diffusers.PNDMScheduler(skip_prk_steps=True, steps_offset=1, **betas)
     made = {"unet": unet, "vae": vae, "text_encoder": clip_text(16), "tokenizer": clip_tokenizer(),
             "scheduler": scheduler}  # fmt: skip
     if name not in ("sd", "sd-turbo"):
         made["motion_adapter"] = diffusers.MotionAdapter(
-            block_out_channels=(16, 32), motion_layers_per_block=1, motion_num_attention_heads=2,
-            motion_norm_num_groups=4, motion_max_seq_length=16,
+            block_out_channels=WIDTHS, motion_layers_per_block=1, motion_num_attention_heads=2,
+            motion_norm_num_groups=4, motion_max_seq_length=32,
             conv_in_channels=None if name == "animatediff" else 9,
         )  # fmt: skip
     return made
@@ -157,15 +161,13 @@ def svd_parts() -> dict[str, Any]:
     from transformers import CLIPImageProcessor
 
     unet = diffusers.UNetSpatioTemporalConditionModel(
-        sample_size=16, in_channels=8, out_channels=4, block_out_channels=(32, 64),
-        down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
-        up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
-        layers_per_block=1, cross_attention_dim=16, num_attention_heads=(2, 4),
+        sample_size=16, in_channels=8, out_channels=4, block_out_channels=(32,) * LEVELS,
+        layers_per_block=1, cross_attention_dim=16, num_attention_heads=2,
         addition_time_embed_dim=8, projection_class_embeddings_input_dim=24,
     )  # fmt: skip
     vae = diffusers.AutoencoderKLTemporalDecoder(
-        block_out_channels=(32, 32), down_block_types=("DownEncoderBlock2D",) * 2,
-        layers_per_block=1, latent_channels=4, sample_size=16,
+        block_out_channels=(32,) * LEVELS, down_block_types=("DownEncoderBlock2D",) * LEVELS,
+        layers_per_block=1, latent_channels=4, sample_size=128,
     )  # fmt: skip
     scheduler = diffusers.EulerDiscreteScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", sigma_max=700.0,
@@ -187,8 +189,7 @@ def wan_net(channels: int, **options):
 
     return diffusers.WanTransformer3DModel(
         patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=12, in_channels=channels,
-        out_channels=4, text_dim=16, freq_dim=16, ffn_dim=32, num_layers=2,
-        rope_max_seq_len=32, **options,
+        out_channels=4, text_dim=16, freq_dim=16, ffn_dim=32, num_layers=2, **options,
     )  # fmt: skip
 
 
@@ -197,23 +198,26 @@ def wan_parts(name: str) -> dict[str, Any]:
     import diffusers
     from transformers import CLIPImageProcessor
 
-    channels = 4
+    channels, replaces = 4, name.endswith("ti2v")
+    finer = {"in_channels": 12, "out_channels": 12, "patch_size": 2, "is_residual": True,
+             "scale_factor_spatial": 16}  # fmt: skip
+    shift = 3.0 if name.startswith("wan-2.1") else 5.0
     made = {
         "vae": diffusers.AutoencoderKLWan(
             base_dim=4, z_dim=channels, dim_mult=[1, 1, 1, 1], num_res_blocks=1,
             temperal_downsample=[False, True, True], latents_mean=[0.1] * channels,
-            latents_std=[1.5] * channels,
+            latents_std=[1.5] * channels, **(finer if replaces else {}),
         ),
         "text_encoder": t5("UMT5EncoderModel"),
         "tokenizer": t5_tokenizer(),
         "scheduler": diffusers.UniPCMultistepScheduler(
-            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift
         ),
         "transformer_2": None,
         "image_encoder": None,
         "image_processor": None,
     }  # fmt: skip
-    if name.endswith("ti2v"):
+    if replaces:
         return {**made, "transformer": wan_net(channels)}
     if name.startswith("wan-2.2"):
         return {**made, "transformer": wan_net(12), "transformer_2": wan_net(12)}
@@ -241,10 +245,9 @@ def cogvideox_parts() -> dict[str, Any]:
 
     net = diffusers.CogVideoXTransformer3DModel(
         num_attention_heads=2, attention_head_dim=16, in_channels=8, out_channels=4,
-        time_embed_dim=4, text_embed_dim=16, num_layers=2, sample_width=8, sample_height=8,
+        time_embed_dim=4, text_embed_dim=16, num_layers=2, sample_width=8, sample_height=6,
         sample_frames=9, patch_size=2, temporal_compression_ratio=4,
-        max_text_seq_length=MOST_TOKENS, use_rotary_positional_embeddings=True,
-        use_learned_positional_embeddings=False,
+        use_rotary_positional_embeddings=True, use_learned_positional_embeddings=True,
     )  # fmt: skip
     vae = diffusers.AutoencoderKLCogVideoX(
         down_block_types=("CogVideoXDownBlock3D",) * 4, up_block_types=("CogVideoXUpBlock3D",) * 4,
@@ -269,14 +272,12 @@ def ltx_parts() -> dict[str, Any]:
     vae = diffusers.AutoencoderKLLTXVideo(
         latent_channels=8, block_out_channels=(8, 8, 8, 8),
         decoder_block_out_channels=(8, 8, 8, 8), layers_per_block=(1, 1, 1, 1, 1),
-        decoder_layers_per_block=(1, 1, 1, 1, 1), patch_size=1, patch_size_t=1,
-        spatio_temporal_scaling=(True, True, False, False),
-        decoder_spatio_temporal_scaling=(True, True, False, False),
+        decoder_layers_per_block=(1, 1, 1, 1, 1),
     )  # fmt: skip
     vae.use_framewise_encoding = vae.use_framewise_decoding = False
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(
-        use_dynamic_shifting=True, base_image_seq_len=16, max_image_seq_len=256, base_shift=0.95,
-        max_shift=2.05, shift_terminal=0.1,
+        use_dynamic_shifting=True, base_image_seq_len=1024, base_shift=0.95, max_shift=2.05,
+        shift_terminal=0.1,
     )  # fmt: skip
     return with_t5(net, vae, scheduler)
 
@@ -286,14 +287,17 @@ def i2vgenxl_parts() -> dict[str, Any]:
     from transformers import CLIPImageProcessor
 
     unet = diffusers.I2VGenXLUNet(
-        sample_size=8, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=2,
-        down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
-        up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"), cross_attention_dim=16,
-        attention_head_dim=4,
+        sample_size=16, block_out_channels=(8, 8, 16, 16), layers_per_block=1, norm_num_groups=2,
+        cross_attention_dim=16, attention_head_dim=4,
+    )  # fmt: skip
+    scheduler = diffusers.DDIMScheduler(
+        beta_schedule="squaredcos_cap_v2", rescale_betas_zero_snr=True, clip_sample=False,
+        steps_offset=1, prediction_type="v_prediction",
     )  # fmt: skip
     base = sd_parts("sd")
     return {
-        **{name: base[name] for name in ("vae", "tokenizer", "scheduler")},
+        **{name: base[name] for name in ("vae", "tokenizer")},
+        "scheduler": scheduler,
         "text_encoder": clip_text(16, layers=2),
         "unet": unet,
         "image_encoder": clip_vision(side=32),

@@ -50,6 +50,14 @@ RAIL_NOTICE = "CreativeML Open RAIL-M forbids the uses in its attachment A"
 STABILITY = "Stability AI Community Licence"
 STABILITY_NOTICE = "free below 1 million USD of yearly revenue; its acceptable use policy applies"
 SVD = ("StableVideoDiffusionPipeline",)
+# What Wan's own code leads away from where nothing else is said (sample_neg_prompt in its
+# wan/configs): garish colours, overexposure, stillness, blur, subtitles, low quality, malformed
+# hands and faces. The 2.1 I2V model adds a shaking camera.
+WAN_NEGATIVE = (
+    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，"
+    "低质量，JPEG压缩残留，丑陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，"
+    "毁容的，形态畸形的肢体，手指融合，静止不动的画面，杂乱的背景，三条腿，背景人很多，倒着走"
+)
 WAN = ("WanImageToVideoPipeline", "WanPipeline")
 WAN_I2V = {"image": "concatenated latents and a mask", "pipelines": WAN}
 
@@ -111,18 +119,20 @@ TABLE = {
             "wan-2.1-i2v", "wan", "Wan 2.1 I2V 14B: 81 frames, 832 x 480",
             "Apache-2.0", 90.0, 45.0, True, {"base": "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers"},
             {"base": "Wan-AI/Wan2.1-I2V-14B-720P-Diffusers"}, **WAN_I2V,
+            settings={"defaults": {"video": {"negative": f"镜头晃动，{WAN_NEGATIVE}"}}},
         ),
         Checkpoint(
             "wan-2.2-i2v", "wan", "Wan 2.2 I2V A14B: two transformers, 81 frames, 832 x 480",
             "Apache-2.0", 126.0, 72.0, True, {"base": "Wan-AI/Wan2.2-I2V-A14B-Diffusers"},
             {"base": "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers"}, **WAN_I2V,
-            settings={"defaults": {"video": {"num_inference_steps": 40, "guidance_scale": 3.5}}},
+            settings={"defaults": {"video": {"guidance_scale": 3.5}}, "flow_shift": 5.0},
         ),
         Checkpoint(
             "wan-2.2-ti2v", "wan", "Wan 2.2 TI2V 5B: 121 frames, 1280 x 704",
             "Apache-2.0", 34.0, 30.0, True, {"base": "Wan-AI/Wan2.2-TI2V-5B-Diffusers"},
             image="first latent frame", pipelines=WAN,
-            settings={"size": (1280, 704), "num_frames": 121, "replaces": True},
+            settings={"size": (1280, 704), "num_frames": 121, "replaces": True,
+                      "defaults": {"video": {"num_inference_steps": 50}}},
         ),
         Checkpoint(
             "cogvideox", "cogvideox", "CogVideoX 5B I2V: 49 frames, 720 x 480",
@@ -131,7 +141,7 @@ TABLE = {
             notice="the CogVideoX licence asks commercial users to register, and limits visits",
         ),
         Checkpoint(
-            "ltx", "ltx", "LTX-Video 2B: 97 frames, 704 x 512",
+            "ltx", "ltx", "LTX-Video 2B: 121 frames, 704 x 512",
             "LTX-Video open weights licence", 25.0, 16.0, True, {"base": "Lightricks/LTX-Video"},
             image="first latent frame", pipelines=("LTXPipeline", "LTXImageToVideoPipeline"),
             notice="the LTX-Video licence forbids the uses in its attachment",

@@ -25,6 +25,7 @@ from .common import (
     pil,
     posterior_of,
 )
+from .table import WAN_NEGATIVE
 
 PARTS = {
     "transformer": "diffusers.WanTransformer3DModel",
@@ -43,14 +44,17 @@ class WanModel(Family):
     """boundary: share of the timesteps below which `transformer_2` takes over, where there is one.
 
     replaces: the first latent frame is the condition (TI2V-5B); None: told by the transformer.
+    flow_shift: of the scheduler; None: as the checkpoint's own has it.
     """
 
     boundary: float = 0.9
     replaces: bool | None = None
+    flow_shift: float | None = None
 
     SIZE = (832, 480)
     FRAMES = 81
-    VIDEO = {"num_inference_steps": 50, "guidance_scale": 5.0, "motion_scale": None}
+    VIDEO = {"num_inference_steps": 40, "guidance_scale": 5.0, "motion_scale": None,
+             "negative": WAN_NEGATIVE}  # fmt: skip
     max_tokens = 512
     mask_text = True
     float_parts = ("vae", "image_encoder")
@@ -68,6 +72,10 @@ class WanModel(Family):
                 "alone, or is of another layout; an I2V or TI2V checkpoint is needed"
             )
         self.per_frame = not self.replaces
+        if self.flow_shift is not None:
+            own = self.parts["scheduler"]
+            made = type(own).from_config(own.config, flow_shift=self.flow_shift)
+            self.parts = {**self.parts, "scheduler": made}
 
     def clean(self, text: str) -> str:
         return " ".join(html.unescape(html.unescape(text)).split())
