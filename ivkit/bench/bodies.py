@@ -82,7 +82,7 @@ def svd(tiny: bool) -> dict:
             diffusers.EulerDiscreteScheduler, beta_start=0.00085, beta_end=0.012,
             beta_schedule="scaled_linear", sigma_min=0.002, sigma_max=700.0,
             prediction_type="v_prediction", use_karras_sigmas=True,
-            timestep_type="continuous",
+            timestep_type="continuous", timestep_spacing="leading", steps_offset=1,
         ),
     }  # fmt: skip
 

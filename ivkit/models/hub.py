@@ -1,7 +1,8 @@
 """Checkpoints from the hub or from a folder in diffusers' layout, part by part.
 
-Downloads are safetensors alone, show their progress, go on where they were cut off, and lie in the
-hub's own cache.
+Downloads are safetensors alone, show their progress, and lie in the hub's own cache. One that is
+cut off goes on where it was; one that is given up leaves whole files alone, and the next call
+fetches the others.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ def fetch(source: str, parts: tuple[str, ...], row=None, part: str = "base") -> 
     """
     if Path(source).is_dir():
         return Path(source)
+    from huggingface_hub import HfApi, constants, snapshot_download
     from huggingface_hub import errors as hub
-    from huggingface_hub import snapshot_download
 
     variant = row.variant if row is not None and source == row.ids.get("base") else None
     weights = f"*.{variant}*.safetensors" if variant else "*.safetensors"
@@ -43,8 +44,14 @@ def fetch(source: str, parts: tuple[str, ...], row=None, part: str = "base") -> 
     said = f"{row.name if row is not None else 'this model'} needs {ids}{size}"
     other = row.fallback.get(part) if row is not None else None
     instead = f"try {part}={other!r} instead, or " if other else ""
+    silent = None
     try:
-        return Path(snapshot_download(source, **options))
+        with contextlib.suppress(OSError, ValueError):  # `snapshot_download` finds these out, too
+            HfApi().model_info(source, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+    except hub.HTTPError as error:  # it would wait for ever
+        silent = f"the hub does not answer: {type(error).__name__} {error}".rstrip()
+    try:
+        return Path(snapshot_download(source, local_files_only=bool(silent), **options))
     except hub.GatedRepoError:
         raise FileNotFoundError(
             f"{said}, whose licence must be accepted on its page first, then log in with `hf auth "
@@ -58,12 +65,21 @@ def fetch(source: str, parts: tuple[str, ...], row=None, part: str = "base") -> 
         raise ValueError(
             f"{source!r} is neither a folder nor an id of the hub such as 'owner/name'"
         ) from None
-    except (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, hub.IncompleteSnapshotError,
-            hub.HfHubHTTPError, OSError) as error:  # fmt: skip
-        why = str(error).splitlines()[0]
+    except (hub.HTTPError, OSError) as error:  # the transport's errors, and all of the hub's
+        why = silent or _why(error)
         raise FileNotFoundError(
             f"{said} and cannot get it now ({why}); {instead}{NEEDS_NONE}"
         ) from None
+
+
+def _why(error: Exception) -> str:
+    """What the hub or the network said, in a line."""
+    error = error.__cause__ or error  # the library's own says that the file is not in the cache
+    answer = getattr(error, "response", None)
+    if answer is not None:
+        said = answer.headers.get("X-Error-Message")
+        return f"the hub answers {answer.status_code}" + (f": {said}" if said else "")
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def read(folder: Path, classes: dict[str, str], dtype=torch.float32, *, mend: str,

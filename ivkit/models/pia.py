@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..memory import Plan, level, retried
 from .common import Branch, Speed, at_once, computing, guide, kept, posterior_of, rows_at_once
-from .hub import fetch, pipeline_of, read
+from .hub import fetch, pipeline_of, quietly, read
 from .lora import add_lora, find, merge_folder
 from .motion import Network
 from .protocol import Prediction
@@ -467,10 +467,12 @@ def from_base(
     inside = {"torch_dtype": torch.float32, "use_safetensors": True}
     if motion_adapter:
         place = fetch(str(motion_adapter), ("",), row, "motion_adapter")
-        parts["motion_adapter"] = MotionAdapter.from_pretrained(place, **inside)
+        with quietly():
+            parts["motion_adapter"] = MotionAdapter.from_pretrained(place, **inside)
     if taesd:
         place = fetch(ids.get("taesd", "") if taesd is True else str(taesd), ("",), row, "taesd")
-        parts["taesd"] = AutoencoderTiny.from_pretrained(place, **inside)
+        with quietly():
+            parts["taesd"] = AutoencoderTiny.from_pretrained(place, **inside)
     if safety_checker and not Path(source).is_file():
         parts["safety"] = safety_of(source, row)
     if lora is not None:
