@@ -19,7 +19,7 @@ from ipycanvas.canvas import COMMANDS
 from PIL import Image
 
 from ivkit import Camera, Drag, DragCanvas, PaintCanvas, Stroke, TrajectoryInstruction
-from ivkit.widgets.board import WIDEST, Line, explain, held
+from ivkit.widgets.board import PAINT, WIDEST, Line, explain, held
 from ivkit.widgets.session import Autosave, Sketch
 
 SIDE = 64
@@ -216,7 +216,8 @@ def test_drags_have_numbers(drag, monkeypatch):
     monkeypatch.setattr(drag.board, "text", lambda *a: (written.append(a[2]), text(*a)))
     hand.stroke(drag, (18, 28), (50, 45))
     (first,) = drag.trajectory.drags
-    drag.trajectory = [first, Drag([(40, 40), (50, 50)], mask=first.mask)]
+    other = np.roll(first.mask, (24, 24), (0, 1))
+    drag.trajectory = [first, Drag([(40, 40), (50, 50)], mask=other)]
     assert written[-2:] == ["1", "2"]
 
 
@@ -325,6 +326,104 @@ def test_a_second_pull_of_one_thing_is_its_new_path(drag):
     assert np.allclose(drag.trajectory.drags[0].path[-1], (50, 45))
 
 
+@pytest.mark.parametrize("tool", ["lasso", "box"])
+def test_the_region_is_drawn_round_by_lasso_and_box(drag, tool):
+    hand.stroke(drag, (18, 28), (50, 45))
+    drag.tool.value = tool
+    ends = [(8, 18), (28, 38)]
+    hand.stroke(drag, *(ends if tool == "box" else [ends[0], (28, 18), ends[1], (8, 38)]))
+    mask = drag.trajectory.drags[0].mask
+    assert mask[18:39, 8:29].all() and mask.sum() == 21 * 21
+
+
+def test_edit_pulls_a_region_with_its_path(drag):
+    hand.stroke(drag, (18, 28), (50, 45))
+    before = drag.trajectory.drags[0]
+    drag.tool.value = "edit"
+    hand.stroke(drag, (13, 23), (20, 21), (23, 20))
+    now = drag.trajectory.drags[0]
+    assert (now.mask == np.roll(before.mask, (-3, 10), (0, 1))).all()
+    assert np.allclose(now.path, np.add(before.path, (10, -3)))
+    drag.undo()
+    assert drag.trajectory.drags[0] == before
+
+
+def test_double_click_delete_and_arrow_keys(drag):
+    def key(name):
+        content = {"event": "key", "key": name, "shift": False, "command": False}
+        drag.board.page._handle_custom_msg(content, [])
+
+    def double(x, y):
+        (at,) = drag.board.to_screen([(x, y)])
+        drag.board.page._handle_custom_msg({"event": "double", "x": at[0], "y": at[1]}, [])
+
+    hand.stroke(drag, (18, 28), (50, 44))
+    double(34, 36)
+    path = drag.trajectory.drags[0].path
+    assert len(path) == 3 and np.allclose(path[1], (34, 36))
+    double(60, 5)  # far from any path
+    assert len(drag.trajectory.drags[0].path) == 3
+    for name in ("ArrowRight", "ArrowRight", "ArrowUp"):
+        key(name)
+    assert np.allclose(drag.trajectory.drags[0].path[1], (36, 35))
+    drag.undo()
+    assert np.allclose(drag.trajectory.drags[0].path[1], (34, 36))  # one step for all of them
+    key("Delete")
+    assert len(drag.trajectory.drags[0].path) == 2
+    drag.tool.value = "pin"
+    hand.stroke(drag, (60, 60))
+    drag.tool.value = "edit"
+    hand.stroke(drag, (60, 60))
+    key("ArrowLeft")
+    assert np.allclose(drag.trajectory.pins, [(59, 60)])
+    key("Delete")
+    assert drag.trajectory.pins == () and len(drag.trajectory.drags) == 1
+    key("Delete")
+    assert drag.trajectory.drags == ()
+
+
+def test_a_point_added_to_a_timed_path_gets_a_time_between(drag):
+    mask = np.asarray(scene())[..., 0] > 150
+    drag.trajectory = Drag([(18, 28), (30, 28), (50, 28)], mask=mask, times=(0, 0.2, 1))
+    drag._insert((40, 28))
+    assert drag.trajectory.drags[0].times == pytest.approx((0, 0.2, 0.6, 1))
+
+
+def test_hide_shows_the_picture_alone_until_something_changes(paint, monkeypatch):
+    hand.stroke(paint, (5, 5), (20, 5))
+    drawn = []
+    path = paint.board.path
+    monkeypatch.setattr(paint.board, "path", lambda layer, *a, **k: drawn.append(layer))
+    paint.board.hide.value = True
+    assert drawn == []
+    paint.board.hide.value = False
+    assert drawn == [PAINT]
+    paint.board.hide.value = True
+    monkeypatch.setattr(paint.board, "path", path)
+    hand.stroke(paint, (5, 9), (20, 9))
+    assert not paint.board.hide.value
+
+
+def test_one_frame_of_the_preview_is_looked_at(drag):
+    hand.stroke(drag, (18, 28), (50, 45))
+    drag.shown_frame.value = 4
+    with Image.open(io.BytesIO(drag.preview.value)) as file:
+        assert getattr(file, "n_frames", 1) == 1
+    drag.shown_frame.value = 0
+    with Image.open(io.BytesIO(drag.preview.value)) as file:
+        assert file.n_frames == 4
+
+
+@pytest.mark.parametrize("fit, corner", [("crop", (255, 0, 0)), ("pad", (255, 255, 255))])
+def test_a_dropped_picture_is_cropped_or_padded(fit, corner):
+    canvas, file = PaintCanvas(autosave=None, size=(32, 32)), io.BytesIO()
+    Image.new("RGB", (60, 30), "red").save(file, "PNG")
+    canvas.fit.value = fit
+    canvas.board.page._handle_custom_msg({"event": "file", "name": "a.png"}, [file.getvalue()])
+    assert canvas.picture.size == (32, 32) and canvas.picture.getpixel((0, 0)) == corner
+    assert canvas.picture.getpixel((16, 16)) == (255, 0, 0) and canvas.errors == []
+
+
 def test_rotate_scale_easing_pins_and_camera(drag):
     hand.stroke(drag, (18, 28), (40, 40))
     drag.rotate.value, drag.scale.value, drag.easing.value = 30, 1.5, "ease"
@@ -396,7 +495,7 @@ PAINTING = st.one_of(
     st.sampled_from([("clear", None), ("undo", None), ("redo", None), ("picture", None)]),
 )
 DRAGGING = st.one_of(
-    st.tuples(st.sampled_from(["arrow", "path", "edit", "pin", "add", "cut"]),
+    st.tuples(st.sampled_from(["arrow", "path", "edit", "pin", "add", "cut", "lasso", "box"]),
               st.lists(POINT, min_size=1, max_size=4)),
     st.sampled_from([("clear", None), ("undo", None), ("redo", None)]),
     st.tuples(st.sampled_from(["rotate", "scale", "time", "pan_x", "zoom"]), st.floats(0.5, 1.5)),

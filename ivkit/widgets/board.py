@@ -152,6 +152,7 @@ class Board:
         self._down = False
         self.keys: dict[str, Callable[[], None]] = {}
         self.double: Callable[[Point], None] | None = None  # what a double click does
+        self.dropped: Callable[[str, bytes], None] | None = None  # with a file's name and content
         self.view = MultiCanvas(5, width=width, height=width)
         self.page = Page(label=label, takes=KEYS)
         self.stage = w.Box([self.view, self.page])
@@ -169,7 +170,10 @@ class Board:
         self.undo_button = button("Undo", "undo", self.undo, "Take the last step back: Ctrl+Z")
         self.redo_button = button("Redo", "repeat", self.redo, "Do it once more: Ctrl+Y")
         self.clear_button = button("Clear", "trash", clear, "Take all off; Undo brings it back")
-        self.bar = flow(self.undo_button, self.redo_button, self.clear_button)
+        see = {"icon": "eye-slash", "tooltip": "Show the picture alone: H"}
+        self.hide = w.ToggleButton(description="Hide", layout=w.Layout(width="76px"), **see)
+        self.hide.observe(self.guard(lambda _: self.redraw()), "value")
+        self.bar = flow(self.undo_button, self.redo_button, self.clear_button, self.hide)
         self.autosave = Autosave(autosave) if autosave else None
         kept = self.autosave and self.autosave.found(Sketch)
         says = "A drawing of an earlier session is kept."
@@ -229,6 +233,7 @@ class Board:
 
     def _changed(self, old: Sketch) -> None:
         self.say("")
+        self.hide.value = False
         if self.sketch.picture is not old.picture:
             self._fit()
             old = None
@@ -300,14 +305,16 @@ class Board:
 
     def take_keys(self, keys: dict[str, Callable[[], None]]) -> None:
         """What each key of the canvas does, by its name in the page: "b", "[", "Delete"."""
-        self.keys = keys
-        self.page.takes = [*KEYS, *keys]
+        self.keys = keys | {"h": lambda: setattr(self.hide, "value", not self.hide.value)}
+        self.page.takes = [*KEYS, *self.keys]
 
     def _page_says(self, _, content, buffers) -> None:
         if content["event"] == "key":
             self._key(content["key"], content["shift"], content["command"])
         elif content["event"] == "double" and self.double:
             self.double(self.to_picture_pixels(content["x"], content["y"]))
+        elif content["event"] == "file" and self.dropped:
+            self.dropped(content["name"], bytes(buffers[0]))
 
     # --------------------------------------------------------------------------------- drawing
 
@@ -350,7 +357,8 @@ class Board:
             if old is None:
                 self.view.clear()
                 self.put(PICTURE, self.sketch.picture)
-            self._draw(old, self.sketch)
+            if not self.hide.value:
+                self._draw(old, self.sketch)
 
     def put(self, layer: int, picture: Image.Image) -> None:
         """A picture, or an RGBA one, over the whole layer. RGB would be sent as a coarse JPEG."""

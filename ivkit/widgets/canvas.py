@@ -8,7 +8,7 @@ import warnings
 
 import ipywidgets as w
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ..instructions import Stroke
 from ..paint import rasterise, region_mask
@@ -118,7 +118,8 @@ class PaintCanvas(Canvas):
 
     Tools: brush, eraser (of paint and of region), region (marks where a picture may change; drawn
     translucent), and a picker that takes a colour from the picture. Everything can be undone, Clear
-    included, also by Ctrl+Z and Ctrl+Y over the canvas.
+    included, also by Ctrl+Z and Ctrl+Y over the canvas. A picture is loaded by its button,
+    or dropped or pasted onto the canvas. Ctrl and the wheel, or + and -, bring it nearer.
 
     Args:
       image: anything `ivkit.to_picture` takes; None is a white square of 256 pixels.
@@ -161,7 +162,14 @@ class PaintCanvas(Canvas):
             layout=w.Layout(width="100px"),
         )
         self.upload.observe(self.board.guard(self._uploaded), "value")
-        self._lay_out([flow(self.colour, self.size, self.opacity)], [self.upload], [])
+        self.fit = w.Dropdown(
+            options=["crop", "pad"],
+            description="Fit",
+            **row("How a picture is made to fit", 112, 30),
+        )
+        self.fit.layout.display = "none" if size is None else ""
+        self.board.dropped = self._load
+        self._lay_out([flow(self.colour, self.size, self.opacity)], [self.upload, self.fit], [])
         self.board.redraw()
 
     # ------------------------------------------------------------------------- what is drawn
@@ -203,7 +211,14 @@ class PaintCanvas(Canvas):
 
     def _uploaded(self, change) -> None:
         for name, content in uploaded(change["new"]):
-            self.picture = picture_from_bytes(name, content)
+            self._load(name, content)
+
+    def _load(self, name: str, content: bytes) -> None:
+        """A file that was chosen, dropped or pasted."""
+        picture = picture_from_bytes(name, content)
+        if self.fit.value == "pad" and self.size_wanted:
+            picture = ImageOps.pad(picture, self.size_wanted, color="white")
+        self.picture = picture
 
     def _pen(self, kind: str, point: Point) -> None:
         if kind == "down":

@@ -29,8 +29,9 @@ class DragCanvas(Canvas):
     """Say what moves where, on a picture, with the mouse.
 
     Arrow and Path begin a drag: press on a thing, release at its target; the thing's region is
-    grown from there, and corrected with Region + and Region −. Edit moves points and pins, and
-    chooses a drag. Pin holds a point still; a click on a pin takes it away.
+    grown from there, and corrected with Region + and Region −, Lasso or Box. Edit moves points,
+    pins and regions, and chooses a drag; Delete and the arrow keys act on what it took last. A
+    double click on a path adds a point. Pin holds a point still; a click on a pin takes it away.
 
     Args:
       image: anything `ivkit.to_picture` takes; None is a white square of 256 pixels.
@@ -51,6 +52,8 @@ class DragCanvas(Canvas):
         ("Edit", "edit"): ("v", "Move points and pins, choose a drag"),
         ("Region +", "add"): ("b", "Paint more to the region of the chosen drag"),
         ("Region −", "cut"): ("e", "Take from the region of the chosen drag"),
+        ("Lasso", "lasso"): ("l", "Draw round the region of the chosen drag"),
+        ("Box", "box"): ("x", "Pull a box over the region of the chosen drag"),
         ("Pin", "pin"): ("n", "Hold a point still, or let it go again"),
     }
 
@@ -106,8 +109,16 @@ class DragCanvas(Canvas):
             *(self.pan_x, self.pan_y, self.zoom, self.roll),
         )
         says = heading("Cut and drag: the warp alone, no model", "4px 0 0 0")
-        self.preview_box = column(width, self.preview, says)
+        at = {"min": 0, "max": num_frames, **row("0 plays all; else the one frame to look at", 240)}
+        self.shown_frame = w.IntSlider(0, description="Frame", **at)
+        self.shown_frame.observe(guard(lambda _: self._show_frame()), "value")
+        self.preview_box = column(width, self.preview, says, self.shown_frame)
         self._lay_out([], [], [self.preview_box, self.settings])
+        keys = {"Delete": self._delete, "Backspace": self._delete}
+        for key, by in {"Left": (-1, 0), "Right": (1, 0), "Up": (0, -1), "Down": (0, 1)}.items():
+            keys[f"Arrow{key}"] = functools.partial(self._nudge, *by)
+        self.board.take_keys(self.board.keys | keys)
+        self.board.double = self._insert
         self.board.listeners.append(guard(self._refresh))
         self.board.redraw()
         self._refresh()
@@ -194,18 +205,71 @@ class DragCanvas(Canvas):
         path, times = (old and old[:i] + old[i + 1 :] for old in (drag.path, drag.times))
         self._replace(self.selected, path=path, times=times)
 
+    def _delete(self) -> None:
+        """What Edit took last: a pin, a point between two others, else the whole drag."""
+        if self._held and self._held[0] == "pin":
+            self._put(pins=replaced(self.trajectory.pins, self._held[1]))
+            self._held = None
+        elif 0 < self._point < len(self._drag().path) - 1:
+            self._delete_point()
+        else:
+            self._delete_drag()
+
+    def _nudge(self, x: int, y: int) -> None:
+        """What Edit took last, by one pixel of the picture."""
+        if self._held is None and (path := self._drag().path):
+            self._held = ("drag", self.selected, self._point % len(path))
+        if self._held is not None:
+            self._shift(x, y, ("nudge", *self._held))
+
+    def _shift(self, x: float, y: float, key=None) -> None:
+        """What Edit took, moved so far: a pin, a point, or a region with its path."""
+        kind, k, *i = self._held
+        if kind == "pin":
+            pins = self.trajectory.pins
+            self._put(key, pins=replaced(pins, k, moved(pins[k], x, y)))
+        elif kind == "drag":
+            path = self.trajectory.drags[k].path
+            self._replace(k, key, path=replaced(path, *i, moved(path[i[0]], x, y)))
+        else:
+            drag, by = self.trajectory.drags[k], np.float32([[1, 0, x], [0, 1, y]])
+            mask = cv2.warpAffine(drag.mask.astype(np.uint8), by, self.picture.size, flags=0) > 0
+            self._replace(k, key, mask=mask, path=[moved(point, x, y) for point in drag.path])
+
+    def _insert(self, point: Point) -> None:
+        """One more point where a path was clicked twice."""
+        pieces = []
+        for k, drag in enumerate(self.trajectory.drags):
+            for i, (a, b) in enumerate(zip(drag.path, drag.path[1:], strict=False)):
+                (px, py), (ax, ay), (bx, by) = point, a, b
+                length = max(math.dist(a, b) ** 2, 1e-6)
+                share = ((px - ax) * (bx - ax) + (py - ay) * (by - ay)) / length
+                share = min(max(share, 0.01), 0.99)
+                foot = (ax + share * (bx - ax), ay + share * (by - ay))
+                pieces.append((math.dist(point, foot), k, i, share))
+        distance, k, i, share = min(pieces, default=(math.inf, 0, 0, 0))
+        if distance * self.board.scale > REACH:
+            return
+        drag = self.trajectory.drags[k]
+        path, times = (*drag.path[: i + 1], point, *drag.path[i + 1 :]), drag.times
+        if times:
+            between = times[i] + share * (times[i + 1] - times[i])
+            times = (*times[: i + 1], between, *times[i + 1 :])
+        self.selected, self._point, self._held = k, i + 1, ("drag", k, i + 1)
+        self._replace(k, path=path, times=times)
+
     # ----------------------------------------------------------------------------------- mouse
 
     def _pen(self, kind: str, point: Point) -> None:
         if kind == "down":
             self._points, self._tool, self._held = [], self.tool.value, None
-            if self._tool in ("add", "cut"):
+            if self._tool in ("add", "cut", "lasso", "box"):
                 self._drag()
             if self._tool == "edit":
                 self._take(point)
             self._points = [point]
         elif self._points:
-            first = self._points[:1] if self._tool == "arrow" else self._points
+            first = self._points[:1] if self._tool in ("arrow", "box") else self._points
             self._points = [*first, point]
         if not self._points:  # a press that was refused
             return
@@ -254,17 +318,22 @@ class DragCanvas(Canvas):
                 self.selected, self._point = nearest[1:]
         elif inside := self._under(point):
             self.selected, self._point = inside[-1], -1
+            self._held = ("region", self.selected) if r.drags[self.selected].path else None
         self._refresh(preview=False)
         self.board.redraw(self.board.sketch)
 
     def _moved(self, points) -> None:
-        if self._held is None or points[0] == points[-1]:
-            return
+        if self._held is not None and points[0] != points[-1]:
+            self._shift(*self._pulled(points))
+
+    def _pulled(self, points) -> Point:
+        """How far the mouse took what it holds: a point goes to it, a region goes along."""
+        start, (x, y) = points[0], points[-1]
         if self._held[0] == "pin":
-            self._put(pins=replaced(self.trajectory.pins, self._held[1], points[-1]))
-        else:
-            _, k, i = self._held
-            self._replace(k, path=replaced(self.trajectory.drags[k].path, i, points[-1]))
+            start = self.trajectory.pins[self._held[1]]
+        elif self._held[0] == "drag":
+            start = self.trajectory.drags[self._held[1]].path[self._held[2]]
+        return x - start[0], y - start[1]
 
     def _pin(self, points) -> None:
         pins, point = self.trajectory.pins, points[-1]
@@ -273,10 +342,15 @@ class DragCanvas(Canvas):
 
     def _paint_region(self, points) -> None:
         drag = self._drag()
-        stroke = Stroke(points, width=self.size.value, tool="mask")
-        touched = region_mask([stroke], self.picture.size)
-        mask = np.zeros_like(touched) if drag.mask is None else drag.mask
-        mask = mask | touched if self._tool == "add" else mask & ~touched
+        if self._tool in ("lasso", "box"):
+            mask = np.zeros(self.picture.size[::-1], np.uint8)
+            corners = np.round(outline(self._tool, points)).astype(np.int32)
+            mask = cv2.fillPoly(mask, [corners], 1) > 0
+        else:
+            stroke = Stroke(points, width=self.size.value, tool="mask")
+            touched = region_mask([stroke], self.picture.size)
+            mask = np.zeros_like(touched) if drag.mask is None else drag.mask
+            mask = mask | touched if self._tool == "add" else mask & ~touched
         if not mask.any():
             raise ValueError("nothing would be left of the region: Delete takes the whole drag")
         self._replace(self.selected, mask=mask)
@@ -339,9 +413,16 @@ class DragCanvas(Canvas):
             elif self._tool in ("arrow", "path") and len(points) > 1:
                 path = points if self._tool == "arrow" else simplified(points, 1)
                 self._arrow(LIVE, path, len(r.drags), -1)
-            elif self._held and self._held[0] == "drag":
-                _, k, i = self._held
-                self._arrow(LIVE, replaced(r.drags[k].path, i, points[-1]), k, i)
+            elif self._tool in ("lasso", "box"):
+                ring = outline(self._tool, points)
+                for colour, width in (("white", 5), (colour_of(self.selected), 2)):
+                    self.board.path(LIVE, [*ring, ring[0]], colour, width)
+            elif self._tool == "edit" and self._held and self._held[0] != "pin":
+                kind, k, *i = self._held
+                path, by = r.drags[k].path, self._pulled(points)
+                path = [moved(p, *by) if kind == "region" or [n] == i else p
+                        for n, p in enumerate(path)]  # fmt: skip
+                self._arrow(LIVE, path, k, *(i or [None]))
             else:
                 self._dot(LIVE, points[-1], 5, "#111111")
 
@@ -352,6 +433,10 @@ class DragCanvas(Canvas):
         r = self.trajectory
         if self.selected is None or self.selected >= len(r.drags):
             self.selected = len(r.drags) - 1 if r.drags else None
+        kind, k, *i = self._held or ("pin", -1)
+        here = r.pins if kind == "pin" else r.drags
+        if not (0 <= k < len(here) and all(n < len(here[k].path) for n in i)):
+            self._held = None  # it went with an undo or a delete
         drag = None if self.selected is None else r.drags[self.selected]
         one = drag is not None and bool(drag.path)  # a drag of several handles has no such sliders
         self._quiet = True
@@ -379,7 +464,12 @@ class DragCanvas(Canvas):
         frames = [self.picture]
         if self.trajectory:
             frames = self.warped().frames
-        self.preview.value = webp(frames)
+        self._frames = frames
+        self._show_frame()
+
+    def _show_frame(self) -> None:
+        n = min(self.shown_frame.value, len(self._frames))
+        self.preview.value = webp(self._frames[n - 1 : n] if n else self._frames)
 
     def warped(self, num_frames: int | None = None):
         """The cut-and-drag clip, see `ivkit.warp`."""
@@ -390,9 +480,21 @@ def colour_of(k: int) -> str:
     return COLOURS[k % len(COLOURS)]
 
 
-def replaced(items: tuple, i: int, value) -> tuple:
-    """The items, with another one at i."""
-    return (*items[:i], value, *items[i + 1 :])
+def replaced(items: tuple, i: int, *value) -> tuple:
+    """The items, with another one at i, or without it."""
+    return (*items[:i], *value, *items[i + 1 :])
+
+
+def moved(point: Point, x: float, y: float) -> Point:
+    return point[0] + x, point[1] + y
+
+
+def outline(tool: str, points) -> list[Point]:
+    """Corners of what a lasso or a box has been pulled round."""
+    if tool == "lasso":
+        return points
+    (left, top), (right, bottom) = points[0], points[-1]
+    return [(left, top), (right, top), (right, bottom), (left, bottom)]
 
 
 def simplified(points, tolerance: float) -> list:

@@ -49,6 +49,8 @@ function render({ model, el }) {
     for (const [kind, work] of Object.entries({ mousedown, mousemove, mouseup, mouseout, wheel }))
       listen(stage(), kind, (event) => event.target === canvas && work(event));
     listen(stage(), "dblclick", (event) => tell("double", event));
+    listen(stage(), "dragover", (event) => event.preventDefault());
+    listen(stage(), "drop", (event) => give(event, event.dataTransfer?.files));
     listen(stage(), "pointermove", circle);
     listen(stage(), "pointerleave", () => (el.firstChild.style.display = "none"));
     watch();
@@ -131,6 +133,20 @@ function render({ model, el }) {
     clearTimeout(look.later);
     look.later = setTimeout(dense, 150);
   }
+
+  // ---------------------------------------------------------------------------- dropped, pasted
+
+  async function give(event, files) {
+    const file = [...(files || [])].find((file) => file.type.startsWith("image/"));
+    if (!file) return;
+    event.preventDefault();
+    stop(event);
+    model.send({ event: "file", name: file.name }, undefined, [await file.arrayBuffer()]);
+  }
+
+  listen(window, "paste", (event) => {
+    if (canvas && document.activeElement === stage()) give(event, event.clipboardData?.files);
+  });
 
   // --------------------------------------------------------------------------- keys and density
 

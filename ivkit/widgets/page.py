@@ -17,7 +17,8 @@ class Page(_Base):
     label: what the canvas is called for who cannot see it. takes: the keys that are its own; all
     others are the page's. brush: width of the brush as a share of the canvas' width, 0 for none.
     density, zoom: what the page says of itself; 1 where nothing speaks.
-    Messages: {"event": "key", "key", "shift", "command"} and {"event": "double", "x", "y"}.
+    Messages: {"event": "key", "key", "shift", "command"} and {"event": "double", "x", "y"},
+    {"event": "file", "name"} with the file as its buffer.
     """
 
     _esm = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
