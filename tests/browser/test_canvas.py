@@ -92,5 +92,11 @@ def test_two_drags_one_of_them_edited(lab):
         book.wait("canvas.trajectory.drags[0].path[-1][0] > 190")
         target = book.kernel("canvas.trajectory.drags[0].path[-1]")
         assert target == pytest.approx([300 / 1.5 - 0.5, 60 / 1.5 - 0.5], abs=1)
+        if "anywidget" in book.kernel("list(__import__('sys').modules)"):
+            box = book.canvas()
+            book.page.mouse.dblclick(box["x"] + 214, box["y"] + 120)
+            book.wait("len(canvas.trajectory.drags[0].path) == 3")
+            book.page.keyboard.press("Delete")
+            book.wait("len(canvas.trajectory.drags[0].path) == 2")
         assert book.kernel("bytes(canvas.preview.value[8:12]).decode()") == "WEBP"
         assert book.kernel("[repr(error) for error in canvas.errors]") == []
