@@ -21,7 +21,9 @@ def execute(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs_from_top_to_bottom(path):
     book = execute(path)
-    said = "\n".join(course.printed(cell) for cell in book.cells)
+    lines = "\n".join(course.printed(cell) for cell in book.cells).splitlines()
+    # Colab's torchao misses the triton that a torch for CPUs alone does not bring.
+    said = "\n".join(line for line in lines if not line.startswith("WARNING:torchao."))
     for line in said.splitlines():
         if "| exact:" in line:
             assert "approximate: True" in line, f"what {path.stem} claims does not hold: {line}"
