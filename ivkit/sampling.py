@@ -22,7 +22,8 @@ def scheduler_step(
     accepted = inspect.signature(scheduler.step).parameters
     options = {"eta": eta} if "eta" in accepted else {}
     if "generator" in accepted:
-        options["generator"] = torch.Generator().manual_seed((seed + 1) * 1_000_003 + i)
+        drawn = ((seed + 1) * 1_000_003 + i) % 2**64  # what a generator takes
+        options["generator"] = torch.Generator().manual_seed(drawn)
     return scheduler.step(out, t, z, **options).prev_sample
 
 

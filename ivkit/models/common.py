@@ -10,7 +10,6 @@ import copy
 import functools
 import hashlib
 import threading
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..memory import Plan, let_go, level, ran_out, retried
+from ..validate import warn
 from .protocol import Prediction
 
 KEPT_CODES = 4  # clips whose latents are kept
@@ -300,10 +300,9 @@ class Family:
             raise TypeError(f"{argument} must be a text, got {type(text).__name__}")
         if not self.max_tokens:
             if text.strip() and argument == "motion":
-                warnings.warn(
+                warn(
                     f"{self.name} takes no text: what moves is not read from {argument}; "
-                    "motion_scale says how much",
-                    stacklevel=5,
+                    "motion_scale says how much"
                 )
             return text
         if not text.strip():

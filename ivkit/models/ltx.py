@@ -53,6 +53,11 @@ class LTXModel(Family):
         """shape: (F, C, h, w); more tokens shift the steps towards more noise."""
         scheduler = copy.deepcopy(self.parts["scheduler"])
         c = scheduler.config
+        if num_inference_steps < 2 and c.get("shift_terminal"):
+            raise ValueError(
+                f"num_inference_steps must be at least 2 for {self.name}, which stretches steps "
+                f"between the first and the last, got {num_inference_steps}"
+            )
         w, h = (side // self.cell for side in self.size)
         tokens = h * w * self.latent_frames(self.num_frames)
         tokens = tokens if shape is None else shape[0] * shape[2] * shape[3]

@@ -11,7 +11,6 @@ import copy
 import difflib
 import json
 import re
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ..memory import Plan, level, retried
+from ..validate import warn
 from .common import Branch, Speed, at_once, computing, guide, kept, posterior_of, rows_at_once
 from .hub import fetch, pipeline_of, quietly, read
 from .lora import add_lora, find, merge_folder
@@ -246,10 +246,9 @@ class PIAModel:
         blank = [torch.zeros(1, 1, 3).numpy() for _ in pixels]  # it blackens these; ours are torch
         _, flagged = checker(images=blank, clip_input=seen.pixel_values)
         if any(flagged):
-            warnings.warn(
+            warn(
                 f"{self.name}'s safety checker hid a picture: take another seed or text, or load "
-                "it with safety_checker=False",
-                stacklevel=6,
+                "it with safety_checker=False"
             )
         keep = torch.tensor([0.0 if bad else 1.0 for bad in flagged], device=pixels.device)
         return torch.where(keep.view(-1, 1, 1, 1) > 0, pixels, -torch.ones_like(pixels))
