@@ -12,9 +12,16 @@ zero, so that before any training it changes nothing.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
+
+from .validate import Count, TensorOf, checked
+
+Clip = Annotated[Tensor, TensorOf("F 3 H W")]
+Frames = Annotated[Tensor, TensorOf("F 3 H W", broadcasts=True)]
+Schedule = Annotated[Tensor, TensorOf("steps F 1 h w", broadcasts=True)]
 
 
 class Align(nn.Module):
@@ -76,7 +83,8 @@ def load_align(folder: str | Path, device="cpu") -> ResidualAlign | None:
     return module.to(device).eval().requires_grad_(False)
 
 
-def blended_target(x: Tensor, x_edit: Tensor, lam: Tensor) -> Tensor:
+@checked
+def blended_target(x: Frames, x_edit: Frames, lam: Schedule) -> Tensor:
     """What a clip made with `lam` is aligned with: lam x + (1 - lam) x', as Eq. 4 blends.
 
     So that lam = 1 still means no edit. x (1, 3, H, W), x_edit (1 or F, 3, H, W), lam
@@ -89,8 +97,9 @@ def blended_target(x: Tensor, x_edit: Tensor, lam: Tensor) -> Tensor:
     return weight * x + (1 - weight) * x_edit
 
 
+@checked
 @torch.no_grad()
-def align_frames(module: nn.Module, v: Tensor, x: Tensor, slice_: int = 4) -> Tensor:
+def align_frames(module: nn.Module, v: Clip, x: Frames, slice_: Count = 4) -> Tensor:
     """Eq. 5 over a clip, a few frames at a time: v (F, 3, H, W), x (1 or F, 3, H, W) in [-1, 1]."""
     x = x.to(v).expand_as(v)
     parts = zip(v.split(slice_), x.split(slice_), strict=True)

@@ -9,16 +9,18 @@ The network computes what it always does: the maps are worked out beside it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from .speed import plain
+from .validate import Count, Index, Integer, Listed, check_index, checked
 
-KINDS = ("text", "space", "time")
+Indices = Annotated[tuple[int, ...], Listed(Integer(0, 100_000), "indices", least=1)]
 
 
 @dataclass
@@ -42,7 +44,8 @@ class Maps:
         calls = max(map(len, self.layers.values()), default=0)
         return f"Maps({len(self.layers)} layers, {calls} calls)"
 
-    def of_token(self, token: int, call: int | None = None, row: int = -1) -> Tensor:
+    @checked
+    def of_token(self, token: Index, call: Index | None = None, row: Index = -1) -> Tensor:
         """How much each cell looks at one token: (h, w), the mean over layers and heads.
 
         token: its index in the text, 0 being the start-of-text token.
@@ -55,11 +58,16 @@ class Maps:
             raise ValueError(
                 f"token {token} was not kept, {kept} were: record(..., tokens=[{token}]) keeps it"
             )
+        seen = [m for maps in self.layers.values() for m in maps]
+        if not seen:
+            raise ValueError("the maps are empty: run the network inside `with record(...)`")
+        check_index("token", token, seen[0].shape[-1] if self.tokens is None else token + 1)
+        check_index("row", row, len(seen[0]))
+        if call is not None:
+            check_index("call", call, max(map(len, self.layers.values())))
         token = token if self.tokens is None else self.tokens.index(token)
         calls = slice(None) if call is None else slice(call, call + 1 or None)
         found = [self._at(m[row, :, :, token]) for ms in self.layers.values() for m in ms[calls]]
-        if not found:
-            raise ValueError("the maps are empty: run the network inside `with record(...)`")
         return torch.stack(found).mean(0)
 
     def _at(self, looks: Tensor) -> Tensor:
@@ -70,9 +78,13 @@ class Maps:
         return torch.nn.functional.interpolate(level, (h, w), mode="bilinear")[0, 0]
 
 
+@checked
 @contextmanager
 def record(
-    network, kind: str = "text", tokens: Sequence[int] | None = None, rows: int | None = None
+    network: torch.nn.Module,
+    kind: Literal["text", "space", "time"] = "text",
+    tokens: Indices | None = None,
+    rows: Count | None = None,
 ) -> Iterator[Maps]:
     """Record a UNet's attention for as long as the `with` block lasts.
 
@@ -82,8 +94,6 @@ def record(
     rows: keep the last so many rows of the batch alone; None keeps all.
     Raises ValueError for another kind, or a network that has no such layer.
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
     ends = "attn2" if kind == "text" else "attn1"
     layers = {
         name: layer

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
-from .validate import as_array
+from .validate import SIDE, Listed, Number, Side, Steps, TensorOf, Weights, checked
+
+Noise = Annotated[Tensor, TensorOf("F C h w", "C h w")]
+Weight = Annotated[
+    Tensor | float, TensorOf("F C h w", "C h w", broadcasts=True, number=Number(0, 1))
+]
+LatentShape = Annotated[tuple, Listed(SIDE, "lengths", least=3)]
 
 
 def placed(scheduler, *tensors: Tensor) -> list[Tensor]:
@@ -24,7 +31,8 @@ def noised(scheduler, z0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
     return scheduler.add_noise(z0, eps, t.reshape(1))
 
 
-def blend(eps: Tensor, eps_edit: Tensor, lam: Tensor | float) -> Tensor:
+@checked
+def blend(eps: Noise, eps_edit: Noise, lam: Weight) -> Tensor:
     """Eq. 4: the prediction that the edited video steps on, which is R(eps) of Eq. 3.
 
     eps, eps_edit: (F, C, h, w), the network's native output under x and under the edited x.
@@ -35,8 +43,9 @@ def blend(eps: Tensor, eps_edit: Tensor, lam: Tensor | float) -> Tensor:
     return lam * eps + (1 - lam) * eps_edit
 
 
+@checked
 def lam_schedule(
-    lam, num_inference_steps: int, latent_shape: tuple[int, int, int], cell: int = 1
+    lam: Weights, num_inference_steps: Steps, latent_shape: LatentShape, cell: Side = 1
 ) -> Tensor:
     """lam as float32 (steps, F or 1, 1, h or 1, w or 1), checked.
 
@@ -46,17 +55,9 @@ def lam_schedule(
     latent_shape: (F, h, w).
     Raises ValueError where lam is not finite, not within [0, 1] or does not fit.
     """
-    frames, h, w = latent_shape
+    frames, h, w = latent_shape[:3]
     full = (num_inference_steps, frames, 1, h, w)
-    try:
-        value = torch.as_tensor(as_array(lam).astype(np.float32))
-    except (TypeError, ValueError):
-        raise ValueError(f"lam must be numbers within [0, 1], got {lam!r}") from None
-    if value.numel() == 0 or not bool(torch.isfinite(value).all()):
-        raise ValueError("lam must be finite numbers within [0, 1], got none, NaN or infinity")
-    if float(value.min()) < 0 or float(value.max()) > 1:
-        bad = float(value.min()) if float(value.min()) < 0 else float(value.max())
-        raise ValueError(f"lam must lie within [0, 1] (1 ignores the edits), got {bad:g}")
+    value = torch.as_tensor(lam, dtype=torch.float32)
     if value.ndim == 1 and len(value) > 1:  # one number a step
         if len(value) != num_inference_steps:
             raise ValueError(

@@ -145,7 +145,7 @@ def edit_region(
     parts = [edit_mask(alpha, grow, cell, feather)] if alpha.any() else []
     parts += [edit_mask(marked, 0, cell, feather)] if marked.any() else []
     if not parts:
-        raise ValueError("the strokes leave no paint and mark no region on the picture")
+        raise ValueError("the strokes leave no paint in alpha and mark no region")
     return np.maximum.reduce(parts)
 
 
@@ -200,7 +200,7 @@ def on_picture(strokes: Strokes, size: Size) -> None:
     for i, stroke in enumerate(strokes):
         if _bounds(stroke, size) is None:
             raise ValueError(
-                f"strokes[{i}] lies outside the picture of {size[0]} x {size[1]} pixels: "
+                f"strokes[{i}] lies outside the picture, whose size is {size[0]} x {size[1]}: "
                 f"it begins at {stroke.points[0]}"
             )
 

@@ -44,6 +44,7 @@ from .validate import (
     Seed,
     Share,
     checked,
+    shown,
 )
 
 ADAPTER = "personal"
@@ -135,6 +136,8 @@ def new(pipe: Pipeline, rank: Rank = 8, seed: Seed = 0, targets: Targets = TARGE
     unet = _bare_unet(pipe)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        if not any(re.fullmatch(targets, name) for name, _ in unet.named_modules()):
+            raise ValueError(f"targets {shown(targets)} fits no layer of {pipe.name}'s UNet")
         beside(unet, ADAPTER, r=rank, lora_alpha=rank, target_modules=targets)
     return _ready(pipe)
 

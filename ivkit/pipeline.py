@@ -11,7 +11,6 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -54,10 +53,10 @@ KEPT_BYTES = 4 * 10**9  # only as long as they take no more than this together
 
 @checked(options=lambda: [models.load])
 def load(
-    name: str | Path = "storybook",
+    name: models.Name = "storybook",
     device: Any = None,
     dtype: Any = None,
-    pictures: str | None = None,
+    pictures: models.Name | None = None,
     **options,
 ) -> Pipeline:
     """The pipeline of a checkpoint, by its name in the table or from a folder.

@@ -11,17 +11,31 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from . import validate
 from .align import align_frames, blended_target
 from .blend import lam_schedule
-from .instructions import TrajectoryInstruction
+from .instructions import Camera, Moves, TrajectoryInstruction
 from .models.common import to_cells
+from .pictures import Picture
 from .pixels import fit, to_frames, to_pixels
 from .settings import Settings
 from .state import Denoising, Edit
 from .trajectory import Warped, check, moving_region, warp
+from .validate import Path2D, Weights
 
 DRAGGED = ("drags", "pins", "camera")
-CHANGES = ("edited", *DRAGGED, "lam", "motion")
+
+
+def edits(
+    *,
+    edited: Picture | None,
+    drags: Moves,
+    pins: Path2D,
+    camera: Camera | None,
+    lam: Weights,
+    motion: str,
+) -> None:
+    """What may be changed while a clip is made."""
 
 
 @dataclass
@@ -103,9 +117,6 @@ class Run:
 
     def checked(self, changes: dict[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
         """The changes as fields of a Run, or an error; shape: (steps, F, h, w)."""
-        for name in changes:
-            if name not in CHANGES:
-                raise TypeError(f"{name!r} cannot be changed; edits, lam and motion can")
         new = {name: changes[name] for name in ("lam", "motion") if name in changes}
         if "lam" in new:
             lam_schedule(new["lam"], shape[0], shape[1:], self.pipeline.cell)
@@ -123,6 +134,7 @@ class Run:
             new["trajectory"] = check(r, self.picture.size[::-1])
         return new
 
+    @validate.checked(options=lambda: [edits])
     def change(self, **changes) -> None:
         """What `Step.change` does: check changes and put them in force from the next step on."""
         state = self.state

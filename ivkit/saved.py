@@ -5,16 +5,17 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
-import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from PIL import Image
 
 from .disk import write_text
 from .pictures import open_png, png, to_picture
+from .validate import File, Instance, checked
 
+Json = Annotated[dict | str | bytes, Instance(dict, str, bytes)]
 VERSION = 1  # of the JSON form; another version is refused, never guessed at
 
 
@@ -26,7 +27,8 @@ class Saved:
         return {"version": VERSION, **_encode(self)}
 
     @classmethod
-    def from_json(cls, data: dict | str):
+    @checked
+    def from_json(cls, data: Json):
         """The instruction that `to_json` described, from the dict or its text.
 
         Raises ValueError for another version, another kind of instruction, or damaged data.
@@ -51,12 +53,14 @@ class Saved:
             raise ValueError(f"expected a saved {name}, got {data.get('type')!r}")
         return found
 
-    def save(self, path: str | os.PathLike) -> None:
+    @checked
+    def save(self, path: File) -> None:
         """Write as JSON. The old file stays whole until the new one is."""
         write_text(path, json.dumps(self.to_json()))
 
     @classmethod
-    def load(cls, path: str | os.PathLike):
+    @checked
+    def load(cls, path: File):
         """Read what `save` wrote; raises ValueError naming the file when it cannot be."""
         try:
             return cls.from_json(Path(path).read_text(encoding="utf-8"))

@@ -12,6 +12,7 @@ from .models.protocol import Condition
 from .pixels import to_pictures
 from .sampling import Chain
 from .trace import Record, Trace
+from .validate import Index, check_index, checked
 
 READINGS = ("paired", "shared")
 
@@ -58,6 +59,12 @@ class Denoising:
         return self.index >= self.num_steps
 
 
+def _edits():
+    from .run import edits
+
+    return [edits]
+
+
 @dataclass
 class Step:
     """A step just done. Tensors by name as in a trace: `step["eps_hat"]`, `step["x0"]`, ..., all of
@@ -78,11 +85,14 @@ class Step:
     def num_steps(self) -> int:
         return self.state.num_steps
 
-    def preview(self, frame: int = -1) -> Image.Image:
+    @checked
+    def preview(self, frame: Index = -1) -> Image.Image:
         """One frame of the clip as it is foreseen now, decoded from x0: PIL RGB."""
         model = self.state.model
+        check_index("frame", frame, len(self.state.z))
         return to_pictures(model.preview(self["x0"], frame)[None])[0]
 
+    @checked(options=_edits)
     def change(self, **changes) -> None:
         """Change `edited`, `drags`, `pins`, `camera`, `lam` or `motion` from the next step on.
 

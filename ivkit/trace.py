@@ -25,12 +25,13 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from .disk import write_tensors
-from .validate import shown
+from .validate import File, Number, TensorOf, checked, shown
 
 KINDS = ("epsilon", "v_prediction", "sample", "flow_prediction")  # of prediction, as in diffusers
 _X0 = {"x0": "out_hat", "x0_ref": "out", "x0_edit": "out_edit"}
@@ -47,7 +48,19 @@ NAMES = (
 ROWS = tuple(n for n in NAMES if n.endswith("cond") and "edit" not in n)
 
 
-def convert(out: Tensor, z: Tensor, signal: float, noise: float, kind: str, to: str) -> Tensor:
+Level = Annotated[float, Number(0)]
+Native = Annotated[Tensor, TensorOf()]
+
+
+@checked
+def convert(
+    out: Native,
+    z: Native,
+    signal: Level,
+    noise: Level,
+    kind: Literal[KINDS],
+    to: Literal["eps", "v", "x0"],
+) -> Tensor:
     """A native output as `to` = "eps", "v" or "x0"; z = signal x0 + noise eps.
 
     kind: the scheduler's prediction type, "epsilon", "v_prediction", "sample" or "flow_prediction".
@@ -209,7 +222,8 @@ class TraceOptions:
             raise ValueError(
                 f"device of a trace must be one of this machine, got {shown(self.device)}"
             ) from None
-        if self.dtype not in (None, torch.float32, torch.float16, torch.bfloat16):
+        known = (torch.float32, torch.float16, torch.bfloat16)
+        if not (self.dtype is None or any(self.dtype is dtype for dtype in known)):
             raise ValueError(
                 f"dtype of a trace must be float32, float16 or bfloat16, got {shown(self.dtype)}"
             )
@@ -248,8 +262,9 @@ class TraceOptions:
 class Trace:
     """The records of a run, in order. Iterates, slices and counts like a list."""
 
+    @checked
     def __init__(self, records: list[Record] | None = None, options: TraceOptions | None = None):
-        self.records, self.options = records or [], options or TraceOptions()
+        self.records, self.options = list(records or ()), options or TraceOptions()
 
     def __len__(self) -> int:
         return len(self.records)
@@ -283,7 +298,8 @@ class Trace:
         kept = [t.untyped_storage() for record in self.records for t in record.tensors.values()]
         return sum({storage.data_ptr(): storage.nbytes() for storage in kept}.values())
 
-    def save(self, path) -> None:
+    @checked
+    def save(self, path: File) -> None:
         """Write as safetensors; `Trace.load` reads it back, tensor for tensor."""
         facts = [[r.index, r.t, r.signal, r.noise, r.kind] for r in self.records]
         tensors = {f"{i}.lam": r.lam for i, r in enumerate(self.records)}
@@ -296,7 +312,8 @@ class Trace:
         write_tensors(path, tensors, facts)
 
     @classmethod
-    def load(cls, path) -> Trace:
+    @checked
+    def load(cls, path: File) -> Trace:
         """Read what `save` wrote. ValueError where the file is no trace or is damaged."""
         from safetensors import SafetensorError, safe_open
 

@@ -39,6 +39,7 @@ MAX_DRAWN = 2**24  # pixels of a picture or a frame that a model makes
 MAX_CLIP = 2**29  # pixels of all frames
 MAX_ITEMS = 100_000  # of a list
 MAX_VALUES = 2**30  # of an array
+MAX_TEXT = 100_000  # characters
 MAX_SEED = 2**64 - 1  # of torch's and NumPy's generators
 MAX_SENTENCE = 400  # characters
 
@@ -195,7 +196,24 @@ class Array(Kind):
 
 
 class TensorOf(Array):
-    """A floating torch tensor, as it is, on its own device; an array of floats becomes one."""
+    """A floating torch tensor, as it is, on its own device; an array of floats becomes one.
+
+    broadcasts: axes of length 1 fit any other. number: the kind of a number that does as well.
+    """
+
+    def __init__(self, *shapes: str, broadcasts: bool = False, number: Kind | None = None):
+        super().__init__(*shapes, of="f", finite=False)
+        self.broadcasts, self.number = broadcasts, number
+        self.what = f"a floating tensor{self.what.removeprefix('numbers')}"
+
+    def __call__(self, name: str, value: Any) -> Any:
+        if self.number and not isinstance(value, np.ndarray) and not _is_tensor(value):
+            return self.number(name, value)
+        return super().__call__(name, value)
+
+    def axes(self, value: Any) -> dict[str, int]:
+        found = super().axes(value) if hasattr(value, "shape") else {}
+        return {k: v for k, v in found.items() if v > 1 or not self.broadcasts}
 
     def converted(self, value: Any):
         import torch
@@ -312,7 +330,7 @@ def _flag(value: Any) -> bool:
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str) or "\0" in value:
+    if not isinstance(value, str) or "\0" in value or len(value) > MAX_TEXT:
         raise TypeError
     value.encode()  # lone surrogates can be neither read nor written
     return value
@@ -328,6 +346,8 @@ def _file(value: Any) -> Path:
     path = os.fspath(value)
     if not isinstance(path, str) or not path or b"\0" in os.fsencode(path):
         raise TypeError
+    if any(len(os.fsencode(part)) > 255 for part in Path(path).parts):
+        raise ValueError
     return Path(path)
 
 
@@ -438,7 +458,7 @@ def kind_of(hint: Any) -> Kind | None:
         return kind and Listed(kind, kind.what.removeprefix("a "))
     if hint in _PLAIN:
         return _PLAIN[hint]
-    if hint in (Any, Callable):
+    if hint is Any:
         return None
     return Instance(origin or hint) if isinstance(origin or hint, type) else None
 

@@ -83,7 +83,7 @@ def test_convert_finds_the_truth_from_every_kind(kind):
     torch.testing.assert_close(convert(out, z, *levels_, kind, "x0"), x0, **close)
     expected = out if kind == "flow_prediction" else v
     torch.testing.assert_close(convert(out, z, *levels_, kind, "v"), expected, **close)
-    with pytest.raises(ValueError, match="not known"):
+    with pytest.raises(ValueError, match="kind must be one of"):
         convert(out, z, *levels_, "magic", "v")
 
 

@@ -5,11 +5,44 @@ from __future__ import annotations
 import os
 from importlib import import_module
 from pathlib import Path
+from typing import Annotated
 
+from ..validate import Kind, checked
 from .table import TABLE
 
 
-def load(name: str = "storybook", device=None, dtype=None, small: bool = False, **options):
+def _device(value):
+    import torch
+
+    if value is not None and not isinstance(value, (str, torch.device)):
+        raise TypeError
+    return value and torch.device(value)
+
+
+def _dtype(value):
+    import torch
+
+    known = {str(d).partition(".")[2]: d for d in (torch.float32, torch.bfloat16, torch.float16)}
+    if value is None or isinstance(value, torch.dtype) and value in known.values():
+        return value
+    return known[value]
+
+
+def _name(value):
+    if not isinstance(value, (str, Path)):
+        raise TypeError
+    Path(value).exists()  # raises where no file could be called so
+    return value
+
+
+NAME = Kind("the name of a model, its id on the hub, a folder or a file", _name, TypeError)
+Name = Annotated[str | Path, NAME]
+DEVICE = Kind("'cpu', 'cuda' or 'mps'", _device)
+DTYPE = Kind("float32, bfloat16 or float16", _dtype)
+
+
+@checked
+def load(name: Name = "storybook", device=None, dtype=None, small: bool = False, **options):
     """A model by its name in the table, by hub id, or from a folder in diffusers' layout.
 
     device: "cpu", "cuda", "mps" or a torch.device; None takes the best there is.
@@ -21,8 +54,6 @@ def load(name: str = "storybook", device=None, dtype=None, small: bool = False, 
         `pia.from_base`; for further families the fields of their class, such as `fps`.
     Raises ValueError for an unknown name, FileNotFoundError where weights are missing.
     """
-    if not isinstance(name, (str, Path)):
-        raise TypeError(f"name must be a text or a path, got {type(name).__name__}")
     row, folder = TABLE.get(str(name)), None
     if row is None and not Path(name).exists() and str(name).count("/") != 1:
         raise ValueError(f"model {str(name)!r} is not known; {_known()}, or a folder")
@@ -84,13 +115,11 @@ def pick(device=None, dtype=None, exact: bool = False):
     """
     import torch
 
+    device, dtype = DEVICE("device", device), DTYPE("dtype", dtype)
     if device is None:
         mps = torch.backends.mps.is_available()
         device = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
-    try:
-        device = torch.device(device)
-    except RuntimeError:
-        raise ValueError(f"device {device!r} is not known; say 'cpu', 'cuda' or 'mps'") from None
+    device = torch.device(device)
     there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
     if not there.get(device.type, lambda: True)():
         raise ValueError(f"device {str(device)!r} is not there on this machine; try device='cpu'")
@@ -100,9 +129,6 @@ def pick(device=None, dtype=None, exact: bool = False):
         else:
             fast = device.type == "cpu" and not exact and cpu_has_bf16()
             dtype = torch.bfloat16 if fast else torch.float32
-    dtype = getattr(torch, dtype, dtype) if isinstance(dtype, str) else dtype
-    if dtype not in (torch.float32, torch.bfloat16, torch.float16):
-        raise ValueError(f"dtype must be float32, bfloat16 or float16, got {dtype}")
     if device.type == "cpu" and dtype == torch.float16:
         raise ValueError("dtype float16 does not run on a CPU; take bfloat16 or float32")
     return device, dtype

@@ -1,0 +1,108 @@
+"""No wrong call ends in anything but one sentence that names the argument; see `fuzz.py`."""
+
+import time
+
+import families
+import fuzz
+import pytest
+import tiny
+import torch
+
+import ivkit as iv
+from ivkit import metrics, validate
+from ivkit.pipeline import Pipeline
+
+CALLS = 5000
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("fuzz"))
+        yield fuzz.World()
+
+
+def test_wrong_calls_are_answered_by_one_sentence(world):
+    functions, possible, counts, wrong = fuzz.fuzz(CALLS, 0, world)
+    print(functions, possible, counts)
+    assert sum(counts.values()) == CALLS and functions > 70
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.slow
+def test_every_wrong_call_is_answered_by_one_sentence(world):
+    *_, wrong = fuzz.fuzz(10**6, 1, world)
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("name", families.NAMES)
+@pytest.mark.parametrize("seed", [2**45, 2**64 - 1])
+def test_every_seed_makes_a_clip(name, seed):
+    family = families.FAMILIES[name]
+    run = Pipeline(family.model()).video(
+        family.picture(), "a boat", seed=seed, num_inference_steps=2, progress=False
+    )
+    assert run.finished
+
+
+@pytest.mark.parametrize("seed", [2**64, -1, 10**400])
+def test_a_seed_beyond_is_refused_by_name(seed):
+    with pytest.raises(ValueError, match="seed must be an integer of at least 0 and"):
+        tiny.pipeline().video(tiny.picture(), "the boat moves", seed=seed)
+
+
+def test_ltx_refuses_one_step_before_any_work():
+    family = families.FAMILIES["ltx"]
+    with pytest.raises(ValueError, match="num_inference_steps must be at least 2 for tiny"):
+        Pipeline(family.model()).video(family.picture(), "a boat", num_inference_steps=1)
+
+
+def test_an_unknown_argument_is_named_with_the_nearest_known_one():
+    pipe = tiny.pipeline()
+    with pytest.raises(TypeError, match="'generator': its place is taken by seed"):
+        pipe.image("a boat", generator=torch.Generator())
+    with pytest.raises(TypeError, match="image has no argument 'strenght'; did you mean strength?"):
+        pipe.image("a boat", tiny.picture(), strenght=0.5)
+    with pytest.raises(TypeError, match="Stroke has no argument 'color'; did you mean colour?"):
+        iv.Stroke([(1, 1)], color="red")
+    with pytest.raises(TypeError, match="video needs motion"):
+        pipe.video(tiny.picture())
+
+
+def test_numbers_may_be_0_d_tensors_and_numpy_scalars():
+    import numpy as np
+
+    pipe = tiny.pipeline()
+    options = {"seed": np.int64(3), "strength": torch.tensor(0.5), "grow": np.float32(1)}
+    options |= {"num_inference_steps": torch.tensor(2)}
+    assert pipe.image("a boat", tiny.picture(), **options).size == (16, 16)
+
+
+def test_limits_are_said_before_any_work():
+    picture = tiny.picture()
+    begun = time.perf_counter()
+    for call, name in (
+        (lambda: iv.to_picture(picture, (10**6, 10**6)), "size"),
+        (lambda: tiny.pipeline().image("a boat", size=(20_000, 20_000)), "size"),
+        (lambda: iv.warp(picture, iv.Camera(pan=(1, 0)), num_frames=2**40), "num_frames"),
+        (lambda: iv.contact_sheet({"a": [picture] * 4}, height=10**6), "height"),
+        (lambda: tiny.pipeline().video(picture, "a boat", num_inference_steps=10**9), "steps"),
+    ):
+        with pytest.raises(ValueError, match=name):
+            call()
+    assert time.perf_counter() - begun < 30
+
+
+def test_a_mask_of_another_size_and_a_single_picture_are_refused():
+    import numpy as np
+
+    clip = np.zeros((4, 16, 16, 3), np.uint8)
+    with pytest.raises(ValueError, match="mask of shape .* does not fit a of shape"):
+        metrics.psnr(clip, clip, np.ones((8, 8)))
+    with pytest.raises(ValueError, match="frames must be uint8 of shape"):
+        metrics.flicker(clip[0])
+
+
+def test_whatever_is_given_can_be_shown_in_a_sentence():
+    for value in (fuzz.deep(), fuzz.Liar(), 10**6000, "x" * 10**6, "\ud800"):
+        assert len(validate.shown(value)) <= 100
