@@ -58,7 +58,7 @@ def _pair(value: Any) -> tuple:
 
 
 def _pattern(value: Any) -> str:
-    return re.compile(TEXT("targets", value)).pattern
+    return re.compile(SENTENCE("targets", value)).pattern
 
 
 PAIR = Kind("a (picture, caption) pair", _pair, TypeError)

@@ -38,7 +38,7 @@ class Saved:
             try:
                 data = json.loads(data)
             except (ValueError, RecursionError) as error:
-                raise ValueError(f"this is no complete {name} in JSON: {error}") from None
+                raise ValueError(f"data is no complete {name} in JSON: {error}") from None
         if not isinstance(data, dict):
             raise ValueError(f"a saved {name} must be a JSON object, got {type(data).__name__}")
         if data.get("version") != VERSION:

@@ -218,7 +218,7 @@ class TraceOptions:
         try:
             device = torch.device(self.device)
             torch.empty(0, device=device)
-        except (RuntimeError, TypeError, AssertionError):
+        except (RuntimeError, TypeError, ValueError, AssertionError):
             raise ValueError(
                 f"device of a trace must be one of this machine, got {shown(self.device)}"
             ) from None

@@ -56,6 +56,7 @@ except ImportError:
     import tiny
 
 ANSWERS = (ValueError, TypeError, FileNotFoundError)
+PLACES = ("path", "file", "name", "pictures")  # the sentence names the place that was given
 LONGEST = 450  # characters of a sentence
 SLOWEST = 60.0  # seconds: it hangs
 
@@ -187,14 +188,14 @@ MEANT = {
     "grow": _real(0, 1000),
     "feather": _real(0, 10_000),
     "reuse": _real(0, 100, whole=True),
-    "motion_scale frame token call row index count": _real(-100_000, 100_000, whole=True),
+    "frame token call row index count": _real(-100_000, 100_000, whole=True),
     "rank slice_ steps": lambda v: _real(1, 10**7, whole=True)(v) or _list(v),
     "threshold tolerance seconds lr prior_weight t noise signal": _real(),
     "zoom scale": _real(0.05, 20),
     "tokens": _list,
     "roll rotate": _real(-3600, 3600),
     "drags": lambda v: isinstance(v, Camera) or _list(v),
-    "strokes examples prior captions names sides handles path_ points pins records": _list,
+    "strokes examples prior captions sides handles path_ points pins records": _list,
     "trajectory": lambda v: _list(v) or isinstance(v, Camera) or v is None,
     "camera": _is(Camera),
     "colour": lambda v: _list(v) or _pixels(v),
@@ -204,7 +205,9 @@ MEANT = {
     "pictures": lambda v: _list(v) or isinstance(v, dict) or _pixels(v),
     "width_": _real(0, 10_000),
     "comment": lambda v: v is None or isinstance(v, str),
+    "motion_scale": lambda v: v is None or _real(0, 127, whole=True)(v),
     "decode": callable,
+    "names": lambda v: callable(v) or isinstance(v, (bool, str)) or _list(v),
     "device": lambda v: v is None or _text(v),
     "fields_ data": _is(dict, str, bytes),
 }
@@ -417,13 +420,15 @@ def answer(w: World, name, function, given, argument, kind, i, default) -> tuple
             found = function(**{**given, argument: value})
             if inspect.isgenerator(found):
                 next(found)
+            if isinstance(found, personal.Lora):
+                found.remove()
     except ANSWERS as error:
         said, kind_of = str(error), type(error).__name__
         if len(said) > LONGEST or "\n" in said or not said.isprintable():
             verdict = "no sentence"
         elif kind_of == "FileNotFoundError":
             verdict = "right"
-        elif argument in ("path", "file") and isinstance(value, (str, Path)):
+        elif argument in PLACES and isinstance(value, (str, Path)):
             verdict = "right"  # the path itself is in the sentence
         elif argument not in said or isinstance(error, UnicodeError):
             verdict = "not named"
