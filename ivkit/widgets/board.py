@@ -93,7 +93,8 @@ class Line(w.HTML):
     def say(self, text: str, error: bool = False) -> None:
         """One sentence. An error is known by its sign and its word, not by a colour alone."""
         sign, colour = ("⚠ <b>Error:</b> ", "error") if error else ("", "success")
-        style = f"border-left:4px solid var(--jp-{colour}-color1, gray);padding:0 6px"
+        bar = f"border-left:4px solid var(--jp-{colour}-color1, gray)"
+        style = f"{bar};padding:0 6px;line-height:1.4"
         role, said = "alert" if error else "status", sign + html.escape(text, quote=False)
         self.failed = error
         self.value = f'<div role="{role}" style="{style}">{said}</div>' if text else ""
