@@ -398,6 +398,19 @@ def test_messages_and_buttons_of_the_work_lie_below_the_canvas(studio):
     assert studio.paint.board.line is studio.drag.board.line
 
 
+def test_what_is_watched_stands_beside_the_canvas_and_once_only(studio):
+    assert studio._empty in studio._newest.children
+    paused(studio)
+    assert studio._live_card in studio._newest.children
+    studio.stop()
+    studio.join(60)
+    assert studio._newest.children[0] is studio.results[-1].card
+    studio.mode.value = "Drag"
+    assert studio.drag.preview_box in studio._newest.children
+    assert studio.drag.preview_box not in studio.drag.row.children
+    assert studio.results[-1].card not in studio._cards.children
+
+
 def test_old_tries_make_room_but_what_is_kept_stays(studio):
     for _ in range(10):
         result = generate(studio)

@@ -93,6 +93,9 @@ class Studio(w.VBox):
         for canvas in canvases:
             canvas.below.children = (self._actions,)
             canvas.row.layout.display = "contents"  # its parts wrap with those of the studio
+        drag = self.drag  # its warp stands with the clips, its settings after the panel
+        drag.row.children, drag.settings.layout.order = (drag.column, drag.settings), "1"
+        drag.preview_box.layout.width = drag.preview.layout.width = f"{CARD}px"
         parts = flow(*canvases, self._newest, self._controls)
         super().__init__([self.offer, self.mode, parts, self._out])
         self._lay_out()
