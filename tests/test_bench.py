@@ -97,11 +97,3 @@ def test_recorded_strokes_are_what_a_mouse_sends_and_fill_the_disc():
 def test_a_recorded_drag_ends_on_its_target():
     path, times = record.move([(10, 20), (90, 60)], 0.5, np.random.default_rng(0))
     assert path[0] == [10, 20] and path[-1] == [90, 60] and times[-1] >= 0.49
-
-
-def test_a_recorded_mask_has_no_slivers():
-    mask = np.zeros((64, 64), bool)
-    mask[20:40, 20:40] = True
-    with_line = mask.copy()
-    with_line[30] = True
-    assert (record.without_slivers(with_line) == mask).all()

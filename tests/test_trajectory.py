@@ -369,6 +369,7 @@ def test_a_mask_grown_from_a_handle_is_the_thing(seed):
         assert (grown & mask).sum() / (grown | mask).sum() > 0.9
 
 
+@pytest.mark.filterwarnings("ignore:no thing stands out")
 @given(inside)
 def test_a_grown_mask_holds_its_point_whatever_is_there(point):
     for picture in (NOISE, np.full_like(NOISE, 7)):

@@ -38,7 +38,7 @@ def main(args) -> None:
     edited = pipe.image(
         EDIT_TEXT, picture, strokes=content.strokes, strength=content.strength, seed=args.seed
     )
-    mask = without_slivers(iv.grow_mask(edited, args.handle))
+    mask = iv.grow_mask(edited, args.handle)
     path, times = move([args.handle, args.target], seconds=0.9, rng=np.random.default_rng(1))
     drag = iv.Drag(path=path, mask=mask, times=[t / times[-1] for t in times])
     recording = iv.Instructions(
@@ -52,14 +52,6 @@ def main(args) -> None:
     preview = Path("outputs") / "recorded_mask.png"
     write_picture(preview, Image.fromarray(shade))
     print(f"{args.out}; the mask holds {np.mean(mask):.1%} of the picture, see {preview}")
-
-
-def without_slivers(mask):
-    """The mask as a person would correct it: without lines a few pixels thin, such as a horizon."""
-    import cv2
-    import numpy as np
-
-    return cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5))) > 0
 
 
 def paint_disc(centre, radius, width=12.0, colour="#ffc81e") -> list:

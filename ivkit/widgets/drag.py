@@ -14,7 +14,8 @@ import numpy as np
 from ..instructions import EASINGS, Camera, Drag, Stroke, TrajectoryInstruction
 from ..paint import region_mask
 from ..pictures import to_picture
-from ..trajectory import grow_mask, warp
+from ..regions import grow
+from ..trajectory import warp
 from ..validate import Point
 from .board import LIVE, MARKS, button, column, heading, held, picture_view, row, slider, words
 from .canvas import Canvas
@@ -23,6 +24,10 @@ from .session import Sketch
 COLOURS = ("#e5006d", "#0a7bd6", "#2e8b57", "#d97706", "#7a3ff2")
 REACH = 14  # screen pixels within which a click takes a point
 NO_DRAG = "none yet: pull a thing to where it shall go"
+VAGUE = (
+    "Nothing stands out here, so the region is a disc. Press on a thing, or draw the region with "
+    "Lasso, Box or Region +. To move all, move the camera."
+)
 
 
 class DragCanvas(Canvas):
@@ -68,6 +73,7 @@ class DragCanvas(Canvas):
     ):
         label, empty = "A picture to drag things on", TrajectoryInstruction()
         super().__init__(image, None, width, label, autosave, line, trajectory=empty)
+        self._grown: tuple[np.ndarray, bool] | None = None  # a region, and whether it is a thing's
         self._held: tuple | None = None  # ("drag", k, i) or ("pin", i), while it is being moved
         self._quiet = False  # the sliders are being set, not moved
         self.selected: int | None = None
@@ -267,6 +273,8 @@ class DragCanvas(Canvas):
                 self._drag()
             if self._tool == "edit":
                 self._take(point)
+            if self._tool in ("arrow", "path"):
+                self._grow(point)
             self._points = [point]
         elif self._points:
             first = self._points[:1] if self._tool in ("arrow", "box") else self._points
@@ -278,6 +286,8 @@ class DragCanvas(Canvas):
             return
         points, self._points = self._points, []
         self.board.view[LIVE].clear()
+        if self._tool in ("arrow", "path"):
+            self._tint()
         work = {"arrow": self._add, "path": self._add, "edit": self._moved, "pin": self._pin}
         work.get(self._tool, self._paint_region)(points)
 
@@ -286,6 +296,23 @@ class DragCanvas(Canvas):
         x, y = self._pixel(point)
         drags = enumerate(self.trajectory.drags)
         return [k for k, drag in drags if drag.mask is not None and drag.mask[y, x]]
+
+    def _grow(self, point: Point) -> None:
+        """Show which region a pull from here would take: a small disc where nothing stands out."""
+        if any(self.trajectory.drags[k].path for k in self._under(point)):
+            return
+        mask, clear = grow(self.picture, self._pixel(point))
+        if not clear:
+            width = max(max(self.picture.size) / 10, 3)
+            mask = region_mask([Stroke([point], width=width, tool="mask")], self.picture.size)
+        self.board.say("" if clear else VAGUE)
+        self._grown = mask, clear
+        self._tint((mask, colour_of(len(self.trajectory.drags))))
+
+    def _tint(self, *more: tuple[np.ndarray, str]) -> None:
+        drags = enumerate(self.trajectory.drags)
+        regions = [(drag.mask, colour_of(k)) for k, drag in drags if drag.mask is not None]
+        self.board.regions([*regions, *more])
 
     def _add(self, points) -> None:
         if math.dist(points[0], points[-1]) * self.board.scale < 4 and len(points) < 8:
@@ -299,11 +326,11 @@ class DragCanvas(Canvas):
             self._replace(self.selected, path=points, times=None)
             self.board.say("This thing goes another way now; Undo brings back the old one.")
             return
-        mask = grow_mask(self.picture, points[0])
-        if mask.all():
-            raise ValueError("nothing stands out here: press on a thing, or move the camera")
+        mask, clear = self._grown
         self.selected, self._point = len(drags), -1
         self._put(drags=(*drags, Drag(points, mask=mask)))
+        if not clear:
+            self.board.say(VAGUE)
 
     def _take(self, point: Point) -> None:
         """The point, the pin, or else the region under the mouse."""
@@ -358,10 +385,9 @@ class DragCanvas(Canvas):
     # --------------------------------------------------------------------------------- drawing
 
     def _draw(self, old: Sketch | None, new: Sketch) -> None:
-        drags = list(enumerate(new.trajectory.drags))
-        self.board.regions([(d.mask, colour_of(k)) for k, d in drags if d.mask is not None])
+        self._tint()
         self.board.view[MARKS].clear()
-        for k, drag in drags:
+        for k, drag in enumerate(new.trajectory.drags):
             for path in drag.paths:
                 chosen = self._point % len(path) if k == self.selected else None
                 self._arrow(MARKS, path, k, chosen)
