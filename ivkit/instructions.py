@@ -83,6 +83,16 @@ class Stroke(Saved):
     def __post_init__(self) -> None:
         _check_times(self.times, self.points)
 
+    def __repr__(self) -> str:
+        ends = f"{_shown(self.points[0])} to {_shown(self.points[-1])}"
+        count, look = len(self.points), f"{self.colour}, width {self.width:g}"
+        return f"Stroke({ends}, {count} point{'s' * (count > 1)}, {look}, {self.tool})"
+
+
+def _shown(point: Point) -> str:
+    x, y = point
+    return f"({round(x, 1):g}, {round(y, 1):g})"
+
 
 def _check_times(times: Times | None, points: Path2D) -> None:
     if times is not None and len(times) != len(points):
@@ -140,6 +150,11 @@ class Drag(Saved):
     def paths(self) -> tuple[Path2D, ...]:
         """The path of each handle."""
         return self.handles or (self.path,)
+
+    def __repr__(self) -> str:
+        ways = "; ".join(f"{_shown(path[0])} to {_shown(path[-1])}" for path in self.paths)
+        region = "no mask" if self.mask is None else f"mask of {self.mask.mean():.1%}"
+        return f"Drag({ways}, {region})"
 
 
 DRAGS = Listed(Instance(Drag), "Drag", alone=Drag)

@@ -85,6 +85,7 @@ class Pipeline:
         self.align = load_align(folder, model.device) if folder else None
         self.last_run: Run | None = None
         self._references: OrderedDict[str, Chain] = OrderedDict()
+        self.weights = 0  # a count: what was made at another one was made by other weights
 
     def __repr__(self) -> str:
         w, h = self.size
@@ -155,6 +156,7 @@ class Pipeline:
         self._drop()
 
     def _drop(self) -> None:
+        self.weights += 1
         self._references.clear()
         for kept in ("_codes", "_texts"):
             getattr(self.model, kept, {}).clear()

@@ -19,6 +19,7 @@ from ipycanvas.canvas import COMMANDS
 from PIL import Image
 
 from ivkit import Camera, Drag, DragCanvas, PaintCanvas, Stroke, TrajectoryInstruction
+from ivkit.widgets import session
 from ivkit.widgets.board import PAINT, WIDEST, Line, explain, held
 from ivkit.widgets.session import Autosave, Sketch
 
@@ -565,6 +566,7 @@ def test_what_was_drawn_is_offered_after_a_restart(tmp_path, monkeypatch):
     assert first.board.offer.children == ()
     hand.stroke(first, (5, 5), (20, 5))
     first.board.autosave.flush()
+    monkeypatch.setattr(session, "_OWNERS", {})  # another kernel
     again = PaintCanvas(scene())
     text, yes, no = again.board.offer.children
     assert again.strokes == ()
@@ -576,13 +578,40 @@ def test_what_was_drawn_is_offered_after_a_restart(tmp_path, monkeypatch):
 
 def test_starting_anew_keeps_what_was_there_before(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    first, second = Autosave("a"), Autosave("a")
+    first = Autosave("a")
+    monkeypatch.setattr(session, "_OWNERS", {})
+    second = Autosave("a")
     old, new = Sketch(scene()), Sketch(Image.new("RGB", (9, 9)))
-    first.put(old)
-    first.flush()
+    old.save(first.path)
     second.put(new)
     second.flush()
     assert Sketch.load(second.path) == new and Sketch.load(second.previous) == old
+
+
+def test_two_canvases_of_one_name_have_a_file_each(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    canvases = [PaintCanvas(scene()), PaintCanvas(scene())]
+    for x, canvas in enumerate(canvases):
+        hand.stroke(canvas, (5 + x, 5), (20 + x, 5))
+        canvas.board.autosave.flush()
+    monkeypatch.setattr(session, "_OWNERS", {})  # another kernel, and the same order
+    again = [PaintCanvas(scene()) for _ in canvases]
+    for before, now in zip(canvases, again, strict=True):
+        now.board.offer.children[1].click()
+        assert now.strokes == before.strokes
+
+
+def test_a_cell_that_is_run_again_takes_its_file_over(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = []
+    for cell, run in (("a", 1), ("a", 1), ("b", 2), ("a", 3)):
+        monkeypatch.setattr(session, "_cell", lambda here=(cell, run): here)
+        made.append(Autosave("paint"))
+    names = ["paint.json", "paint-2.json", "paint-3.json", "paint.json"]
+    assert [autosave.path.name for autosave in made] == names
+    made[0].put(Sketch(scene()))  # its canvas is no longer in the notebook
+    made[0].flush()
+    assert not made[0].path.exists()
 
 
 def test_a_process_that_ends_at_once_still_writes_and_canvases_leave_no_handler(tmp_path):

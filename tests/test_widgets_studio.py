@@ -1,12 +1,15 @@
 """Studio and TraceExplorer, driven without a browser, on a tiny random model."""
 
+import base64
 import copy
 import dataclasses
 import io
 import json
 import subprocess
+import sys
 import threading
 import time
+import types
 
 import hand
 import imageio_ffmpeg
@@ -18,6 +21,7 @@ from PIL import Image
 
 import ivkit as iv
 from ivkit.pipeline import Pipeline
+from ivkit.widgets import session
 from ivkit.widgets.session import Change, Session, Take
 from ivkit.widgets.studio import CONSTANT, RAMP, REGION
 
@@ -292,9 +296,9 @@ def test_draw_puts_a_picture_under_the_strokes_and_undo_brings_the_old_one_back(
     studio.join(60)
     pipe = tiny.pipeline("storybook")
     assert studio.paint.picture.tobytes() == pipe.image("the boat", seed=3).tobytes()
-    assert len(studio.paint.strokes) == 1
+    assert studio.paint.strokes == () and "Undo brings back" in studio.line.value
     studio.paint.undo()
-    assert studio.paint.picture is before
+    assert studio.paint.picture is before and len(studio.paint.strokes) == 1
 
 
 def test_a_foreign_photograph_gets_its_round_trip_and_the_cut_and_drag_clip(studio, monkeypatch):
@@ -420,6 +424,13 @@ def test_old_tries_make_room_but_what_is_kept_stays(studio):
                 studio.remove(result)
     names = [r.take.name for r in studio.results]
     assert names[0] == "try 1" and names[-1] == "try 10" and len(names) == 9
+    (gone,) = studio.gone
+    says, back = studio._gone_row.children
+    assert "8 besides those kept" in says.value and back.description == gone.take.name == "try 2"
+    back.click()
+    assert gone in studio.results and gone.take.kept and studio._gone_row.children == ()
+    studio.remove(studio.results[-1])
+    assert generate(studio).take.name == "try 11"  # no number is used twice
 
 
 def test_compare_shows_clips_side_by_side(studio):
@@ -439,11 +450,180 @@ def test_all_is_offered_again_after_a_restart(tmp_path, monkeypatch):
     hand.stroke(first.paint, (3, 3), (6, 4))
     result = generate(first)
     first.autosave.flush()
+    monkeypatch.setattr(session, "_OWNERS", {})  # another kernel
     again = iv.Studio(tiny.pipeline("storybook"), autosave="studio")
     again.offer.children[1].click()
     assert again.paint.strokes == first.paint.strokes
     assert again.panel["motion"].value == MOTION
     assert [r.take for r in again.results] == [result.take] and again.errors == []
+
+
+def test_keep_and_numbers_outlast_a_restart(studio, tmp_path):
+    generate(studio).card.children[3].children[0].value = True
+    generate(studio)
+    studio.save(tmp_path / "session.json")
+    other = make(tmp_path)
+    other.load(tmp_path / "session.json")
+    assert [r.take.kept for r in other.results] == [True, False]
+    assert generate(other).take.name == "try 3"
+
+
+def test_a_session_opened_into_a_running_one_keeps_names_apart(studio, tmp_path):
+    other = make(tmp_path)
+    other.panel["seed"].value = 9
+    generate(other)
+    other.save(tmp_path / "other.json")
+    generate(studio)
+    studio.load(tmp_path / "other.json")
+    studio.load(tmp_path / "other.json")
+    names = [(r.take.name, r.take.instructions.seed) for r in studio.results]
+    assert names[:2] == [("try 1", 3), ("try 2", 9)]
+    studio.save(tmp_path / "own.json")
+    studio.load(tmp_path / "own.json")  # what is there already does not come twice
+    assert [(r.take.name, r.take.instructions.seed) for r in studio.results] == names
+
+
+def test_what_is_deleted_comes_back(studio):
+    result = generate(studio)
+    studio.remove(result)
+    assert studio.results == []
+    studio._gone_row.children[1].click()
+    assert studio.results == [result] and result.take.kept and studio.errors == []
+
+
+@pytest.mark.parametrize("kind", ["mp4", "gif", "png"])
+def test_an_export_overwrites_nothing_and_is_offered_as_a_download(studio, kind):
+    result = generate(studio)
+    first = studio.export(result, kind)
+    before = first.read_bytes()
+    second = studio.export(result, kind)
+    assert first.name == f"try-1.{kind}" and second.name == f"try-1-2.{kind}"
+    assert first.read_bytes() == before
+    data = result.line.value.split("base64,")[1].split('"')[0]
+    assert f'download="{second.name}"' in result.line.value
+    assert base64.b64decode(data) == second.read_bytes()
+
+
+def test_on_colab_an_export_is_downloaded_by_the_browser(studio, monkeypatch):
+    called, colab = [], types.ModuleType("google.colab")
+    colab.files = types.SimpleNamespace(download=called.append)
+    monkeypatch.setitem(sys.modules, "google", types.ModuleType("google"))
+    monkeypatch.setitem(sys.modules, "google.colab", colab)
+    path = studio.export(generate(studio), "gif")
+    assert called == [str(path)]
+
+
+def test_another_picture_has_no_drags_yet_and_undo_brings_the_old_ones_back(studio):
+    hand.stroke(studio.paint, (3, 3), (6, 4))
+    drag = iv.Drag([(5, 7), (9, 7)], mask=tiny.region())
+    studio.drag.trajectory = drag
+    generate(studio)
+    assert studio._edited.layout.display == ""
+    studio.paint.picture = tiny.picture(1)
+    assert studio.paint.strokes == () and studio.drag.trajectory.drags == ()
+    assert studio._edited.layout.display == "none"  # x' of the picture before
+    studio.paint.undo()
+    assert studio.drag.trajectory.drags == (drag,) and len(studio.paint.strokes) == 1
+    assert studio._edited.layout.display == ""
+    studio.paint.redo()
+    assert studio.drag.trajectory.drags == ()
+    studio.drag.undo()
+    assert studio.drag.trajectory.drags == (drag,)
+    other = Session(session.Sketch(tiny.picture(2)))
+    studio.session = other
+    assert studio.drag.trajectory.drags == () and studio._edited.layout.display == "none"
+
+
+@pytest.mark.parametrize("colour", [None, "white"])
+def test_an_empty_picture_is_not_generated_from(tmp_path, colour):
+    picture = colour and Image.new("RGB", (16, 16), colour)
+    studio = iv.Studio(tiny.pipeline("storybook"), picture, autosave=None)
+    assert "press draw" in studio.line.value.lower()
+    studio.generate_button.click()
+    assert "no picture yet" in studio.line.value and not studio.busy
+
+
+def test_a_picture_of_another_text_is_asked_about_once(studio):
+    studio.draw()
+    studio.join(60)
+    studio.panel["prompt"].value = "the sun"
+    studio.generate()
+    assert not studio.busy and "another text" in studio.line.value and studio.results == []
+    generate(studio)
+    assert len(studio.results) == 1
+    studio.draw()
+    studio.join(60)
+    generate(studio)
+
+
+def test_while_a_clip_is_made_what_cannot_act_is_disabled(studio):
+    paused(studio)
+    fixed = [studio.panel[n] for n in ("hold", "seed", "steps", "frames", "motion_scale")]
+    assert studio.generate_button.disabled and all(widget.disabled for widget in fixed)
+    assert not studio.panel["lam"].disabled and not studio.panel["motion"].disabled
+    studio.stop()
+    studio.join(60)
+    assert not studio.generate_button.disabled and not any(widget.disabled for widget in fixed)
+
+
+def test_a_stroke_that_is_not_seen_in_the_edited_picture_is_named(studio, monkeypatch):
+    hand.stroke(studio.paint, (3, 3), (6, 4))
+    hand.stroke(studio.paint, (10, 12), (13, 12))
+    first = dataclasses.replace(studio.paint.board.sketch, strokes=studio.paint.strokes[:1])
+    seen = iv.rasterise(first.picture, first.strokes)[0]
+    monkeypatch.setattr(studio, "_image", lambda *args, **options: seen)
+    generate(studio)
+    assert "Stroke 2 can hardly be seen" in studio.edited_text.value
+
+
+def test_an_edited_picture_of_other_weights_is_made_anew(studio):
+    hand.stroke(studio.paint, (3, 3), (6, 4))
+    edited = generate(studio).take.edited
+    studio.mode.value = "Drag"
+    assert studio.drag.picture == edited
+    studio.pipe.forget()
+    studio.mode.value = "Paint"
+    studio.mode.value = "Drag"
+    assert studio.drag.picture == studio.paint.painted
+    made = []
+    keep, studio._image = studio._image, lambda *a, **o: made.append(a) or keep(*a, **o)
+    generate(studio)
+    assert len(made) == 1
+
+
+def test_the_preview_moves_and_stop_and_keep_keeps_what_it_shows(studio, monkeypatch):
+    monkeypatch.setattr("ivkit.widgets.studio.PREVIEW", 1e6)  # time for all frames
+    paused(studio)
+    studio.resume()
+    wait(lambda: studio.state != "paused")
+    studio.pause()
+    wait(lambda: studio.state in ("paused", "idle"))
+    with Image.open(io.BytesIO(bytes(studio.live.value))) as shown:
+        assert shown.format == "WEBP" and shown.n_frames == 4
+    assert studio.state == "paused"
+    studio._live_card.children[-1].click()
+    studio.join(60)
+    (result,) = studio.results
+    assert result.take.kept and result.take.stopped and studio.errors == []
+
+
+def test_after_three_tries_two_more_are_offered_by_rules_that_are_shown(studio):
+    studio.drag.trajectory = iv.Drag([(5, 7), (7, 7)], mask=tiny.region())
+    for lam in (0.2, 0.9, 0.6):
+        assert studio._next_row.children == ()
+        studio.panel["lam"].value = lam
+        generate(studio)
+    for result in studio.results[:2]:
+        result.card.children[3].children[0].value = True
+    offers = [row.children[1].value for row in studio._next_row.children]
+    assert "λ = 0.55" in offers[0] and "between those of try 1 and try 2" in offers[0]
+    assert "1.4 times as far" in offers[1]
+    studio.paint.picture = tiny.picture(1)  # the offer brings its own picture along
+    studio._next_row.children[1].children[0].click()
+    studio.join(60)
+    made = studio.results[-1].take.instructions
+    assert np.allclose(made.trajectory.drags[0].path, [(5, 7), (7.8, 7)]) and made.lam == 0.9
+    assert made.image == studio.results[0].take.instructions.image and studio.errors == []
 
 
 def session_json(studio) -> str:
@@ -523,6 +703,13 @@ def test_the_explorer_shows_every_step_and_frame(run):
         for tile in explorer.tiles.values():
             assert bytes(tile.value[:4]) == b"\x89PNG"
     assert explorer.errors == []
+
+
+def test_the_explorer_opens_in_the_middle_where_all_is_defined(run):
+    explorer = iv.TraceExplorer(run)
+    assert explorer.step.value == 2
+    undefined = explorer.run.trace[2].undefined
+    assert not any(undefined(name) for name in ("eps", "x0"))
 
 
 def test_what_if_lam_were_what_it_was_is_what_was_blended(run):

@@ -90,12 +90,15 @@ class Line(w.HTML):
         self.errors, self.failed = [] if errors is None else errors, False
         super().__init__(layout=w.Layout(margin="0", **layout), **{TIP: ""})
 
-    def say(self, text: str, error: bool = False) -> None:
-        """One sentence. An error is known by its sign and its word, not by a colour alone."""
+    def say(self, text: str, error: bool = False, more: str = "") -> None:
+        """One sentence. An error is known by its sign and its word, not by a colour alone.
+
+        more: HTML after the sentence.
+        """
         sign, colour = ("⚠ <b>Error:</b> ", "error") if error else ("", "success")
         bar = f"border-left:4px solid var(--jp-{colour}-color1, gray)"
         style = f"{bar};padding:0 6px;line-height:1.4"
-        role, said = "alert" if error else "status", sign + html.escape(text, quote=False)
+        role, said = "alert" if error else "status", sign + html.escape(text, quote=False) + more
         self.failed = error
         self.value = f'<div role="{role}" style="{style}">{said}</div>' if text else ""
 
@@ -149,7 +152,7 @@ class Board:
         self.line, self.errors = line, line.errors
         self.listeners: list[Callable[[], None]] = []
         self.history = History(Sketch(picture))
-        self.shown_width, self._draw, self._pen, self._cleared = width, draw, pen, cleared
+        self.shown_width, self._draw, self._pen, self.cleared = width, draw, pen, cleared
         self._down = False
         self.keys: dict[str, Callable[[], None]] = {}
         self.double: Callable[[Point], None] | None = None  # what a double click does
@@ -215,7 +218,7 @@ class Board:
     def clear(self) -> None:
         """Take everything off the picture; Undo brings it back."""
         self._let_go()
-        self.change(**self._cleared)
+        self.change(**self.cleared)
         self.say("Cleared. Undo brings it back.")
 
     def _step(self, by: int) -> bool:

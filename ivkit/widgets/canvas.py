@@ -47,6 +47,7 @@ class Canvas(w.VBox):
     def __init__(self, image, size, width: int, label: str, autosave, line, **cleared):
         blank = Image.new("RGB", size or (256, 256), "white")
         picture = blank if image is None else to_picture(image, size)
+        self.size_wanted = size
         self._points: list[Point] = []
         self._tool = ""  # of the press: a change of tool in between changes nothing
         line = Line(min_height="24px") if line is None else line
@@ -89,6 +90,20 @@ class Canvas(w.VBox):
     @property
     def picture(self) -> Image.Image:
         return self.board.sketch.picture
+
+    @picture.setter
+    def picture(self, image) -> None:
+        """Another picture, with nothing on it. Undo brings back the old one and what was on it.
+
+        Raises what `to_picture` does; the drawing then stays.
+        """
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            picture = to_picture(image, self.size_wanted)
+        self.board.change(picture=picture, **self.board.cleared)
+        says = [str(warning.message).capitalize() + "." for warning in told[:1]]
+        says.append("Undo brings back the old picture and what was on it.")
+        self.board.say(" ".join(says))
 
     def save(self, path: str | os.PathLike) -> None:
         """Write all that is on the canvas as JSON."""
@@ -147,7 +162,6 @@ class PaintCanvas(Canvas):
         self, image=None, *, width: int = 512, autosave: str | None = "paint", size=None, line=None
     ):
         super().__init__(image, size, width, "A picture to paint on", autosave, line, strokes=())
-        self.size_wanted = size
         longest = max(self.picture.size)
         self.colour = w.ColorPicker(
             value="#ffc81e", concise=True, description="Colour", **row("Colour of the brush", 112)
@@ -181,23 +195,6 @@ class PaintCanvas(Canvas):
     @strokes.setter
     def strokes(self, strokes) -> None:
         self.board.change(strokes=strokes)
-
-    @Canvas.picture.setter
-    def picture(self, image) -> None:
-        """Another picture under the strokes; they stay where it has the same size.
-
-        Undo brings the old one back. Raises what `to_picture` does; the drawing then stays.
-        """
-        old = self.board.sketch
-        with warnings.catch_warnings(record=True) as told:
-            warnings.simplefilter("always")
-            picture = to_picture(image, self.size_wanted)
-        kept = old.strokes if picture.size == old.picture.size else ()
-        self.board.change(picture=picture, strokes=kept)
-        if told:
-            self.board.say(str(told[0].message).capitalize() + ".")
-        if len(kept) < len(old.strokes):
-            self.board.say("This picture has another size; Undo brings back the strokes.")
 
     @property
     def painted(self) -> Image.Image:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import functools
 import html
+import mimetypes
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import ipywidgets as w
 import numpy as np
@@ -17,9 +20,10 @@ from .board import TIP, Line, button, column, picture_view, words
 from .session import Take
 
 CARD = 216  # pixels
+LARGEST_LINK = 2**24  # bytes of a file that a link in the page holds
 
 
-@dataclass
+@dataclass(eq=False)
 class Result:
     """One clip on show. `frames` is None for a take of an opened session, until it is replayed."""
 
@@ -27,11 +31,10 @@ class Result:
     frames: np.ndarray | None
     card: w.VBox = field(repr=False, default=None)
     line: Line = field(repr=False, default_factory=Line)  # what is said of it, on its card
-    kept: bool = False
     compared: bool = False
 
 
-def card(result: Result, errors: list, on_rename, on_replay, on_remove, on_export) -> w.VBox:
+def card(result: Result, errors: list, on_change, on_replay, on_remove, on_export) -> w.VBox:
     """The card of a clip. `errors` records exceptions of callbacks; each `on_...` takes the result,
     `on_export` also one of "mp4", "gif", "png"."""
     take, name = result.take, result.take.name
@@ -46,7 +49,7 @@ def card(result: Result, errors: list, on_rename, on_replay, on_remove, on_expor
     named = {"placeholder": "name of the clip", TIP: "Name of the clip"}
     title = w.Text(name, continuous_update=False, layout=wide(CARD - 6), **named)
     stays = {"icon": "star", "tooltip": "It stays when newer clips need the room"}
-    keep = w.ToggleButton(result.kept, description="keep", layout=wide(76), **stays)
+    keep = w.ToggleButton(take.kept, description="keep", layout=wide(76), **stays)
     chosen = {"description": "⇄", "tooltip": "Choose it for Compare"}
     compare = w.ToggleButton(result.compared, layout=wide(44), **chosen)
     away = button("", "trash", guard(lambda: on_remove(result)), f"Delete {name}", "44px")
@@ -55,12 +58,12 @@ def card(result: Result, errors: list, on_rename, on_replay, on_remove, on_expor
         write = guard(functools.partial(on_export, result, kind))
         kinds.append(button(kind, "download", write, f"Write {name} as {kind}", "68px"))
 
-    def rename(change):
-        result.take = dataclasses.replace(result.take, name=change["new"])
-        on_rename(result)
+    def change(field, changed):
+        result.take = dataclasses.replace(result.take, **{field: changed["new"]})
+        on_change(result)
 
-    title.observe(guard(rename), "value")
-    keep.observe(lambda change: setattr(result, "kept", change["new"]), "value")
+    title.observe(guard(functools.partial(change, "name")), "value")
+    keep.observe(guard(functools.partial(change, "kept")), "value")
     compare.observe(lambda change: setattr(result, "compared", change["new"]), "value")
     facts = words(caption(take), width=f"{CARD}px")
     return column(
@@ -90,6 +93,22 @@ def caption(take: Take) -> str:
     facts = f"λ {lam} · seed {i.seed} · {i.num_inference_steps} steps{changed}{stopped}"
     edits = f"{counted(strokes, 'stroke')} · {counted(drags, 'drag')}"
     return small(f"{html.escape(i.motion.text)}<br>{facts}<br>{edits}")
+
+
+def written(line: Line, path: Path) -> None:
+    """Say where a file lies, and offer it as the browser's download: on Colab it begins itself."""
+    kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    link = ""
+    try:
+        from google.colab import files
+    except ImportError:
+        if path.stat().st_size <= LARGEST_LINK:
+            data = base64.b64encode(path.read_bytes()).decode("ascii")
+            name = html.escape(path.name)
+            link = f' <a download="{name}" href="data:{kind};base64,{data}">Download</a>'
+    else:
+        files.download(str(path))
+    line.say(f"Written: {path}.", more=link)
 
 
 def counted(number: int, what: str) -> str:

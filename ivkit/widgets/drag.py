@@ -148,13 +148,6 @@ class DragCanvas(Canvas):
     def trajectory(self, trajectory) -> None:
         self.board.change(trajectory=TrajectoryInstruction.of(trajectory))
 
-    @Canvas.picture.setter
-    def picture(self, image) -> None:
-        """Another picture under the drags; they stay where it has the same size."""
-        picture, old = to_picture(image), self.board.sketch
-        r = old.trajectory if picture.size == old.picture.size else TrajectoryInstruction()
-        self.board.change(picture=picture, trajectory=r)
-
     # ----------------------------------------------------------------------- changing the drags
 
     def _put(self, key=None, **fields) -> None:

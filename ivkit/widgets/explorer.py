@@ -21,7 +21,7 @@ LATENTS = ("z_t", "z_edit", "eps", "eps_edit", "eps_hat")
 TITLES = {
     "z_t": "z<sub>t</sub>, unedited",
     "z_edit": "z′<sub>t</sub>, edited",
-    "x0": "x̂<sub>0</sub>, as foreseen",
+    "x0": "x̂<sub>0</sub>, as predicted",
     "heat": "|ε − ε′| on the picture",
     "frame": "the finished frame",
     "eps": "ε, given x",
@@ -60,12 +60,13 @@ class TraceExplorer(w.VBox):
         self._colours = principal_colours([z for row in latents.values() for z in row])
         self._frames = run.frames
         last = {"min": 0, "max": count - 1, **row("Which step of the run", 400, 90)}
-        self.step = w.IntSlider(0, description="Step", **last)
+        self.step = w.IntSlider(count // 2, description="Step", **last)
         last = {"min": 0, "max": frames - 1, **row("Which frame of the clip", 400, 90)}
         self.frame = w.IntSlider(frames - 1, description="Frame", **last)
         share = {"min": 0, "max": 1, "step": 0.05, **row("Another λ at this step", 400, 90)}
         self.what_if = w.FloatSlider(0.5, description="What if λ =", **share)
-        play = w.Play(value=0, min=0, max=count - 1, interval=900, **{TIP: "Play the steps"})
+        last = {"min": 0, "max": count - 1, TIP: "Play the steps"}
+        play = w.Play(value=count // 2, interval=900, **last)
         w.jslink((play, "value"), (self.step, "value"))
         self.words = w.ToggleButton(
             False, description="Words", icon="eye", tooltip="Where the network looks at each word",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import sys
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -56,7 +59,8 @@ class Change(Saved):
 @checked
 @dataclass(frozen=True, eq=False)
 class Take(Saved):
-    """One try: the instructions, x' as P_img made it, and what was changed on the way."""
+    """One try: the instructions, x' as P_img made it, what was changed on the way, and whether the
+    person wants to keep it."""
 
     name: Sentence
     model: str
@@ -64,6 +68,7 @@ class Take(Saved):
     edited: Picture | None = None
     changes: tuple[Change, ...] = ()
     stopped: Steps | None = None  # after so many steps; None is a clip made to its end
+    kept: bool = False
 
     def __post_init__(self) -> None:
         i = self.instructions
@@ -136,11 +141,25 @@ def provenance(take: Take) -> str:
     return json.dumps(facts)
 
 
+_OWNERS: dict[Path, tuple] = {}  # (a reference to the Autosave, its cell, which run of the cell)
+
+
+def _cell() -> tuple[Hashable, int]:
+    """The notebook's cell that runs now, by its id or else its text, and which run it is."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if shell is None or not hasattr(shell, "get_parent"):
+        return None, 0
+    known = shell.get_parent().get("metadata", {}).get("cellId")
+    return known or shell.user_ns.get("In", [None])[-1], shell.execution_count
+
+
 class Autosave:
     """Writes what a person makes a moment after each change, and keeps what was there before.
 
-    name: of the file, outputs/autosave/NOTEBOOK-NAME.json under the working folder. What an earlier
-    kernel left there moves to ....previous.json with the first write: starting anew loses nothing.
+    name: of the file, outputs/autosave/NOTEBOOK-NAME.json under the working folder. A second canvas
+    of the same name writes NOTEBOOK-NAME-2.json, and so on; a cell that is run again takes its file
+    over. What an earlier kernel left there moves to ....previous.json with the first write:
+    starting anew loses nothing.
     """
 
     DELAY = 0.3  # seconds; a change in between waits with it
@@ -148,13 +167,23 @@ class Autosave:
     def __init__(self, name: str, folder: str | Path = "outputs/autosave"):
         notebook = Path(os.environ.get("JPY_SESSION_NAME", "")).stem  # set by Jupyter's server
         stem = f"{notebook}-{name}" if notebook else name
-        self.path = Path(folder).resolve() / f"{stem}.json"
-        self.previous = self.path.with_name(f"{stem}.previous.json")
+        self.path = self._claim(Path(folder).resolve(), stem)
+        self.previous = self.path.with_suffix(".previous.json")
         self.failed: Exception | None = None
         self._latest: Saved | None = None
         self._timer: threading.Timer | None = None
         self._lock = threading.Lock()
         self._begun = False
+
+    def _claim(self, folder: Path, stem: str) -> Path:
+        """The first file that belongs to nobody else, or to an earlier run of the same cell."""
+        cell, run = _cell()
+        for n in itertools.count(1):
+            path = folder / (f"{stem}.json" if n == 1 else f"{stem}-{n}.json")
+            owner, *where = _OWNERS.get(path, (lambda: None,))
+            if owner() is None or (cell is not None and where[0] == cell and where[1] != run):
+                _OWNERS[path] = weakref.ref(self), cell, run
+                return path
 
     def found(self, kind: type[Saved]):
         """What an earlier kernel left, or None. A damaged file counts as none, and stays."""
@@ -174,7 +203,7 @@ class Autosave:
         """Write now what waits to be written."""
         with self._lock:
             saved, self._latest, self._timer = self._latest, None, None
-            if saved is None:
+            if saved is None or _OWNERS[self.path][0]() is not self:
                 return
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)

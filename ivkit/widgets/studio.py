@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import html
-import io
+import itertools
 import os
 import re
 import threading
+import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,20 +35,23 @@ from ..trajectory import warp
 from ..view import contact_sheet, save_video
 from .board import TIP, Line, button, column, flow, heading, offer, picture_view, row, words
 from .canvas import PaintCanvas
-from .cards import CARD, Result, card, counted, picture_card, side_by_side, small, video
-from .drag import DragCanvas
+from .cards import CARD, Result, card, counted, picture_card, side_by_side, small, video, written
+from .drag import DragCanvas, webp
 from .session import Autosave, Change, Session, Sketch, Take, provenance
+from .suggest import Suggestion, suggestions
 
 CONSTANT, RAMP, REGION = "the same everywhere", "from step to step", "inside and outside the paint"
 PLACEHOLDER = (225, 229, 235)
 TRIES = 8  # clips on show besides those that are kept
+PREVIEW = 0.25  # of a step's time, that its moving preview may take
+FAINT = 0.3  # of a stroke's colour; what shows less of it in x' can hardly be seen
 
 
 class Studio(w.VBox):
     """The whole pipeline in one panel.
 
     Draw makes a picture from its sentence (or load one). Paint on it, drag things, say what moves,
-    and Generate. While the clip is made it is shown as it is foreseen. Pause, paint or drag or
+    and Generate. While the clip is made it is shown as it is predicted. Pause, paint or drag or
     move λ, Resume: the edit takes effect from that step on. Every try stays on show with its
     settings, can be kept, named, compared, exported and, from a session file, made again.
 
@@ -78,11 +83,17 @@ class Studio(w.VBox):
         self.paint = PaintCanvas(blank, width=width, size=pipe.size, **kept)
         self.drag = DragCanvas(blank, width=width, num_frames=frames, **kept)
         self.results: list[Result] = []
+        self.gone: list[Result] = []  # deleted ones, and old ones that made room
+        self._tries = 0  # numbers go onwards, whatever is deleted
+        self._laid: list[tuple[Image.Image, TrajectoryInstruction]] = []  # the drags of a picture
+        self._drawn: tuple[Image.Image | None, str] = None, ""  # by Draw, from this text
+        self._asked_about: str | None = None  # the picture text that a question was about
         self.unedited: np.ndarray | None = None
         self._thread: threading.Thread | None = None
         self._go, self._stop = threading.Event(), threading.Event()
         self._next: _Asked | None = None  # what Resume asked for
         self._made: tuple | None = None  # (what x' was made from, x'), of the last x'
+        self._keeps = False  # the clip that is made is to be kept
         self._build_results()
         self._build_panel(frames)
         self.autosave = Autosave(autosave) if autosave else None
@@ -101,18 +112,22 @@ class Studio(w.VBox):
         self._lay_out()
         if picture is not None:
             self.paint.picture = picture
+        self._base = self.paint.picture  # which the drags lie on
+        self.paint.board.listeners.append(self._new_picture)
         for board in (self.paint.board, self.drag.board):
             board.listeners.append(self._keep)
         for widget in self.panel.values():
             widget.observe(lambda _: self._keep(), "value")
         self._state("idle")
+        self.say("Press Draw for a picture, or load one." if self._empty_picture() else
+                 "Paint on the picture, drag what is in it, or press Generate.")  # fmt: skip
 
     # --------------------------------------------------------------------------------- layout
 
     def _build_panel(self, frames: int) -> None:
         model, guard = self.pipe.model, self.line.guard
         own, steps = model.defaults["video"], model.defaults["video"]["num_inference_steps"]
-        scales = len(getattr(model, "affinity", ()))  # PIA's; another family keeps its own
+        scales = self._scales = len(getattr(model, "affinity", ()))  # PIA's; others keep their own
         scale = own.get("motion_scale", 0) if scales else 0
         share = {"min": 0, "max": 1, "step": 0.05, "readout_format": ".2f"}
         self.panel: dict[str, Any] = {
@@ -182,20 +197,24 @@ class Studio(w.VBox):
 
     def _build_results(self) -> None:
         guard = self.files_line.guard
-        self.live = picture_view(CARD, format="jpeg")
+        self.live = picture_view(CARD, format="webp")
         self.live_text = words()
-        self._live_card = w.VBox([self.live, self.live_text])
+        enough = button("Stop and keep this", "star", guard(self.keep_this),
+                        "End now, and keep the clip as it is shown", "160px")  # fmt: skip
+        self._live_card = w.VBox([self.live, self.live_text, enough])
         self._live_shown = False
         self._answer: list[w.Widget] = []  # to a photograph that the model cannot show
         self._plain: list[w.Widget] = []  # the unedited clip
         self._empty = words(small("Press Generate: your clip is shown here, step by step."))
         self._newest = column(CARD)  # beside the canvas
         self._cards = flow()
-        self._compared = w.VBox([])
+        self._compared, self._gone_row, self._next_row = w.VBox([]), flow(), w.VBox([])
         self.file = _row(w.Text, "Session", "The session's file", value="outputs/session.json")
         save, opens = (guard(lambda do=do: do(self.file.value)) for do in (self.save, self.load))
         says = "Show the clips marked ⇄, or the last two, side by side"
         self._out = w.VBox([
+            self._next_row,
+            self._gone_row,
             self._cards,
             flow(button("Compare", "columns", guard(self.compare), says, "110px"), self.file,
                  button("Save", "save", save, "Write all that is here into the session's file"),
@@ -235,7 +254,10 @@ class Studio(w.VBox):
 
     def _state(self, state: str) -> None:
         self.state = state
-        self.draw_button.disabled = state != "idle"
+        self.draw_button.disabled = self.generate_button.disabled = state != "idle"
+        for name in ("seed", "hold", "steps", "frames"):  # they are in force from the first step on
+            self.panel[name].disabled = state != "idle"
+        self.panel["motion_scale"].disabled = state != "idle" or not self._scales
         self.pause_button.disabled = state not in ("running", "paused")
         self.stop_button.disabled = state == "idle"
         paused = state == "paused"
@@ -248,12 +270,14 @@ class Studio(w.VBox):
         """All that the panel says, checked before any work."""
         v = {name: widget.value for name, widget in self.panel.items()}
         sketch, r = self.paint.board.sketch, self.drag.trajectory
+        if self._empty_picture():
+            raise ValueError("there is no picture yet: press Draw, or load one under Paint")
         content = v["content"].strip() or v["prompt"].strip()
         self.pipe.model.check_text(v["motion"], "motion")
         if sketch.strokes:
             name = "painted" if v["content"].strip() else "picture"
             self.pipe.pictures.check_text(content, name)
-        scale = None if self.panel["motion_scale"].disabled else v["motion_scale"]
+        scale = v["motion_scale"] if self._scales else None
         painted = content or sketch.strokes
         y = ContentInstruction(content, sketch.strokes, v["strength"]) if painted else None
         instructions = Instructions(
@@ -283,11 +307,31 @@ class Studio(w.VBox):
             return np.clip(first * inside + last * (1 - inside), 0, 1)
         return float(first)
 
+    def _empty_picture(self) -> bool:
+        return self.paint.picture.getcolors(1) is not None
+
     def _x_edited(self) -> Image.Image:
         """x' as far as it is known: what P_img made of this paint, else the painted picture."""
-        if self._made is not None and self._made[0][0] is self.paint.board.sketch:
-            return self._made[1]
+        if self._made is not None:
+            (sketch, *_, weights), edited = self._made
+            if sketch is self.paint.board.sketch and weights == self.pipe.weights:
+                return edited
         return self.paint.painted
+
+    def _new_picture(self) -> None:
+        """Each picture has its own drags: another one begins with none, Undo brings them back."""
+        picture = self.paint.picture
+        made = self._made is not None and self._made[0][0].picture is picture
+        self._edited.layout.display = "" if made else "none"
+        if picture is self._base:
+            return
+        self._laid = [(old, r) for old, r in self._laid if old is not self._base]
+        self._laid.append((self._base, self.drag.trajectory))
+        r = next((r for old, r in self._laid if old is picture), TrajectoryInstruction())
+        self._base = picture
+        self.drag.board.rebase(picture)
+        if r != self.drag.trajectory:
+            self.drag.trajectory = r
 
     # --------------------------------------------------------------------------------- buttons
 
@@ -301,12 +345,24 @@ class Studio(w.VBox):
     def generate(self) -> None:
         """The clip that the panel asks for. ValueError while another one is being made."""
         self._free()
-        self._begin("running", self._generate, self._asked())
+        asked, (picture, text) = self._asked(), self._drawn
+        now = self.panel["prompt"].value
+        if picture is self.paint.picture and now != text and self._asked_about != now:
+            self._asked_about = now
+            self.say("The picture was drawn from another text. Press Draw for a new one, or press "
+                     "Generate once more to use it as it is.")  # fmt: skip
+            return
+        self._begin("running", self._generate, asked)
 
     def stop(self) -> None:
-        """End at the next step; what is foreseen so far is kept."""
+        """End at the next step; what is predicted so far is kept."""
         self._stop.set()
         self._go.set()
+
+    def keep_this(self) -> None:
+        """`stop`, and mark the clip as kept."""
+        self._keeps = True
+        self.stop()
 
     def pause(self) -> None:
         """Stop at the next step, to paint, drag or move λ."""
@@ -326,7 +382,7 @@ class Studio(w.VBox):
             raise ValueError("one thing at a time: wait for it, or press Stop")
 
     def _begin(self, state: str, work, *args) -> None:
-        self._next = None
+        self._next, self._keeps = None, False
         self._stop.clear()
         self._go.set()
 
@@ -350,7 +406,9 @@ class Studio(w.VBox):
         picture = self._image(prompt, None, seed=seed)
         if picture is not None:
             self.paint.picture = picture
-            self.say("Paint on it, drag what is in it, or go straight on to Generate.")
+            self._drawn = self.paint.picture, prompt
+            self.say("Paint on it, drag what is in it, or go straight on to Generate. "
+                     "Undo brings back the old picture and what was on it.")  # fmt: skip
 
     def _image(self, prompt: str, picture, **options) -> Image.Image | None:
         """P_img, shown step by step; None where it was stopped."""
@@ -367,7 +425,7 @@ class Studio(w.VBox):
         i, strokes = asked.instructions, asked.sketch.strokes
         if not strokes:
             return None
-        wanted = (asked.sketch, i.content.text, i.content.strength, i.seed)
+        wanted = (asked.sketch, i.content.text, i.content.strength, i.seed, self.pipe.weights)
         if self._made is None or self._made[0] != wanted:
             how = {"strokes": strokes, "strength": i.content.strength, "seed": i.seed}
             edited = self._image(i.content.text, asked.sketch.picture, **how)
@@ -376,7 +434,12 @@ class Studio(w.VBox):
             self._made = (wanted, edited)
             self.edited_view.value = png(edited)
             self.edited_view.layout.display = ""
-            self.edited_text.value = small("x̃′: what the model made of the paint")
+            says = "x̃′: what the model made of the paint"
+            if faint := unseen(asked.sketch, edited):
+                says += (f"<br>⚠ Stroke {' and '.join(map(str, faint))} can hardly be seen in it: "
+                         "paint it wider, or lower Strength.")  # fmt: skip
+            self.edited_text.value = small(says)
+            self._edited.layout.display = ""
         return self._made[1]
 
     def _generate(self, asked: _Asked) -> None:
@@ -386,7 +449,8 @@ class Studio(w.VBox):
         edited, i = self._edit(asked), asked.instructions
         if self._stop.is_set():
             return
-        take = Take(self._name(), self.pipe.name, i, edited)
+        self._tries += 1
+        take = Take(f"try {self._tries}", self.pipe.name, i, edited)
         changes: list[Change] = []
         for step in take.start(self.pipe):
             self._show("the clip", step, step.index + 1)
@@ -396,7 +460,8 @@ class Studio(w.VBox):
                 break
         run = self.pipe.last_run
         stopped = None if run.finished else run.state.index
-        take = dataclasses.replace(take, changes=tuple(changes), stopped=stopped)
+        made = {"changes": tuple(changes), "stopped": stopped, "kept": self._keeps}
+        take = dataclasses.replace(take, **made)
         self.say("Decoding the frames.")
         edits = run.finished and (edited is not None or i.trajectory or changes)
         self.unedited = run.unedited if edits else None
@@ -406,8 +471,8 @@ class Studio(w.VBox):
             self._plain = [column(CARD, video(self.unedited), says)]
         self._add(Result(take, run.frames))
         took = sum(run.seconds.values())
-        self.say(f"Stopped after {counted(stopped, 'step')}; this is what was foreseen." if stopped
-                 else "Done. Change something and generate again: every try stays."
+        self.say(f"Stopped after {counted(stopped, 'step')}: the clip as it was predicted."
+                 if stopped else "Done. Change something and generate again: every try stays."
                  + (f" ({took:.0f} s)" if took >= 1 else ""))  # fmt: skip
 
     def _wait(self, step, before: _Asked, changes: list[Change]) -> _Asked:
@@ -462,11 +527,22 @@ class Studio(w.VBox):
     def _show(self, what: str, step, number: int) -> None:
         self._live_on(True)
         self.progress.max, self.progress.value = step.num_steps, number
-        self.live_text.value = f"{what}, step {number} of {step.num_steps}, as it is foreseen"
+        self.live_text.value = f"{what}, step {number} of {step.num_steps}, as it is predicted"
         if not step.record.undefined("x0"):
-            buffer = io.BytesIO()
-            step.preview().save(buffer, "JPEG", quality=88)
-            self.live.value = buffer.getvalue()
+            self.live.value = webp(self._predicted(step))
+        self._shown_at = time.perf_counter()
+
+    def _predicted(self, step) -> list[Image.Image]:
+        """As many frames of the clip, evenly spread, as may be decoded in a part of a step's time;
+        one of a picture."""
+        if not hasattr(step, "change"):
+            return [step.preview()]
+        begun, count = time.perf_counter(), len(step["x0"])
+        took = begun - self._shown_at if step.index else 0
+        frames = [step.preview(count - 1)]
+        each = max(time.perf_counter() - begun, 1e-4)
+        more = min(int(PREVIEW * took / each), count - 1)
+        return [step.preview(round(count * k / (more + 1))) for k in range(more)] + frames
 
     def _live_on(self, on: bool) -> None:
         if on != self._live_shown:
@@ -477,23 +553,44 @@ class Studio(w.VBox):
 
     # --------------------------------------------------------------------------------- results
 
-    def _name(self) -> str:
-        taken = {result.take.name for result in self.results}
-        return next(f"try {n}" for n in range(1, 10_000) if f"try {n}" not in taken)
-
-    def _add(self, result: Result) -> None:
+    def _add(self, result: Result, at: int | None = None) -> None:
         self._answer = []
         result.card = self._card(result)
-        loose = [r for r in self.results if not r.kept]
-        for old in loose[: max(0, len(loose) - TRIES + 1)]:
-            self.results.remove(old)
-        self.results.append(result)
+        if number := re.fullmatch(r"try (\d{1,9})", result.take.name):
+            self._tries = max(self._tries, int(number[1]))
+        self.results.insert(len(self.results) if at is None else at, result)
+        loose = [r for r in self.results if not r.take.kept]
+        self._take_off(loose[: len(loose) - TRIES] if len(loose) > TRIES else ())
+
+    def _take_off(self, results) -> None:
+        """Clips leave the panel, but not for good: `bring_back` has the last of them."""
+        for result in results:
+            self.results.remove(result)
+            self.gone.append(result)
+        self.gone = self.gone[-TRIES:]
+        guard, tip = self.files_line.guard, "Bring it back, and keep it"
+        back = [
+            button(r.take.name, "history", guard(partial(self.bring_back, r)), tip, "110px")
+            for r in self.gone
+        ]
+        says = words(small(f"Deleted, or off the panel, which shows {TRIES} besides those kept:"))
+        self._gone_row.children = [says, *back] if back else []
+        self._suggest()
         self._lay_out()
         self._keep()
 
+    def bring_back(self, result: Result) -> None:
+        """A clip that was deleted or made room is on show again, and is kept."""
+        self.gone.remove(result)
+        result.take = dataclasses.replace(result.take, kept=True)
+        self._add(result, 0)
+
     def _card(self, result: Result) -> w.VBox:
-        keep = lambda _: self._keep()  # noqa: E731
-        return card(result, self.errors, keep, self.replay, self.remove, self.export)
+        return card(result, self.errors, self._changed, self.replay, self.remove, self.export)
+
+    def _changed(self, result: Result) -> None:
+        self._suggest()
+        self._keep()
 
     def _lay_out(self) -> None:
         """The clip that is made and the newest one beside the canvas, the others below."""
@@ -504,12 +601,38 @@ class Studio(w.VBox):
         self._cards.children = [*self._answer, *self._plain, *others]
 
     def remove(self, result: Result) -> None:
-        """Take a clip off the panel."""
-        if result.kept:
+        """Take a clip off the panel; `bring_back` undoes it."""
+        if result.take.kept:
             raise ValueError(f"{result.take.name!r} is kept: press keep again first")
-        self.results.remove(result)
-        self._lay_out()
-        self._keep()
+        self._take_off([result])
+
+    def _suggest(self) -> None:
+        """Offer what to try next, each with the rule that it follows from."""
+        rows = []
+        for found in suggestions([result.take for result in self.results]):
+            work = self.line.guard(partial(self.follow, found))
+            press = button("Try it", "lightbulb-o", work, found.says, "90px")
+            rows.append(flow(press, words(small(html.escape(f"{found.says} {found.why}")))))
+        self._next_row.children = rows
+
+    def follow(self, found: Suggestion) -> None:
+        """Put what is suggested into the panel and onto the canvases, and generate."""
+        self._free()
+        i, sketch = found.instructions, self.paint.board.sketch
+        strokes = i.content.strokes if i.content else ()
+        if (sketch.picture, sketch.strokes) != (i.image.picture, strokes):
+            self.paint.board.change(picture=i.image.picture, strokes=strokes)
+        self.drag.trajectory = i.trajectory
+        values = {"motion": i.motion.text, "motion_scale": i.motion.motion_scale, "hold": i.weak}
+        values |= {"seed": i.seed, "frames": i.num_frames, "steps": i.num_inference_steps}
+        if isinstance(i.lam, float):
+            values |= {"lam_mode": CONSTANT, "lam": i.lam}
+        if i.content:
+            values |= {"content": i.content.text, "strength": i.content.strength}
+        for name, value in values.items():
+            if value is not None:
+                self.panel[name].value = value
+        self.generate()
 
     def replay(self, result: Result) -> None:
         """Make the clip of an opened session again; the frames are the same."""
@@ -547,14 +670,14 @@ class Studio(w.VBox):
         if result.frames is None:
             raise ValueError(f"{result.take.name!r} has no frames yet: make it again first")
         stem = re.sub(r"[^\w-]+", "-", result.take.name).strip("-") or "clip"
-        path, says = self.folder / f"{stem}.{kind}", provenance(result.take)
+        path, says = unused(self.folder / f"{stem}.{kind}"), provenance(result.take)
         if kind == "png":
             info = PngInfo()
             info.add_text("Comment", says)
             write_picture(path, contact_sheet(result.frames), pnginfo=info)
         else:
             save_video(path, result.frames, comment=says)
-        result.line.say(f"Written: {path}")
+        written(result.line, path)
         return path
 
     # --------------------------------------------------------------------------------- session
@@ -591,16 +714,21 @@ class Studio(w.VBox):
                 self.panel[name].value = value
         sketch = session.sketch
         self.paint.board.commit(dataclasses.replace(sketch, trajectory=TrajectoryInstruction()))
-        self.drag.board.commit(Sketch(sketch.picture, trajectory=sketch.trajectory))
-        have = {id(r.take) for r in self.results}
+        self.drag.trajectory = sketch.trajectory
+        have = {result.take.name: result.take for result in self.results}
         for take in session.takes:
-            if id(take) not in have:
-                self._add(Result(take, None))
+            mine = have.get(take.name)
+            if mine is not None and dataclasses.replace(take, kept=mine.kept) == mine:
+                continue
+            if mine is not None:  # another clip of the same name
+                self._tries += 1
+                take = dataclasses.replace(take, name=f"try {self._tries}")
+            self._add(Result(take, None))
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the session as JSON: sketch, settings, and every take on show."""
         self.session.save(path)
-        self.files_line.say(f"Written: {path}")
+        written(self.files_line, path)
 
     def load(self, path: str | os.PathLike) -> None:
         """Open a session. ValueError where the file is damaged; what is here then stays."""
@@ -636,3 +764,24 @@ def _row(kind, text: str, tip: str, width: int = 330, **options):
     """One row of the panel. A text says nothing before Enter, a slider before it is let go."""
     quiet = {"continuous_update": False} if kind.class_traits().get("continuous_update") else {}
     return kind(description=text, **row(tip, width, label=70), **quiet, **options)
+
+
+def unused(path: Path) -> Path:
+    """The path, or with a number where it is taken: no file is ever overwritten."""
+    names = (path.with_stem(f"{path.stem}-{n}") for n in itertools.count(2))
+    return path if not path.exists() else next(name for name in names if not name.exists())
+
+
+def unseen(sketch: Sketch, edited: Image.Image) -> list[int]:
+    """Which strokes, counted from 1, x' shows hardly anything of."""
+    plain, made = (np.asarray(p, np.float32) for p in (sketch.picture, edited))
+    painted, cover = rasterise(sketch.picture, sketch.strokes)
+    painted, found = np.asarray(painted, np.float32), []
+    for n, stroke in enumerate(sketch.strokes, 1):
+        if stroke.tool != "brush":
+            continue
+        there = np.minimum(rasterise(sketch.picture, [stroke])[1], cover) > 0.5
+        asked, shown = (np.abs(p - plain)[there].sum() for p in (painted, made))
+        if asked and shown < FAINT * asked:
+            found.append(n)
+    return found
