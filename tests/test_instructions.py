@@ -450,9 +450,9 @@ def test_strokes_and_drags_are_printed_in_one_short_line():
     mask = np.zeros((40, 40), bool)
     mask[:20] = True
     points = [(i / 3, i / 7) for i in range(500)]
-    stroke, drag = iv.Stroke(points, "red", 9), iv.Drag(points[:100], mask)
+    stroke, drag = Stroke(points, "red", 9), Drag(points[:100], mask)
     assert repr(stroke) == "Stroke((0, 0) to (166.3, 71.3), 500 points, #ff0000, width 9, brush)"
     assert repr(drag) == "Drag((0, 0) to (33, 14.1), mask of 50.0%)"
-    assert repr(iv.Drag([(1, 2), (3, 4)])) == "Drag((1, 2) to (3, 4), no mask)"
-    whole = repr(iv.TrajectoryInstruction([drag]))
+    assert repr(Drag([(1, 2), (3, 4)])) == "Drag((1, 2) to (3, 4), no mask)"
+    whole = repr(TrajectoryInstruction([drag]))
     assert repr(drag) in whole and len(whole) < 150
