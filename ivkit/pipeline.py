@@ -27,6 +27,7 @@ from .models.protocol import VideoModel
 from .picture import PictureJob
 from .pictures import Picture, to_picture
 from .pixels import fit, to_frames, to_pictures, to_pixels
+from .progress import bar
 from .run import Run
 from .sampling import Chain
 from .settings import PictureSettings, Settings
@@ -185,14 +186,14 @@ class Pipeline:
 
     @checked(options=lambda: [Pipeline._picture_job])
     def image(
-        self, prompt: Sentence, picture: Picture | None = None, *, progress: bool = False, **options
+        self, prompt: Sentence, picture: Picture | None = None, *, progress: bool = True, **options
     ) -> Image.Image:
         """A picture: from text, from a picture, or a picture of which a region is edited.
 
         Args:
             prompt: y, what the picture shows.
             picture: x; None begins from noise. Anything `to_picture` takes.
-            progress: show a bar.
+            progress: show a bar where it takes more than a second.
             options: those of `denoise_image`.
 
         Returns:
@@ -200,7 +201,7 @@ class Pipeline:
             is exactly that of `picture`. With strength=0 it is the painted picture as it is.
         """
         job, last = self._picture_job(prompt, picture, **options), None
-        for step in _bar(job.steps(), progress, "picture"):
+        for step in bar(job.steps(), "picture", progress):
             last = step
         return job.painted if last is None else last.picture
 
@@ -278,7 +279,8 @@ class Pipeline:
         """Finish a run that was stopped: the clip is the same as without the stop."""
         begun, state = time.perf_counter(), run.state
         try:
-            for _ in _bar(denoise(state), progress, "clip", state.num_steps, state.index):
+            length = {"total": state.num_steps, "initial": state.index}
+            for _ in bar(denoise(state), "clip", progress, delay=0, **length):
                 pass
         except BaseException as error:
             error.add_note(
@@ -290,7 +292,8 @@ class Pipeline:
             took = time.perf_counter() - begun
             run.seconds["denoise"] = run.seconds.get("denoise", 0.0) + took
         begun = time.perf_counter()
-        _ = run.frames
+        for _ in bar([run], "frames", progress, delay=0, leave=False):
+            _ = run.frames
         run.seconds["decode"] = time.perf_counter() - begun
         return run
 
@@ -320,18 +323,18 @@ class Pipeline:
     @checked(options=lambda: [Pipeline.video])
     def run(self, instructions: Instructions, **options) -> Run:
         """Replay saved instructions: picture, paint, drag and clip. Options as for `video`."""
-        i = instructions
+        i, progress = instructions, options.get("progress", True)
         if i.motion is None:
             raise ValueError("instructions.motion is missing: say what happens in the clip")
         picture = i.image.picture if i.image else None
         if picture is None and i.content is None:
             raise ValueError("instructions need a picture, or a content text to draw one from")
         if picture is None:
-            picture = self.image(i.content.text, seed=i.seed)
+            picture = self.image(i.content.text, seed=i.seed, progress=progress)
         edited, y = None, i.content
         if y is not None and y.strokes:
             how = {"strokes": y.strokes, "strength": y.strength, "seed": i.seed}
-            edited = self.image(y.text, picture, **how)
+            edited = self.image(y.text, picture, progress=progress, **how)
         edits = {"edited": edited, "drags": i.trajectory or ()}
         return self.video(picture, i.motion.text, **edits, **i.options() | options)
 
@@ -406,9 +409,3 @@ class Pipeline:
                 f"where its own world reaches {floor:.0f}: see pipe.round_trip(picture), and "
                 "ivkit.warp for a cut-and-drag clip that needs no model"
             )
-
-
-def _bar(steps, progress: bool, what: str, total: int | None = None, initial: int = 0):
-    from tqdm.auto import tqdm
-
-    return tqdm(steps, desc=what, total=total, initial=initial, disable=not progress)

@@ -17,6 +17,7 @@ from .disk import destination, whole
 from .encode import checked_fps, encoded, even
 from .encode import mediapy as _mediapy
 from .pictures import Picture, check_area
+from .progress import bar
 from .validate import (
     MAX_STEPS,
     TEXT,
@@ -280,7 +281,8 @@ def trace_grid(
     rows = {}
     if "x0" in latents and decode is not None:
         x0 = latents.pop("x0")
-        rows["x0"] = [z if isinstance(z, str) else _pixels(decode(z[None])) for z in x0]
+        shown = bar(x0, "x0")
+        rows["x0"] = [z if isinstance(z, str) else _pixels(decode(z[None])) for z in shown]
     rows |= _principal_colours(latents)
     figure, axes = _figure(len(names), len(steps), 1.35, 1.35, margin=0.35)
     for r, name in enumerate(names):

@@ -8,13 +8,14 @@ from types import SimpleNamespace
 import mediapy
 import numpy as np
 import pytest
+import tiny
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 import ivkit as iv
-from ivkit import view
+from ivkit import progress, view
 from ivkit.trace import Record
 
 
@@ -244,3 +245,21 @@ def test_bad_input_is_named_and_nothing_is_written(call, words, tmp_path, monkey
     with pytest.raises(ValueError, match=words):
         call(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_takes_long_has_a_bar_and_what_is_quick_has_none(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "SOON", 1000)
+    pipe = tiny.pipeline("storybook")
+    picture = pipe.image("the boat", seed=1)
+    run = pipe.video(picture, "the boat moves right", progress=False)
+    iv.trace_grid(run.trace, decode=pipe.model.decode)
+    pipe.image("the boat", seed=1)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(progress, "SOON", 0)
+    pipe.image("the boat", seed=1)
+    iv.trace_grid(run.trace, decode=pipe.model.decode)
+    assert {"picture:", "x0:"} <= set(capsys.readouterr().err.split())
+    pipe.image("the boat", seed=1, progress=False)
+    assert capsys.readouterr().err == ""
+    pipe.video(picture, "the boat moves right")
+    assert {"clip:", "frames:"} <= set(capsys.readouterr().err.split())
