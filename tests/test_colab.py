@@ -10,7 +10,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
-COLAB_HAS = """anywidget torch numpy diffusers transformers ipywidgets accelerate peft
+COLAB_HAS = """anywidget torch numpy diffusers transformers ipython ipywidgets accelerate peft
 safetensors""".split()
 
 

@@ -1,16 +1,20 @@
 """The canvases, driven by the events that a page would send."""
 
+import base64
 import functools
 import gc
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
 import weakref
 
 import hand
+import nbclient
+import nbformat
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -666,6 +670,11 @@ def test_a_folder_that_cannot_be_written_is_said_and_drawing_goes_on(tmp_path, m
     canvas.board.autosave.flush()
     hand.stroke(canvas, (5, 9), (20, 9))
     assert len(canvas.strokes) == 2 and "not being saved" in canvas.board.line.value
+    pulled = DragCanvas(scene(), num_frames=2)
+    hand.stroke(pulled, (18, 28), (50, 45))
+    pulled.board.autosave.flush()
+    pulled.undo()
+    assert "not being saved" in pulled.board.line.value
 
 
 # ------------------------------------------------------------------------------------ bad input
@@ -775,3 +784,42 @@ def test_clicks_that_mean_nothing_are_answered():
         assert "⚠ <b>Error:</b>" in canvas.board.line.value
     hand.stroke(canvas, (50, 5), (55, 60))
     assert canvas.trajectory == TrajectoryInstruction()
+
+
+# -------------------------------------------------------------------------- without the widgets
+
+
+def test_a_notebook_without_its_widgets_shows_a_picture_of_what_was_drawn(tmp_path):
+    nbconvert = pytest.importorskip("nbconvert")
+    source = """
+import hand, numpy as np
+from ivkit import DragCanvas, PaintCanvas
+canvas = PaintCanvas(np.full((32, 32, 3), 40, np.uint8), autosave=None)
+canvas
+---
+hand.stroke(canvas, (5, 16), (28, 16))
+---
+DragCanvas(np.full((32, 32, 3), 90, np.uint8), autosave=None)
+"""
+    cells = [nbformat.v4.new_code_cell(cell.strip()) for cell in source.split("---")]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    kernel = nbclient.NotebookClient(notebook, timeout=60, store_widget_state=False)
+    kernel.execute(env=environment, cwd=str(tmp_path))
+    page = nbconvert.HTMLExporter().from_notebook_node(notebook)[0]
+    data = re.findall(r'class="ivkit-still-\w+"[^>]*src="data:image/jpeg;base64,([^"]+)"', page)
+    painted, pulled = (Image.open(io.BytesIO(base64.b64decode(d))) for d in data)
+    assert painted.size == (32, 32) and pulled.getpixel((16, 16))[0] in range(85, 96)
+    assert painted.getpixel((16, 16))[0] > 200 and painted.getpixel((16, 3))[0] < 60
+    views = [o for cell in cells for o in cell.outputs
+             if "application/vnd.jupyter.widget-view+json" in o.get("data", {})]  # fmt: skip
+    assert len(views) == 2
+
+
+def test_the_picture_that_is_left_is_hidden_while_the_widgets_are_there(monkeypatch):
+    shown = []
+    monkeypatch.setattr("ivkit.widgets.panel.display", lambda *a, **o: shown.append(a[0]))
+    canvas = PaintCanvas(scene(), autosave=None)
+    canvas._ipython_display_()
+    name = re.search(r'class="([^"]+)"', shown[-1].data)[1]
+    assert f".{name} {{display: none}}" in canvas.children[-1].value

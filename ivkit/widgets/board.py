@@ -243,12 +243,12 @@ class Board:
             old = None
         self.redraw(old)
         self._buttons()
+        for listener in self.listeners:
+            listener()
         if self.autosave:
             self.autosave.put(self.sketch)
             if self.autosave.failed:
                 self.say(f"This is not being saved: {self.autosave.failed}", error=True)
-        for listener in self.listeners:
-            listener()
 
     def _buttons(self) -> None:
         self.undo_button.disabled = not self.history.can(-1)

@@ -28,12 +28,13 @@ from .board import (
     slider,
     uploaded,
 )
+from .panel import Panel
 from .session import Sketch
 
 MASK_COLOUR, MASK_ALPHA = "#e5006d", 0.4  # of the stroke under way
 
 
-class Canvas(w.VBox):
+class Canvas(Panel):
     """A board with its tools; what the pen does and how a sketch is drawn is the subclass's.
 
     Attributes:
@@ -77,6 +78,7 @@ class Canvas(w.VBox):
         )
         self.size.observe(lambda _: self._cursor(), "value")
         self._cursor()
+        board.listeners.append(board.guard(self.leave_still))
 
     def _resize(self, by: float) -> None:
         size = self.size
@@ -104,6 +106,9 @@ class Canvas(w.VBox):
         says = [str(warning.message).capitalize() + "." for warning in told[:1]]
         says.append("Undo brings back the old picture and what was on it.")
         self.board.say(" ".join(says))
+
+    def still(self) -> Image.Image:
+        return rasterise(self.picture, self.board.sketch.strokes)[0]
 
     def save(self, path: str | os.PathLike) -> None:
         """Write all that is on the canvas as JSON."""

@@ -10,6 +10,7 @@ import math
 import cv2
 import ipywidgets as w
 import numpy as np
+from PIL import Image
 
 from ..instructions import EASINGS, Camera, Drag, Stroke, TrajectoryInstruction
 from ..paint import region_mask
@@ -17,6 +18,7 @@ from ..pictures import to_picture
 from ..regions import grow
 from ..trajectory import warp
 from ..validate import Point
+from ..view import contact_sheet
 from .board import LIVE, MARKS, button, column, heading, held, picture_view, row, slider, words
 from .canvas import Canvas
 from .session import Sketch
@@ -147,6 +149,9 @@ class DragCanvas(Canvas):
     @trajectory.setter
     def trajectory(self, trajectory) -> None:
         self.board.change(trajectory=TrajectoryInstruction.of(trajectory))
+
+    def still(self) -> Image.Image:
+        return contact_sheet(self.warped(2).frames) if self.trajectory else self.picture
 
     # ----------------------------------------------------------------------- changing the drags
 

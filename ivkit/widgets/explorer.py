@@ -13,8 +13,9 @@ from ..attention import record as record_attention
 from ..blend import blend
 from ..pictures import png
 from ..sampling import scaled
-from ..view import _font, heat, principal_colours
+from ..view import _font, contact_sheet, heat, principal_colours
 from .board import TIP, Line, Page, flow, picture_view, row, words
+from .panel import Panel
 
 TILE = 188
 LATENTS = ("z_t", "z_edit", "eps", "eps_edit", "eps_hat")
@@ -32,7 +33,7 @@ TITLES = {
 }
 
 
-class TraceExplorer(w.VBox):
+class TraceExplorer(Panel):
     """Look into a run: sliders for step and frame, a player over the steps, and "what if λ were".
 
     Latents have more channels than a picture has colours: their three main directions, the same for
@@ -93,6 +94,9 @@ class TraceExplorer(w.VBox):
             slider.observe(guard(lambda _: self._show()), "value")
         self.what_if.observe(guard(lambda _: self._show_if()), "value")
         guard(self._show)()
+
+    def still(self) -> Image.Image:
+        return contact_sheet(self._frames)
 
     # --------------------------------------------------------------------------------- showing
 

@@ -37,6 +37,7 @@ from .board import TIP, Line, button, column, flow, heading, offer, picture_view
 from .canvas import PaintCanvas
 from .cards import CARD, Result, card, counted, picture_card, side_by_side, small, video, written
 from .drag import DragCanvas, webp
+from .panel import Panel
 from .session import Autosave, Change, Session, Sketch, Take, provenance
 from .suggest import Suggestion, suggestions
 
@@ -47,7 +48,7 @@ PREVIEW = 0.25  # of a step's time, that its moving preview may take
 FAINT = 0.3  # of a stroke's colour; what shows less of it in x' can hardly be seen
 
 
-class Studio(w.VBox):
+class Studio(Panel):
     """The whole pipeline in one panel.
 
     Draw makes a picture from its sentence (or load one). Paint on it, drag things, say what moves,
@@ -470,10 +471,12 @@ class Studio(w.VBox):
             says = words(small("<b>unedited</b><br>the same seed and motion, λ = 1"))
             self._plain = [column(CARD, video(self.unedited), says)]
         self._add(Result(take, run.frames))
+        if stopped:
+            self.say(f"Stopped after {counted(stopped, 'step')}: the clip as it was predicted.")
+            return
         took = sum(run.seconds.values())
-        self.say(f"Stopped after {counted(stopped, 'step')}: the clip as it was predicted."
-                 if stopped else "Done. Change something and generate again: every try stays."
-                 + (f" ({took:.0f} s)" if took >= 1 else ""))  # fmt: skip
+        self.say(f"Done{f' in {took:.0f} s' * (took >= 1)}. Change something and generate again: the "
+                 f"last {TRIES} tries stay, and all that you keep.")  # fmt: skip
 
     def _wait(self, step, before: _Asked, changes: list[Change]) -> _Asked:
         """Until Resume or Stop. What was changed takes effect from the next step on."""
@@ -736,7 +739,12 @@ class Studio(w.VBox):
         self.session = Session.load(path)
         self.files_line.say("Opened. Each clip can be made again: the frames will be the same.")
 
+    def still(self) -> Image.Image:
+        clips = [result.frames for result in self.results if result.frames is not None]
+        return contact_sheet(clips[-1]) if clips else self._x_edited()
+
     def _keep(self) -> None:
+        self.leave_still()
         if self.autosave is not None:
             self.autosave.put(self.session)
             if self.autosave.failed:
