@@ -9,10 +9,8 @@ from torch import Tensor
 
 from .validate import SIDE, Listed, Number, Side, Steps, TensorOf, Weights, checked
 
-Noise = Annotated[Tensor, TensorOf("F C h w", "C h w")]
-Weight = Annotated[
-    Tensor | float, TensorOf("F C h w", "C h w", broadcasts=True, number=Number(0, 1))
-]
+Noise = Annotated[Tensor, TensorOf("F C h w", "C h w", "")]
+Weight = Annotated[Tensor | float, TensorOf("F C h w", broadcasts=True, number=Number(0, 1))]
 LatentShape = Annotated[tuple, Listed(SIDE, "lengths", least=3)]
 
 

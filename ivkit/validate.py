@@ -198,7 +198,8 @@ class Array(Kind):
 class TensorOf(Array):
     """A floating torch tensor, as it is, on its own device; an array of floats becomes one.
 
-    broadcasts: axes of length 1 fit any other. number: the kind of a number that does as well.
+    broadcasts: axes of length 1 fit any other. number: the kind of a number that does as well;
+        then axes may be left out in front.
     """
 
     def __init__(self, *shapes: str, broadcasts: bool = False, number: Kind | None = None):
@@ -211,6 +212,18 @@ class TensorOf(Array):
             return self.number(name, value)
         return super().__call__(name, value)
 
+    def _shape(self, tensor) -> list[str] | None:
+        if not self.broadcasts:
+            return super()._shape(tensor)
+        axes = self.shapes[0]
+        axes = axes[max(0, len(axes) - tensor.ndim) :] if self.number else axes
+        if len(axes) != tensor.ndim:
+            return None
+        for axis, length in zip(axes, tensor.shape, strict=True):
+            if not length or (axis.isdigit() and length not in (1, int(axis))):
+                return None
+        return axes
+
     def axes(self, value: Any) -> dict[str, int]:
         found = super().axes(value) if hasattr(value, "shape") else {}
         return {k: v for k, v in found.items() if v > 1 or not self.broadcasts}
@@ -221,7 +234,8 @@ class TensorOf(Array):
         return torch.as_tensor(value) if isinstance(value, np.ndarray) else value
 
     def _wrong(self, tensor) -> str:
-        right = tensor.is_floating_point() and (not self.shapes or self._shape(tensor))
+        fits = not self.shapes or self._shape(tensor) is not None
+        right = tensor.is_floating_point() and fits
         return "" if right else f"{tensor.dtype} of shape {tuple(tensor.shape)}"
 
 
