@@ -475,8 +475,9 @@ class Studio(Panel):
             self.say(f"Stopped after {counted(stopped, 'step')}: the clip as it was predicted.")
             return
         took = sum(run.seconds.values())
-        self.say(f"Done{f' in {took:.0f} s' * (took >= 1)}. Change something and generate again: the "
-                 f"last {TRIES} tries stay, and all that you keep.")  # fmt: skip
+        done = f"Done in {took:.0f} s." if took >= 1 else "Done."
+        says = f"the last {TRIES} tries stay, and all that you keep."
+        self.say(f"{done} Change something and generate again: {says}")
 
     def _wait(self, step, before: _Asked, changes: list[Change]) -> _Asked:
         """Until Resume or Stop. What was changed takes effect from the next step on."""
