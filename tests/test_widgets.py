@@ -822,4 +822,4 @@ def test_the_picture_that_is_left_is_hidden_while_the_widgets_are_there(monkeypa
     canvas = PaintCanvas(scene(), autosave=None)
     canvas._ipython_display_()
     name = re.search(r'class="([^"]+)"', shown[-1].data)[1]
-    assert f".{name} {{display: none}}" in canvas.children[-1].value
+    assert f".{name} {{display: none !important}}" in canvas.children[-1].value

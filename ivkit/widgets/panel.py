@@ -9,6 +9,8 @@ import ipywidgets as w
 from IPython.display import HTML, display
 from PIL import Image
 
+from .board import words
+
 WIDEST = 1024  # pixels of the picture that is left
 
 
@@ -27,8 +29,8 @@ class Panel(w.VBox):
 
     def _ipython_display_(self, **options) -> None:
         if self._left is None:
-            style = f"<style>.ivkit-still-{self.model_id} {{display: none}}</style>"
-            self.children += (w.HTML(style, layout=w.Layout(display="none")),)
+            style = f"<style>.ivkit-still-{self.model_id} {{display: none !important}}</style>"
+            self.children += (words(style, display="none"),)
         if hasattr(super(), "_ipython_display_"):  # ipywidgets 7
             super()._ipython_display_(**options)
         else:

@@ -63,6 +63,10 @@ def test_draw_undo_clear_and_find_it_again_after_a_reload(lab):
         book.reload()
         book.page.wait_for_selector(".jp-OutputArea canvas:visible")
         book.page.wait_for_function(f"({INKED})() > {0.95 * before}", timeout=20_000)
+        left = book.page.locator("img[class^='ivkit-still']")  # for a page without the widgets
+        assert left.count() == 1 and not left.is_visible()
+        left.evaluate("image => image.className = 'shown'")
+        assert book.page.locator("img.shown").evaluate("image => image.naturalWidth") == 256
         book.press("Brush")
         book.wait("canvas.tool.value == 'brush'")
         book.stroke([(60, 340), (120, 345)])

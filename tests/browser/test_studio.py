@@ -71,6 +71,7 @@ def test_pause_paint_drag_resume_stop_and_find_it_again(lab):
         book.reload()
         book.page.wait_for_selector(".jp-OutputArea video", state="visible")
         assert book.kernel("len(studio.paint.strokes)") == 1
+        book.kernel("__import__('ivkit').widgets.session._OWNERS.clear()")  # as in another kernel
         book.kernel("globals().__setitem__('again', iv.Studio(pipe))")
         assert book.kernel("len(again.offer.children)") == 3
         book.kernel("again.offer.children[1].click()")
