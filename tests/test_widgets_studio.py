@@ -626,6 +626,12 @@ def test_after_three_tries_two_more_are_offered_by_rules_that_are_shown(studio):
     assert made.image == studio.results[0].take.instructions.image and studio.errors == []
 
 
+def test_a_drag_without_a_mask_grows_it_on_the_picture_that_is_shown(studio):
+    assert studio.drag.picture == studio.paint.picture
+    studio.drag.trajectory = iv.Drag([(5, 7), (9, 7)])
+    assert studio.errors == []
+
+
 def session_json(studio) -> str:
     hand.stroke(studio.paint, (3, 3), (6, 4))
     generate(studio)

@@ -114,6 +114,7 @@ class Studio(Panel):
         if picture is not None:
             self.paint.picture = picture
         self._base = self.paint.picture  # which the drags lie on
+        self.drag.board.rebase(self._base)
         self.paint.board.listeners.append(self._new_picture)
         for board in (self.paint.board, self.drag.board):
             board.listeners.append(self._keep)
