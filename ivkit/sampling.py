@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
 from .blend import placed
 from .models.protocol import Condition, Prediction, VideoModel
+from .validate import MAX_STEPS, Kind, Number, check_index, checked
 
 
 def scheduler_step(
@@ -33,14 +35,27 @@ def scaled(scheduler, z: Tensor, t: Tensor) -> Tensor:
     return scheduler.scale_model_input(z, t) if hasattr(scheduler, "scale_model_input") else z
 
 
-def levels(scheduler, t: Tensor, i: int) -> tuple[float, float, str]:
+def _scheduler(value: Any) -> Any:
+    if not (hasattr(value, "config") and hasattr(value, "timesteps")):
+        raise TypeError
+    return value
+
+
+Scheduler = Annotated[Any, Kind("a scheduler of diffusers", _scheduler, TypeError)]
+Time = Annotated[float, Number(0, MAX_STEPS)]
+
+
+@checked
+def levels(scheduler: Scheduler, t: Time, i: int) -> tuple[float, float, str]:
     """(signal, noise, kind of prediction) at step i, where z = signal x0 + noise eps."""
+    check_index("i", i, len(scheduler.timesteps))
     kind = getattr(scheduler.config, "prediction_type", "flow_prediction")
     if not hasattr(scheduler, "alphas_cumprod") or kind == "flow_prediction":
         sigma = float(scheduler.sigmas[i])
         return 1 - sigma, sigma, "flow_prediction"
     if float(scheduler.init_noise_sigma) != 1:  # Euler, Heun, LMS: the variance is not kept
         return 1.0, float(scheduler.sigmas[i]), kind
+    check_index("t", int(t), len(scheduler.alphas_cumprod))
     alpha_bar = float(scheduler.alphas_cumprod[int(t)].clamp(0, 1))
     return alpha_bar**0.5, (1 - alpha_bar) ** 0.5, kind
 

@@ -25,13 +25,13 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 
 from .disk import write_tensors
-from .validate import File, Number, TensorOf, checked, shown
+from .validate import TEXT, Either, File, Integer, Kind, Number, TensorOf, checked, shown
 
 KINDS = ("epsilon", "v_prediction", "sample", "flow_prediction")  # of prediction, as in diffusers
 _X0 = {"x0": "out_hat", "x0_ref": "out", "x0_edit": "out_edit"}
@@ -116,6 +116,7 @@ class Record:
     def __contains__(self, name: str) -> bool:
         return name == "lam" or self._find(name) is not None
 
+    @checked
     def __getitem__(self, name: str) -> Tensor:
         """float32 (F, C, h, w); KeyError where that branch was not evaluated, or was not kept."""
         if name in ("lam", "t", "index", "alpha_bar"):
@@ -126,7 +127,7 @@ class Record:
         self.check(name)
         branch = " (its weight was zero there)" if name in NAMES else ""
         known = ", ".join(self.names())
-        raise KeyError(f"step {self.index} holds no {name!r}{branch}; it holds: {known}")
+        raise KeyError(f"step {self.index} holds no {shown(name)}{branch}; it holds: {known}")
 
     def check(self, *names: str) -> None:
         """KeyError, which says how to keep it, where one of the names was not kept."""
@@ -259,6 +260,19 @@ class TraceOptions:
         return kept
 
 
+def _some_steps(value: Any) -> slice:
+    value.indices(1)
+    return value
+
+
+Step = Annotated[
+    int | slice | str,
+    Either(
+        Integer(), Kind("a slice of integers", _some_steps), Kind("a name", TEXT.take, TypeError)
+    ),
+]
+
+
 class Trace:
     """The records of a run, in order. Iterates, slices and counts like a list."""
 
@@ -275,8 +289,16 @@ class Trace:
     def __iter__(self) -> Iterator[Record]:
         return iter(self.records)
 
-    def __getitem__(self, key: int | slice | str):
-        """A step (int), some steps (slice), or one name over all steps (steps, F, C, h, w)."""
+    @checked
+    def __getitem__(self, key: Step):
+        """A step (int), some steps (slice), or one name over all steps (steps, F, C, h, w).
+
+        IndexError where there is no such step, KeyError where one of the steps has no such name.
+        """
+        if isinstance(key, int) and not -len(self) <= key < len(self):
+            raise IndexError(f"key must be one of {len(self)} steps, got {key}")
+        if isinstance(key, str) and not self.records:
+            raise KeyError(f"the trace has no steps, and so holds no {shown(key)}")
         if isinstance(key, str):
             return torch.stack([record[key] for record in self.records])
         if isinstance(key, slice):

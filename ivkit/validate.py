@@ -87,7 +87,7 @@ class Kind:
             kind, said = self.error, f"{name} must be {self.what}, got {shown(value)}"
             if self.speaks and type(error) in (ValueError, TypeError, FileNotFoundError):
                 kind, said = type(error), " ".join(str(error).split())
-                said = said if name in said else f"{name}: {said}"
+                said = said if name in said.partition(" must ")[0] else f"{name}: {said}"
         raise kind(said[:MAX_SENTENCE]) from None
 
     def axes(self, value: Any) -> dict[str, int]:
@@ -356,6 +356,12 @@ def _sentence(value: Any) -> str:
     return value
 
 
+def _name(value: Any) -> str:
+    if len(_sentence(value).encode()) > 200 or not value.isprintable() or set(value) & set("/\\"):
+        raise ValueError
+    return value
+
+
 def _file(value: Any) -> Path:
     path = os.fspath(value)
     if not isinstance(path, str) or not path or b"\0" in os.fsencode(path):
@@ -439,6 +445,7 @@ Side = Annotated[int, SIDE]
 Seed = Annotated[int, Integer(0, MAX_SEED)]
 Sentence = Annotated[str, SENTENCE]
 File = Annotated[Path, FILE]
+Name = Annotated[str, Kind("a name for a file, without a folder", _name)]
 Point = Annotated[tuple[float, float], POINT]
 Path2D = Annotated[tuple[Point, ...], Listed(POINT, "points (x, y)")]
 Line = Annotated[tuple[Point, ...], Listed(POINT, "points (x, y)", least=1)]

@@ -36,6 +36,7 @@ from ivkit import (
     personal,
     pictures,
     pixels,
+    sampling,
     trajectory,
     view,
 )
@@ -180,8 +181,11 @@ MEANT = {
     "num_frames": _real(1, 1024, whole=True),
     "num_inference_steps": _steps,
     "guidance_scale": lambda v: _real(0, 100)(v) or _list(v),
-    "prompt motion negative text name targets caption model key": _text,
-    "path file autosave folder": lambda v: isinstance(v, (str, Path)) or _list(v),
+    "autosave": lambda v: v is None or _text(v),
+    "key": lambda v: _text(v) or _real(-4, 3, whole=True)(v),
+    "i": _real(-4, 3, whole=True),
+    "prompt motion negative text name targets caption model": _text,
+    "path file folder": lambda v: isinstance(v, (str, Path)) or _list(v),
     "fps": _real(0.1, 240),
     "cell height width step": _real(0, 10_000),
     "columns every batch_ groups": _real(1, 100_000, whole=True),
@@ -289,19 +293,21 @@ def right(w: World) -> dict:
         "blended_target.lam": torch.ones(4, 1, 1, 1, 1), "record.kind": "text",
         "load.name": w.folder, "Drag.path": [(5, 7), (9, 7)], "save.path": "out.json",
         "load.path": "out.json", "MotionInstruction.text": "it moves",
+        "levels.i": 1,
     }  # fmt: skip
 
 
 def also(w: World) -> dict:
     """What a right call needs besides its required arguments."""
-    return {"Drag": {"path": [(5, 7), (9, 7)]}}
+    canvases = dict.fromkeys(("PaintCanvas", "DragCanvas", "Studio"), {"autosave": None})
+    return {"Drag": {"path": [(5, 7), (9, 7)]}, **canvases}
 
 
 #: modules whose public functions are tried; notebooks import them
 MODULES = (align, attention, blend, metrics, paint, personal, pictures, pixels, trajectory, view)
 CLASSES = (Stroke, Drag, Camera, ImageInstruction, ContentInstruction, MotionInstruction,
            TrajectoryInstruction, Instructions)  # fmt: skip
-#: not tried: what is given a function or a module of the reader's own, or opens a browser's widget
+#: not tried: what is given a function or a module of the reader's own
 LEFT = {
     "Pipeline": "takes a model, which models.load makes",
     "train": "is tried in test_personal",
@@ -330,10 +336,6 @@ LEFT = {
     "append": "inside of the loop",
     "finish": "inside of picture",
     "draw": "the graph of a brush",
-    "PaintCanvas": "is tried in test_widgets",
-    "DragCanvas": "",
-    "TraceExplorer": "",
-    "Studio": "",
 }
 
 
@@ -368,7 +370,8 @@ def targets(w: World) -> dict:
         for name, method in inspect.getmembers(thing, inspect.ismethod):
             if not name.startswith("_") and method.__func__.__module__.startswith("ivkit"):
                 found[f"{type(thing).__name__}.{name}"] = method
-    found["Brush"] = w.brush
+    found |= {"Brush": w.brush, "levels": sampling.levels}
+    found |= {"Trace[]": w.trace.__getitem__, "Record[]": w.record.__getitem__}
     found.pop("main", None)
     return {name: f for name, f in found.items() if name.split(".")[-1] not in LEFT}
 
@@ -414,6 +417,7 @@ def answer(w: World, name, function, given, argument, kind, i, default) -> tuple
     value = 3 if kind == "unknown" else WRONG[kind][i]
     if inspect.isgenerator(value):
         value = (v for v in ())
+    answers = (*ANSWERS, LookupError) if name.endswith("[]") else ANSWERS
     w.calls, begun, said = 0, time.perf_counter(), ""
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -422,15 +426,17 @@ def answer(w: World, name, function, given, argument, kind, i, default) -> tuple
                 next(found)
             if isinstance(found, personal.Lora):
                 found.remove()
-    except ANSWERS as error:
+    except answers as error:
         said, kind_of = str(error), type(error).__name__
         if len(said) > LONGEST or "\n" in said or not said.isprintable():
             verdict = "no sentence"
-        elif kind_of == "FileNotFoundError":
+        elif isinstance(error, FileNotFoundError):
+            verdict = "right" if _repeats(said, value) else "not named"
+        elif isinstance(error, KeyError):
+            verdict = "right" if isinstance(value, str) else "KeyError"
+        elif argument in PLACES and isinstance(value, (str, Path)) and _repeats(said, value):
             verdict = "right"
-        elif argument in PLACES and isinstance(value, (str, Path)):
-            verdict = "right"  # the path itself is in the sentence
-        elif argument not in said or isinstance(error, UnicodeError):
+        elif argument not in said.partition(" must ")[0] or isinstance(error, UnicodeError):
             verdict = "not named"
         else:
             verdict = "late" if w.calls else "right"
@@ -439,7 +445,7 @@ def answer(w: World, name, function, given, argument, kind, i, default) -> tuple
         if argument == "decode" and callable(value):
             verdict, said = "meant", ""  # what the reader's own function raises is the reader's
         elif isinstance(error, OSError) and argument in ("path", "file"):
-            verdict, said = "right", repr(error)
+            verdict, said = "right" if _repeats(repr(error), value) else "not named", repr(error)
         else:
             verdict, said = type(error).__name__, str(error)
     else:
@@ -447,6 +453,12 @@ def answer(w: World, name, function, given, argument, kind, i, default) -> tuple
     if time.perf_counter() - begun > SLOWEST:
         verdict = "slow"
     return verdict, said
+
+
+def _repeats(said: str, value) -> bool:
+    """Whether a sentence repeats the path that was given, or how a long one begins."""
+    path = str(value)
+    return path[:20] in said or repr(path)[1:20] in said
 
 
 def fuzz(count: int, seed: int = 0, w: World | None = None):

@@ -106,3 +106,34 @@ def test_a_mask_of_another_size_and_a_single_picture_are_refused():
 def test_whatever_is_given_can_be_shown_in_a_sentence():
     for value in (fuzz.deep(), fuzz.Liar(), 10**6000, "x" * 10**6, "\ud800"):
         assert len(validate.shown(value)) <= 100
+
+
+@pytest.mark.parametrize("canvas", [iv.PaintCanvas, iv.DragCanvas])
+def test_a_canvas_names_what_it_cannot_take(canvas):
+    for name, value in {"width": "wide", "image": 3, "line": "here", "autosave": "a/b"}.items():
+        with pytest.raises((ValueError, TypeError), match=f"{name} must be|{name}: "):
+            canvas(**{"autosave": None, name: value})
+
+
+def test_the_panels_name_what_they_cannot_take():
+    with pytest.raises(TypeError, match="pipe must be a Pipeline, got 'storybook'"):
+        iv.Studio("storybook")
+    with pytest.raises(TypeError, match="run must be a Run, got None"):
+        iv.TraceExplorer(None)
+    with pytest.raises(TypeError, match="folder must be a path, got 5"):
+        iv.Studio(tiny.pipeline("storybook"), folder=5, autosave=None)
+
+
+def test_a_step_that_a_trace_has_not_is_named(world):
+    trace = world.trace
+    with pytest.raises(IndexError, match="key must be one of 4 steps, got 4"):
+        trace[4]
+    with pytest.raises(KeyError, match="step 0 holds no 'esp'; it holds: z_t"):
+        trace["esp"]
+    with pytest.raises(KeyError, match="the trace has no steps"):
+        trace[:0]["eps"]
+    for key in (slice("a", 2), slice(None, None, 0), 1.5, None, [0]):
+        with pytest.raises(TypeError, match="key must be an integer or a slice of integers or"):
+            trace[key]
+    with pytest.raises(TypeError, match="name must be a text, got 3"):
+        trace[0][3]

@@ -12,8 +12,8 @@ from PIL import Image, ImageOps
 
 from ..instructions import Stroke
 from ..paint import rasterise, region_mask
-from ..pictures import to_picture
-from ..validate import Point
+from ..pictures import Picture, check_area, to_picture
+from ..validate import Name, Point, Side, Size, checked
 from .board import (
     LIVE,
     PAINT,
@@ -46,7 +46,9 @@ class Canvas(Panel):
     TOOLS: dict[tuple[str, str], tuple[str, str]]  # (what the button says, value): (key, what for)
 
     def __init__(self, image, size, width: int, label: str, autosave, line, **cleared):
-        blank = Image.new("RGB", size or (256, 256), "white")
+        wide, high = size or (256, 256)
+        check_area(wide, high, "size")
+        blank = Image.new("RGB", (wide, high), "white")
         picture = blank if image is None else to_picture(image, size)
         self.size_wanted = size
         self._points: list[Point] = []
@@ -163,8 +165,15 @@ class PaintCanvas(Canvas):
         ("Pick", "pick"): ("p", "Take a colour from the picture"),
     }
 
+    @checked
     def __init__(
-        self, image=None, *, width: int = 512, autosave: str | None = "paint", size=None, line=None
+        self,
+        image: Picture | None = None,
+        *,
+        width: Side = 512,
+        autosave: Name | None = "paint",
+        size: Size | None = None,
+        line: Line | None = None,
     ):
         super().__init__(image, size, width, "A picture to paint on", autosave, line, strokes=())
         longest = max(self.picture.size)

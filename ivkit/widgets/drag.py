@@ -14,12 +14,24 @@ from PIL import Image
 
 from ..instructions import EASINGS, Camera, Drag, Stroke, TrajectoryInstruction
 from ..paint import region_mask
-from ..pictures import to_picture
+from ..pictures import Picture, to_picture
 from ..regions import grow
 from ..trajectory import warp
-from ..validate import Point
+from ..validate import Frames, Name, Point, Side, checked
 from ..view import contact_sheet
-from .board import LIVE, MARKS, button, column, heading, held, picture_view, row, slider, words
+from .board import (
+    LIVE,
+    MARKS,
+    Line,
+    button,
+    column,
+    heading,
+    held,
+    picture_view,
+    row,
+    slider,
+    words,
+)
 from .canvas import Canvas
 from .session import Sketch
 
@@ -64,14 +76,15 @@ class DragCanvas(Canvas):
         ("Pin", "pin"): ("n", "Hold a point still, or let it go again"),
     }
 
+    @checked
     def __init__(
         self,
-        image=None,
+        image: Picture | None = None,
         *,
-        width: int = 340,
-        num_frames: int = 16,
-        autosave: str | None = "drag",
-        line=None,
+        width: Side = 340,
+        num_frames: Frames = 16,
+        autosave: Name | None = "drag",
+        line: Line | None = None,
     ):
         label, empty = "A picture to drag things on", TrajectoryInstruction()
         super().__init__(image, None, width, label, autosave, line, trajectory=empty)

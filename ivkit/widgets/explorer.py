@@ -12,7 +12,9 @@ from PIL import Image, ImageDraw
 from ..attention import record as record_attention
 from ..blend import blend
 from ..pictures import png
+from ..run import Run
 from ..sampling import scaled
+from ..validate import checked
 from ..view import _font, contact_sheet, heat, principal_colours
 from .board import TIP, Line, Page, flow, picture_view, row, words
 from .panel import Panel
@@ -49,7 +51,8 @@ class TraceExplorer(Panel):
       tiles: {name: widgets.Image} of what is shown. errors: exceptions of the callbacks.
     """
 
-    def __init__(self, run):
+    @checked
+    def __init__(self, run: Run):
         if not len(run.trace):
             raise ValueError("the run has no steps yet: there is nothing to explore")
         for record in run.trace:

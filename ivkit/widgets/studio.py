@@ -29,7 +29,8 @@ from ..instructions import (
     TrajectoryInstruction,
 )
 from ..paint import edit_region, latent_mask, rasterise
-from ..pictures import png
+from ..pictures import Picture, png
+from ..pipeline import Pipeline
 from ..settings import Settings
 from ..trajectory import warp
 from ..view import contact_sheet, save_video
@@ -70,12 +71,19 @@ class Studio(Panel):
       errors: exceptions of callbacks and of the worker, all of which were said in the panel.
     """
 
+    @validate.checked
     def __init__(
-        self, pipe, picture=None, *, autosave: str | None = "studio", folder="outputs", width=360
+        self,
+        pipe: Pipeline,
+        picture: Picture | None = None,
+        *,
+        autosave: validate.Name | None = "studio",
+        folder: validate.File = Path("outputs"),
+        width: validate.Side = 360,
     ):
         if "video" not in pipe.model.defaults:
             raise ValueError(f"{pipe.name} makes pictures alone: load 'pia', 'svd' or another")
-        self.pipe, self.folder = pipe, Path(folder)
+        self.pipe, self.folder = pipe, folder
         blank = Image.new("RGB", pipe.size, PLACEHOLDER)
         frames = pipe.model.num_frames
         self.line = Line(min_height="44px")  # of both canvases: one place for what is said
