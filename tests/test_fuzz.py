@@ -1,5 +1,6 @@
 """No wrong call ends in anything but one sentence that names the argument; see `fuzz.py`."""
 
+import inspect
 import time
 
 import families
@@ -9,7 +10,7 @@ import tiny
 import torch
 
 import ivkit as iv
-from ivkit import metrics, validate
+from ivkit import checks, metrics, validate
 from ivkit.pipeline import Pipeline
 
 CALLS = 5000
@@ -137,3 +138,32 @@ def test_a_step_that_a_trace_has_not_is_named(world):
             trace[key]
     with pytest.raises(TypeError, match="name must be a text, got 3"):
         trace[0][3]
+
+
+def exercises(world):
+    """(name, check, what it is given beside the answer) of every exercise."""
+    beside = {"num_frames": 16, "num_steps": 8, "memory_gb": 12.0, "pipe": world.pipe}
+    beside |= {"picture": world.picture, "alpha_bar": torch.linspace(0.99, 0, 1000)}
+    for name, check in list(vars(checks).items()):
+        if hasattr(check, "__wrapped__") and check.__module__ == checks.__name__:
+            _, *more = inspect.signature(check).parameters
+            yield name, check, {k: beside[k] for k in more if k in beside}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_check_answers_whatever_it_is_given_by_one_line(world, capsys):
+    tried, wrong = 0, []
+    for name, check, more in exercises(world):
+        for kind, values in fuzz.WRONG.items():
+            for i, value in enumerate(values):
+                # no array can be made of what never ends, and print says what it is given
+                if isinstance(value, fuzz.Endless) or value is print:
+                    continue
+                for answer in (value, lambda *_, value=value: value):
+                    right = check(answer, **more)
+                    said = capsys.readouterr().out.removesuffix("\n")
+                    tried += 1
+                    one_line = "\n" not in said and len(said) <= fuzz.LONGEST
+                    if right or not one_line or not said.startswith("✗ not yet: "):
+                        wrong.append(f"{name}({kind}[{i}]): {said[:200]!r}")
+    assert tried > 5000 and not wrong, "\n".join(wrong)
