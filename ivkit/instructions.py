@@ -8,6 +8,7 @@ JSON. Bad input raises ValueError (or TypeError) with one sentence that says wha
 from __future__ import annotations
 
 import dataclasses
+from itertools import islice
 from typing import Annotated, Any, Literal, get_args
 
 from PIL import ImageColor
@@ -41,7 +42,11 @@ from .validate import (
 
 
 def _colour(value: Any) -> str:
-    rgb = ImageColor.getrgb(value) if isinstance(value, str) else [int(scalar(v)) for v in value]
+    rgb = (
+        ImageColor.getrgb(value)
+        if isinstance(value, str)
+        else [int(scalar(v)) for v in islice(value, 4)]
+    )
     if len(rgb) != 3 or not all(0 <= v <= 255 for v in rgb):
         raise ValueError
     return "#{:02x}{:02x}{:02x}".format(*rgb)

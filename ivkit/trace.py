@@ -207,7 +207,7 @@ class TraceOptions:
                 ) from None
         if not isinstance(names, (bool, list, tuple, set, frozenset)):
             raise TypeError(
-                "trace must have as names True, False, a name, a list or a function, got "
+                "trace, or names, must be True, False, a name, a list or a function, got "
                 f"{shown(names)}"
             )
         for name in () if isinstance(names, bool) else names:

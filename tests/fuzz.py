@@ -436,7 +436,7 @@ def answer(w: World, name, function, given, argument, kind, i, default) -> tuple
             verdict = "right" if isinstance(value, str) else "KeyError"
         elif argument in PLACES and isinstance(value, (str, Path)) and _repeats(said, value):
             verdict = "right"
-        elif argument not in said.partition(" must ")[0] or isinstance(error, UnicodeError):
+        elif argument not in said or isinstance(error, UnicodeError):
             verdict = "not named"
         else:
             verdict = "late" if w.calls else "right"

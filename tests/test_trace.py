@@ -329,7 +329,7 @@ def test_a_run_that_keeps_more_than_is_free_is_warned_of(monkeypatch):
         (["x0", 3], ValueError, "trace has 3 in its names"),
         (None, TypeError, "trace must have"),
         (7, TypeError, "trace must have"),
-        ({"device": "cpu"}, TypeError, "trace must have as names"),
+        ({"device": "cpu"}, TypeError, "trace, or names, must be"),
     ],
 )
 def test_a_trace_of_no_such_kind_is_refused_before_any_work(trace, error, said, monkeypatch):
