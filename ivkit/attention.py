@@ -9,6 +9,7 @@ The network computes what it always does: the maps are worked out beside it.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -86,7 +87,7 @@ def record(
     tokens: Indices | None = None,
     rows: Count | None = None,
 ) -> Iterator[Maps]:
-    """Record a UNet's attention for as long as the `with` block lasts.
+    """Record a UNet's attention for as long as the `with` block lasts, in this thread.
 
     network: a diffusers UNet2DConditionModel or UNetMotionModel.
     kind: "text" (cells to words), "space" (cells to cells), "time" (frames to frames).
@@ -103,9 +104,11 @@ def record(
     if not layers:
         raise ValueError(f"{type(network).__name__} has no attention of kind {kind!r}")
     maps = Maps({name: [] for name in layers}, tokens=None if tokens is None else list(tokens))
+    mine = threading.get_ident()
 
     def note_shape(module, args):
-        maps.shape = tuple(args[0].shape[-2:])
+        if threading.get_ident() == mine:
+            maps.shape = tuple(args[0].shape[-2:])
 
     def seen(layer, cells: Tensor, keys: Tensor) -> Tensor:
         if tokens is None:
@@ -118,6 +121,8 @@ def record(
 
     def keep(name):
         def watch(layer, args, options):
+            if threading.get_ident() != mine:
+                return
             cells = args[0] if args else options["hidden_states"]
             keys = args[1] if len(args) > 1 else options.get("encoder_hidden_states")
             some = slice(None if rows is None else -rows, None)

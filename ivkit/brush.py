@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from .instructions import Strokes
+from .models.protocol import alone
 from .paint import paint_over
 from .pictures import Picture
 from .pixels import as_bytes, as_floats
@@ -63,6 +64,7 @@ class Brush:
         self.seconds = time.perf_counter() - begun
         return drawn
 
+    @alone
     @torch.no_grad()
     def draw(self, painted: Tensor) -> Tensor:
         """uint8 (H, W, 3) to the same, on the model's device."""

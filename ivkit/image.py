@@ -89,4 +89,4 @@ def denoise_image(
             last = i + 1 == len(timesteps)
             keep = original if last else noised(scheduler, original, noise, timesteps[i + 1])
             z = mask * z + (1 - mask) * keep
-        yield ImageStep(record, z, len(timesteps))
+        yield ImageStep(record, z.clone(), len(timesteps))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import psutil
 import torch
 
+from .models.protocol import alone
 from .validate import warn
 
 CELL_BYTES = 16_000  # of one latent cell in one row, at the step's peak, half precision; about
@@ -139,13 +140,15 @@ def let_go(device: torch.device) -> None:
 
 
 def retried(call):
-    """Of a model's method: where memory runs out it is done again under the next smaller plan.
+    """Of a model's method, which one thread at a time calls (`alone`): where memory runs out it is
+    done again under the next smaller plan.
 
     Under the smallest the error goes on to the caller. What it draws from a generator is drawn
     again from the same state.
     """
 
     @functools.wraps(call)
+    @alone
     def frugal(self, *args, **options):
         drawn = [g for g in (*args, *options.values()) if isinstance(g, torch.Generator)]
         states = [g.get_state() for g in drawn]

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from .disk import destination, write_tensors
 from .models.lora import beside, find, read
+from .models.protocol import alone
 from .pictures import PICTURE, to_picture
 from .pipeline import Pipeline
 from .pixels import to_pixels
@@ -101,10 +102,11 @@ class Lora:
         return [p for name, p in self.unet.named_parameters() if f".{ADAPTER}." in name]
 
     @checked
+    @alone
     def set_strength(self, strength: Strength) -> None:
         """W x + strength B A x from now on; 0 is the model as it was, negative leads away."""
         self.unet.set_adapters(ADAPTER, weights=strength)
-        self.pipe.forget()
+        _follow(self.pipe)
 
     @checked
     def save(self, file: str | Path) -> Path:
@@ -118,13 +120,15 @@ class Lora:
         write_tensors(file, matrices, {"format": "pt"})
         return file
 
+    @alone
     def remove(self) -> None:
         """The pipeline is again what it was without this LoRA."""
         self.unet.unload_lora()
-        self.pipe.forget()
+        _follow(self.pipe)
 
 
 @checked
+@alone
 def new(pipe: Pipeline, rank: Rank = 8, seed: Seed = 0, targets: Targets = TARGETS) -> Lora:
     """A LoRA that changes nothing yet: A is random, B is zero.
 
@@ -143,6 +147,7 @@ def new(pipe: Pipeline, rank: Rank = 8, seed: Seed = 0, targets: Targets = TARGE
 
 
 @checked
+@alone
 def attach(pipe: Pipeline, file: str | Path, strength: Strength = 1.0) -> Lora:
     """A LoRA from a file beside the weights, instead of merged into them as by `iv.load`.
 
@@ -180,8 +185,14 @@ def _ready(pipe) -> Lora:
     for p in lora.parameters:
         p.data = p.data.to(pipe.device, torch.float32)
         p.requires_grad_(True)
-    pipe.forget()
+    _follow(pipe)
     return lora
+
+
+def _follow(pipe) -> None:
+    """After weights were changed: nothing that was computed with the old ones is gone on with."""
+    pipe.pictures.changed += 1
+    pipe.forget()
 
 
 @checked(options=lambda: [Pipeline.image])
@@ -309,12 +320,14 @@ def train(
                     rows = torch.randint(len(z), (batch,), generator=generator)
                     t = torch.randint(times, (batch,), generator=generator)
                     eps = torch.randn(batch, *z.shape[1:], generator=generator).to(z)
-                    with torch.enable_grad():
+                    with alone, torch.enable_grad():
                         error = loss(model, z[rows], text[rows], t, eps)
                         (weight * error).backward()
                     errors.append(error.item())
                 torch.nn.utils.clip_grad_norm_(lora.parameters, 1.0)
-                optimizer.step()
+                with alone:
+                    optimizer.step()
+                    model.changed += 1
                 lora.losses.append((errors[0], errors[1] if prior else None))
                 bar.set_postfix(loss=f"{errors[0]:.3f}", refresh=False)
                 bar.update()
@@ -325,5 +338,5 @@ def train(
     finally:
         bar.close()
         lora.seconds += time.perf_counter() - begun
-        pipe.forget()
+        _follow(pipe)
     return lora

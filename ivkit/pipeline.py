@@ -23,15 +23,14 @@ from .align import load_align
 from .brush import Brush, Strength
 from .image import ImageStep
 from .instructions import Camera, Instructions, Moves, Strokes, TrajectoryInstruction
-from .models.protocol import VideoModel
+from .models.protocol import VideoModel, alone
 from .picture import PictureJob
 from .pictures import Picture, to_picture
 from .pixels import fit, to_frames, to_pictures, to_pixels
 from .progress import bar
-from .run import Run
+from .run import Run, Step
 from .sampling import Chain
 from .settings import PictureSettings, Settings
-from .state import Denoising, Step
 from .trace import Trace, TraceOptions
 from .validate import (
     Integer,
@@ -150,6 +149,7 @@ class Pipeline:
         back, found = self.round_trip(picture)
         return (back, found, floor) if found < floor else None
 
+    @alone
     def forget(self) -> None:
         """Drop what is kept between runs (after changing weights by hand, say with a LoRA)."""
         for model in {id(m): m for m in (self.model, self.pictures)}.values():
@@ -159,8 +159,9 @@ class Pipeline:
     def _drop(self) -> None:
         self.weights += 1
         self._references.clear()
-        for kept in ("_codes", "_texts"):
-            getattr(self.model, kept, {}).clear()
+        for model in (self.model, self.pictures):
+            for kept in ("_codes", "_texts"):
+                getattr(model, kept, {}).clear()
 
     @checked
     def speed_up(
@@ -277,14 +278,14 @@ class Pipeline:
     @checked
     def resume(self, run: Run, *, progress: bool = True) -> Run:
         """Finish a run that was stopped: the clip is the same as without the stop."""
-        begun, state = time.perf_counter(), run.state
+        begun = time.perf_counter()
         try:
-            length = {"total": state.num_steps, "initial": state.index}
-            for _ in bar(denoise(state), "clip", progress, delay=0, **length):
+            length = {"total": run.num_steps, "initial": run.index}
+            for _ in bar(denoise(run), "clip", progress, delay=0, **length):
                 pass
         except BaseException as error:
             error.add_note(
-                f"{state.index} of {state.num_steps} steps are kept; "
+                f"{run.index} of {run.num_steps} steps are kept; "
                 "pipe.resume(pipe.last_run) goes on from there"
             )
             raise
@@ -318,7 +319,7 @@ class Pipeline:
         Raises:
             ValueError or TypeError, before any work, with one sentence that names the argument.
         """
-        return denoise(self._start(picture, motion, **options).state)
+        return denoise(self._start(picture, motion, **options))
 
     @checked(options=lambda: [Pipeline.video])
     def run(self, instructions: Instructions, **options) -> Run:
@@ -338,6 +339,7 @@ class Pipeline:
         edits = {"edited": edited, "drags": i.trajectory or ()}
         return self.video(picture, i.motion.text, **edits, **i.options() | options)
 
+    @alone
     @checked(options=lambda: [Settings])
     def _start(
         self,
@@ -360,15 +362,14 @@ class Pipeline:
         marked = bool(TrajectoryInstruction.of(drags)) or camera is not None
         generator = torch.Generator().manual_seed(s.seed)
         eps = model.noise(s.num_frames, s.size, generator)
-        run = Run(self, fit(picture, s.size, marked), motion, s, drawn=generator.get_state())
+        picture = fit(picture, s.size, marked)
+        run = Run(model, picture, motion, s, generator.get_state(), self.align)
+        run.trace = Trace(options=trace)
         steps = len(model.scheduler(s.num_inference_steps, shape=tuple(eps.shape)).timesteps)
         edits = {"edited": edited, "drags": drags, "pins": pins, "camera": camera, "lam": lam}
         edits = run.checked(edits, (steps, len(eps), *eps.shape[-2:]))
         self._plan(eps, s, steps, trace)
-        reference = self._reference(run, eps, trace.whole)
-        run.state = Denoising(reference, s.reading, bool(s.skip_zero), s.batch, run.change)
-        run.state.trace = Trace(options=trace)
-        run.apply(edits)
+        run.begin(self._reference(run, eps, trace.whole), edits)
         self.last_run = run
         return run
 
@@ -386,7 +387,7 @@ class Pipeline:
         """The chain of the unedited clip: kept from an earlier run where it is the same."""
         s = run.settings
         same = (run.motion, s.negative, s.seed, s.num_frames, s.num_inference_steps, s.posterior,
-                s.guidance_scale, s.motion_scale, s.eta, s.size)  # fmt: skip
+                s.guidance_scale, s.motion_scale, s.eta, s.size, self.model.changed)  # fmt: skip
         key = hashlib.sha256(run.picture.tobytes() + repr(same).encode()).hexdigest()
         chain = self._references.pop(key, None)
         if chain is None or whole > chain.whole:

@@ -1,7 +1,12 @@
-"""A clip, from what a person asked for to its frames, and what may be changed on the way."""
+"""A clip, from what a person asked for to its frames, and what may be changed on the way.
+
+A run needs no pipeline: it holds the model, the state of its scheduler and everything else that a
+step changes. Whatever changes in it changes in one go, so that an interrupt finds it whole.
+"""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,12 +21,14 @@ from .align import align_frames, blended_target
 from .blend import lam_schedule
 from .instructions import Camera, Moves, TrajectoryInstruction
 from .models.common import to_cells
+from .models.protocol import Condition, VideoModel, alone
 from .pictures import Picture
-from .pixels import fit, to_frames, to_pixels
+from .pixels import fit, to_frames, to_pictures, to_pixels
+from .sampling import Chain
 from .settings import Settings
-from .state import Denoising, Edit
+from .trace import Record, Trace
 from .trajectory import Warped, check, moving_region, warp
-from .validate import Path2D, Weights
+from .validate import Index, Path2D, Weights
 
 DRAGGED = ("drags", "pins", "camera")
 
@@ -38,147 +45,226 @@ def edits(
     """What may be changed while a clip is made."""
 
 
-@dataclass
+@dataclass(frozen=True)
+class Edit:
+    """What tells the edited branch from the reference, from one step on. Both conditions are this
+    run's own: what is kept of a branch, as with `reuse`, is kept by its condition."""
+
+    motion: str  # y', which both branches read
+    reference: Condition  # x, for `shared`; in `paired` the chain has its own
+    condition: Condition  # x', for each frame where there is a drag
+    same: bool  # both conditions say the same
+    drag: Tensor | None = None  # the warped clip's latents, (F, C, h, w), for dual-clock
+    mask: Tensor | None = None  # cells in which things move, (F, 1, h, w), 0 or 1
+    weak: int = 0  # before this step dual-clock acts everywhere,
+    strong: int = 0  # before this one where things move; above the last, in the clip too
+
+
+@dataclass(eq=False)
 class Run:
     """A clip and everything that happened on the way to it.
 
     Attributes:
-        picture, edited: x and x', PIL RGB; the same where nothing is painted.
+        model, align: what makes the clip, and the module of Eq. 5 or None.
+        picture, edited, still: x, x' (None where nothing is painted), and x' or else x: copies,
+            PIL RGB.
         motion: y'.
         trajectory: r.
         warped: the cut-and-drag clip and its masks, where there is a drag.
         settings: see `Settings`.
+        lam: what is in force at each step, float32 (steps, F or 1, 1, h or 1, w or 1).
+        reference: the chain of the unedited clip.
+        index: how many steps are done.
+        z: the latent after them, (F, C, h, w): z' in `paired`, the one latent in `shared`.
+        scheduler: the diffusers scheduler as these steps have left it.
+        edits: (the step from which on, `Edit`), in order.
+        trace: the Trace: `run.trace[4]["eps_hat"]` is (F, C, h, w).
+        last: all there was of the latest step, whatever the trace keeps of it.
         seconds: of "prepare", "denoise" and "decode".
     """
 
-    pipeline: Any  # the Pipeline it was made by
-    picture: Image.Image
+    model: VideoModel
+    _picture: Image.Image = field(repr=False)
     motion: str
     settings: Settings
-    edited: Image.Image | None = None
+    drawn: Tensor = field(repr=False)  # the generator's state after the noise
+    align: torch.nn.Module | None = None
+    _edited: Image.Image | None = field(default=None, repr=False)
     trajectory: TrajectoryInstruction = field(default_factory=TrajectoryInstruction)
     warped: Warped | None = None
-    lam: Any = 1.0
+    lam: Tensor | None = None
+    reference: Chain | None = None
+    index: int = 0
+    z: Tensor | None = None
+    scheduler: Any = None
+    edits: tuple[tuple[int, Edit], ...] = ()
+    trace: Trace = field(default_factory=Trace)
+    last: Record | None = field(default=None, repr=False)
     seconds: dict[str, float] = field(default_factory=dict)
-    state: Denoising | None = field(default=None, repr=False)
-    drawn: Tensor | None = field(default=None, repr=False)  # the generator's state after the noise
     _decoded: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
 
     def __repr__(self) -> str:
-        s, w = self.state, self.settings
         took = sum(self.seconds.values())
-        return f"Run({w.num_frames} frames, {s.index} of {s.num_steps} steps, {took:.1f} s)"
+        done = f"{self.index} of {self.num_steps} steps"
+        return f"Run({self.settings.num_frames} frames, {done}, {took:.1f} s)"
 
     @property
-    def trace(self):
-        """The Trace: `run.trace[4]["eps_hat"]` is (F, C, h, w)."""
-        return self.state.trace
+    def state(self) -> Run:
+        """The run itself: what the loop carries from step to step was once an object of its own."""
+        return self
+
+    @property
+    def num_steps(self) -> int:
+        return len(self.reference)
 
     @property
     def finished(self) -> bool:
-        return self.state.finished
+        return self.index >= self.num_steps
+
+    @property
+    def edit(self) -> Edit:
+        """The `Edit` in force now."""
+        return self.edits[-1][1]
+
+    def edit_at(self, index: int) -> Edit:
+        """The `Edit` that was in force at a step."""
+        return [edit for start, edit in self.edits if start <= index][-1]
 
     # ------------------------------------------------------------------------------- its frames
 
     @property
     def frames(self) -> np.ndarray:
-        """The clip, uint8 (F, H, W, 3); of a run that was stopped, as its last step foresaw it."""
+        """The clip, uint8 (F, H, W, 3), read-only; of a run that was stopped, as its last step
+        predicted it."""
         if "frames" in self._decoded:
             return self._decoded["frames"]
-        z = self.state.z
-        if not self.finished and self.state.last is not None:
-            z = self.state.last["x0"]
+        z = self.z
+        if not self.finished and self.last is not None:
+            z = self.last["x0"]
         edited = to_pixels(self.still if self.warped is None else self.warped.frames)
-        frames = self._decode(z, blended_target(to_pixels(self.picture), edited, self.state.lam))
+        frames = self._decode(z, blended_target(to_pixels(self._picture), edited, self.lam))
         if self.finished:
             self._decoded["frames"] = frames
         return frames
 
     @property
     def unedited(self) -> np.ndarray:
-        """The clip without the edits, uint8 (F, H, W, 3): computed if it has to be, then kept."""
+        """The clip without the edits, uint8 (F, H, W, 3), read-only: computed if it has to be,
+        then kept."""
         if "unedited" not in self._decoded:
-            z = self.state.reference.end
-            self._decoded["unedited"] = self._decode(z, to_pixels(self.picture))
+            z = self.reference.end
+            self._decoded["unedited"] = self._decode(z, to_pixels(self._picture))
         return self._decoded["unedited"]
 
     def _decode(self, z: Tensor, target: Tensor) -> np.ndarray:
-        pixels = self.pipeline.model.decode(z)
-        if self.settings.align and self.pipeline.align is not None:
-            pixels = align_frames(self.pipeline.align, pixels, target)
-        return to_frames(pixels)
+        pixels = self.model.decode(z)
+        if self.settings.align and self.align is not None:
+            pixels = align_frames(self.align, pixels, target)
+        frames = to_frames(pixels)
+        frames.flags.writeable = False
+        return frames
 
     # ------------------------------------------------------------------------- what is asked for
 
     @property
+    def picture(self) -> Image.Image:
+        return self._picture.copy()
+
+    @property
+    def edited(self) -> Image.Image | None:
+        return None if self._edited is None else self._edited.copy()
+
+    @property
     def still(self) -> Image.Image:
-        """x', or x where nothing is painted."""
-        return self.picture if self.edited is None else self.edited
+        return self.picture if self._edited is None else self._edited.copy()
+
+    @alone
+    def begin(self, reference: Chain, edits: dict[str, Any]) -> None:
+        """At the first step. `edits` are `checked` ones: all that `edits` names but the motion."""
+        self.reference, self.z = reference, reference.z[0].to(reference.eps.device)
+        steps, shape = reference.num_inference_steps, tuple(reference.eps.shape)
+        self.scheduler = self.model.scheduler(steps, shape=shape)
+        self._apply(edits)
 
     def checked(self, changes: dict[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
-        """The changes as fields of a Run, or an error; shape: (steps, F, h, w)."""
-        new = {name: changes[name] for name in ("lam", "motion") if name in changes}
-        if "lam" in new:
-            lam_schedule(new["lam"], shape[0], shape[1:], self.pipeline.cell)
+        """The changes as fields of a Run, or an error; shape: (steps, F, h, w).
+
+        A whole TrajectoryInstruction takes the place of all that was there; of drags, pins and
+        camera given one by one, those that are not given stay.
+        """
+        new = {name: changes[name] for name in ("motion",) if name in changes}
+        if "lam" in changes:
+            new["lam"] = lam_schedule(changes["lam"], shape[0], shape[1:], self.model.cell)
         if "motion" in new:
-            self.pipeline.model.check_text(new["motion"], "motion")
+            self.model.check_text(new["motion"], "motion")
         if "edited" in changes:
-            edited, size = changes["edited"], self.picture.size
-            new["edited"] = None if edited is None else fit(edited, size, True, "edited")
+            edited, size = changes["edited"], self._picture.size
+            new["_edited"] = None if edited is None else fit(edited, size, True, "edited")
         if changes.keys() & {*DRAGGED}:
-            before = self.trajectory
-            r = TrajectoryInstruction.of(changes.get("drags", before.drags))
+            before, drags = self.trajectory, changes.get("drags", self.trajectory.drags)
+            if isinstance(drags, TrajectoryInstruction):
+                before = TrajectoryInstruction()
+            r = TrajectoryInstruction.of(drags)
             pins = r.pins or changes.get("pins", before.pins)
             camera = r.camera or changes.get("camera", before.camera)
             r = TrajectoryInstruction(r.drags, pins, camera)
-            new["trajectory"] = check(r, self.picture.size[::-1])
+            new["trajectory"] = check(r, self._picture.size[::-1])
         return new
 
+    @alone
     @validate.checked(options=lambda: [edits])
     def change(self, **changes) -> None:
-        """What `Step.change` does: check changes and put them in force from the next step on."""
-        state = self.state
-        self.apply(self.checked(changes, (state.num_steps, len(state.z), *state.z.shape[-2:])))
+        """Change `edited`, `drags`, `pins`, `camera`, `lam` or `motion` from the next step on.
 
-    def apply(self, fields: dict[str, Any]) -> None:
-        """Put checked fields in force. All is made before any of it is set, so that an error
-        leaves the run as it was."""
-        state, reference = self.state, self.state.reference
-        new = dataclasses.replace(self, **fields)
-        if fields.keys() & {"edited", "trajectory"}:
+        A whole `TrajectoryInstruction` as `drags` takes the place of drags, pins and camera. What
+        the steps so far were made with stays on record. Raises what `Pipeline.video` would for the
+        same argument, and ValueError for a finished run; then nothing is changed.
+        """
+        if self.finished:
+            raise ValueError("the clip is finished: start another run to change it")
+        self._apply(self.checked(changes, (self.num_steps, len(self.z), *self.z.shape[-2:])))
+
+    def _apply(self, fields: dict[str, Any]) -> None:
+        """Put checked fields in force from the next step on: all of them in one go, at the end."""
+        i, new = self.index, copy.copy(self)
+        vars(new).update(fields)
+        if i and "lam" in fields:
+            before, now = torch.broadcast_tensors(self.lam, new.lam)
+            new.lam = torch.cat([before[:i], now[i:]])
+        if fields.keys() & {"_edited", "trajectory"}:
             frames, r = new.settings.num_frames, new.trajectory
             new.warped = warp(new.still, r, frames) if r else None
         if new.motion != self.motion:
-            reference = reference.fork(state.index, new.condition(to_pixels(new.picture)))
-        edit = new._edit(reference.condition(state.index))
-        lam = lam_schedule(new.lam, state.num_steps, (len(state.z), *state.z.shape[-2:]),
-                           self.pipeline.cell)  # fmt: skip
-        for name in ("edited", "trajectory", "warped", "lam", "motion"):
-            setattr(self, name, getattr(new, name))
-        if reference is not state.reference:
-            self._decoded.pop("unedited", None)
-        state.reference, state.edit, state.lam = reference, edit, lam
+            new.reference = self.reference.fork(i, new.condition(to_pixels(new._picture)))
+            new._decoded = {}
+        if fields.keys() & {"_edited", "trajectory", "motion"}:
+            edit = new._edit(new.reference.condition(i))
+            new.edits = (*(e for e in self.edits if e[0] < i), (i, edit))
+        vars(self).update(vars(new))
 
-    def _edit(self, condition) -> Edit:
+    def _edit(self, condition: Condition) -> Edit:
         """What tells the edited branch from the reference, whose condition this is."""
         s, pixels = self.settings, None if self.warped is None else to_pixels(self.warped.frames)
+        reference, condition = copy.copy(condition), copy.copy(condition)
         if pixels is not None and s.mechanism != "dual-clock":
             condition = self.condition(pixels)
-        elif self.edited is not None:
-            condition = self.condition(to_pixels(self.edited))
+        elif self._edited is not None:
+            condition = self.condition(to_pixels(self._edited))
+        same = self._edited is None and (pixels is None or s.mechanism == "dual-clock")
+        edit = Edit(self.motion, reference, condition, same)
         if pixels is None or s.mechanism == "condition":
-            return Edit(condition)
-        drag = self.pipeline.model.encode(pixels)
+            return edit
+        drag = self.model.encode(pixels)
         region = torch.from_numpy(moving_region(self.warped)).float()
         mask = to_cells(region, (len(drag), *drag.shape[-2:]))[0][:, None]
-        steps = self.state.num_steps
-        weak, strong = round(s.weak * steps), round(max(s.weak, s.strong) * steps)
+        weak, strong = (round(v * self.num_steps) for v in (s.weak, max(s.weak, s.strong)))
         strong += s.strong == 1  # the finished clip, too
-        return Edit(condition, drag, mask.to(drag.device), weak, strong)
+        held = {"drag": drag, "mask": mask.to(drag.device), "weak": weak, "strong": strong}
+        return dataclasses.replace(edit, **held)
 
-    def condition(self, pixels: Tensor):
+    def condition(self, pixels: Tensor) -> Condition:
         """One branch's condition. Both draw from the generator as the noise has left it."""
-        s, model, generator = self.settings, self.pipeline.model, torch.Generator()
+        s, model, generator = self.settings, self.model, torch.Generator()
         generator.set_state(self.drawn)
         scale = s.guidance_scale
         if isinstance(scale, list):
@@ -193,3 +279,35 @@ class Run:
             posterior=s.posterior,
             generator=generator,
         )
+
+
+@dataclass
+class Step:
+    """A step just done. Tensors by name as in a trace: `step["eps_hat"]`, `step["x0"]`, ..., all of
+    them, whatever the trace keeps."""
+
+    record: Record
+    run: Run = field(repr=False)
+
+    def __getitem__(self, name: str):
+        found = self.record[name]
+        return found.cpu() if isinstance(found, Tensor) else found
+
+    @property
+    def index(self) -> int:
+        return self.record.index
+
+    @property
+    def num_steps(self) -> int:
+        return self.run.num_steps
+
+    @validate.checked
+    def preview(self, frame: Index = -1) -> Image.Image:
+        """One frame of the clip as this step predicts it, decoded from x0: PIL RGB."""
+        validate.check_index("frame", frame, len(self.run.z))
+        return to_pictures(self.run.model.preview(self["x0"], frame)[None])[0]
+
+    @validate.checked(options=lambda: [edits])
+    def change(self, **changes) -> None:
+        """`Run.change`: edits, `lam` or `motion` from the next step on."""
+        self.run.change(**changes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from typing import Annotated, Any
 
@@ -9,8 +10,21 @@ import torch
 from torch import Tensor
 
 from .blend import placed
-from .models.protocol import Condition, Prediction, VideoModel
+from .models.protocol import Condition, Prediction, VideoModel, alone
 from .validate import MAX_STEPS, Kind, Number, check_index, checked
+
+
+
+def stepped(
+    scheduler, out: Tensor, t: Tensor, z: Tensor, i: int, seed: int = 0, eta: float = 0.0
+) -> tuple[Any, Tensor]:
+    """(the scheduler as step i leaves it, z_{t-1}). `scheduler` itself stays as it was.
+
+    A scheduler changes while it steps (its index, what it keeps of earlier predictions), and an
+    interrupt may fall in between. So a copy steps, and takes the old one's place with the latent.
+    """
+    after = copy.deepcopy(scheduler)
+    return after, scheduler_step(after, out, t, z, i, seed, eta)
 
 
 def scheduler_step(
@@ -27,6 +41,15 @@ def scheduler_step(
         drawn = ((seed + 1) * 1_000_003 + i) % 2**64  # what a generator takes
         options["generator"] = torch.Generator().manual_seed(drawn)
     return scheduler.step(out, t, z, **options).prev_sample
+
+
+def check_weights(model: VideoModel, changed: int) -> None:
+    """ValueError where weights were changed since `model.changed` was `changed`."""
+    if model.changed != changed:
+        raise ValueError(
+            f"the weights of {model.name} have changed since this clip was begun, as by a LoRA: "
+            "start another run"
+        )
 
 
 def scaled(scheduler, z: Tensor, t: Tensor) -> Tensor:
@@ -85,7 +108,7 @@ class Chain:
     ):
         self.model, self.seed, self.eta, self.whole = model, seed, eta, whole
         self.eps = eps = eps.to(model.device, torch.float32)
-        self.num_inference_steps = num_inference_steps
+        self.num_inference_steps, self.changed = num_inference_steps, model.changed
         self.conditions = [(0, condition)]  # (from this step on, what it sees)
         self.scheduler = model.scheduler(num_inference_steps, shape=tuple(eps.shape))
         self.latest = eps * getattr(self.scheduler, "init_noise_sigma", 1)
@@ -99,17 +122,20 @@ class Chain:
     def condition(self, i: int) -> Condition:
         return [c for start, c in self.conditions if start <= i][-1]
 
+    @alone
     def push(self, out: Prediction) -> None:
         """Step on the prediction at the chain's end."""
         i, t = len(self.out), self.scheduler.timesteps[len(self.out)]
-        z = scheduler_step(self.scheduler, out.guided, t, self.latest, i, self.seed, self.eta)
+        found = stepped(self.scheduler, out.guided, t, self.latest, i, self.seed, self.eta)
         out = (out if self.whole else Prediction(out.guided)).to("cpu")
-        # whole again after an interrupt between them
-        self.latest, self.z[i + 1 :], self.out[i:] = z, [z.cpu()], [out]
+        new = {"z": [*self.z, found[1].cpu()], "out": [*self.out, out]}
+        vars(self).update(scheduler=found[0], latest=found[1], **new)  # in one go
 
+    @alone
     def at(self, i: int) -> Prediction:
         """The prediction at step i, computing what is missing up to there; on the device."""
         while len(self.out) <= i:
+            check_weights(self.model, self.changed)
             k = len(self.out)
             t = self.scheduler.timesteps[k]
             z = scaled(self.scheduler, self.latest, t)
@@ -127,10 +153,12 @@ class Chain:
         self.at(len(self) - 1)
         return self.latest
 
+    @alone
     def fork(self, i: int, condition: Condition) -> Chain:
         """The same chain up to step i, under another condition from there on."""
         same = (self.eps, self.num_inference_steps, self.seed, self.eta, self.whole)
         other = Chain(self.model, condition, *same)
+        other.changed = self.changed
         other.conditions = [c for c in self.conditions if c[0] < i] + [(i, condition)]
         for out in self.out[:i]:
             other.push(out.to(self.eps.device))

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from .models.protocol import VideoModel
 from .paint import Cells, Rim
-from .state import READINGS
 from .validate import (
     MAX_DRAWN,
     Choice,
@@ -23,6 +22,7 @@ from .validate import (
     checked,
 )
 
+READINGS = ("paired", "shared")
 Mechanism = Literal["both", "condition", "dual-clock"]
 Posterior = Literal["mode", "sample"]
 Reading = Annotated[str, Choice(*READINGS)]

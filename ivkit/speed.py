@@ -13,8 +13,9 @@ import torch
 import torch.nn.attention
 from torch.nn.functional import scaled_dot_product_attention
 
-from .models.common import SWITCHES, Speed
+from .models.common import Speed
 from .models.motion import Network
+from .models.protocol import alone
 from .models.reuse import Reuse
 
 # Inner blocks, compiled one by one: a whole motion UNet has crashed the compiler.
@@ -28,6 +29,7 @@ HOW = (None, False, True, "whole", "blocks")
 COMPILER = {"triton.coalesce_tiling_analysis": False}  # it asserts at some shapes
 
 
+@alone
 def speed_up(
     model,
     compile: bool | str | None = None,
@@ -109,6 +111,7 @@ def _switch_on(model, how: str | None, reuse: int, cache: float, graphs: bool | 
     return done
 
 
+@alone
 def renew(model) -> None:
     """After weights or layers were changed: what was copied from them or recorded is made anew."""
     for follow in model.speed.renew:
@@ -205,6 +208,7 @@ class Graphed:
         """Record anew at the next call, as when layers were changed."""
         self._kept.clear()
 
+    @alone
     @torch.no_grad()
     def __call__(self, *tensors: torch.Tensor) -> torch.Tensor:
         if _plain:
@@ -231,18 +235,27 @@ class Graphed:
         return graph, inputs, out
 
 
-_plain: list[bool] = []
+_plain: list[bool] = []  # one for each open `plain`
+_eager = contextlib.ExitStack()  # the compiler's stance for as long as there is one
 
 
 @contextlib.contextmanager
 def plain():
-    """Within it nothing compiled or recorded is used, so that hooks on the layers are called."""
-    _plain.append(True)
+    """Within it nothing compiled or recorded is used, so that hooks on the layers are called.
+
+    By no thread: the compiler has one stance. It is taken back when the last such block ends.
+    """
+    with alone:
+        if not _plain:
+            _eager.enter_context(torch.compiler.set_stance("force_eager"))
+        _plain.append(True)
     try:
-        with SWITCHES, torch.compiler.set_stance("force_eager"):
-            yield
+        yield
     finally:
-        _plain.pop()
+        with alone:
+            _plain.pop()
+            if not _plain:
+                _eager.close()
 
 
 # ---------------------------------------------------------------------------------- attention

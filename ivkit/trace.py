@@ -118,12 +118,12 @@ class Record:
 
     @checked
     def __getitem__(self, name: str) -> Tensor:
-        """float32 (F, C, h, w); KeyError where that branch was not evaluated, or was not kept."""
-        if name in ("lam", "t", "index", "alpha_bar"):
+        """float32 (F, C, h, w), a copy; KeyError where that branch was not evaluated or kept."""
+        if name in ("t", "index", "alpha_bar"):
             return getattr(self, name)
-        find = self._find(name)
+        find = (lambda: self.lam) if name == "lam" else self._find(name)
         if find is not None:
-            return find()
+            return find().clone()
         self.check(name)
         branch = " (its weight was zero there)" if name in NAMES else ""
         known = ", ".join(self.names())

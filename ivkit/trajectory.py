@@ -31,7 +31,7 @@ _RIM = 3  # pixels around a region that are filled too: its antialiased edge is 
 
 @dataclasses.dataclass(frozen=True)
 class Warped:
-    """What `warp` returns, for F frames of H x W pixels.
+    """What `warp` returns, for F frames of H x W pixels. The arrays are read-only.
 
     Attributes:
       frames: uint8 (F, H, W, 3).
@@ -46,9 +46,15 @@ class Warped:
     vacated: np.ndarray
     _field: Callable[[], np.ndarray] = dataclasses.field(repr=False)
 
+    def __post_init__(self) -> None:
+        for array in (self.frames, self.masks, self.vacated):
+            array.flags.writeable = False
+
     @functools.cached_property
     def field(self) -> np.ndarray:
-        return self._field()
+        field = self._field()
+        field.flags.writeable = False
+        return field
 
 
 @checked

@@ -13,69 +13,80 @@ import torch
 from torch import Tensor
 
 from .blend import blend, noised
-from .models.protocol import Prediction
-from .sampling import levels, scaled, scheduler_step
-from .state import Denoising, Step
+from .models.protocol import Prediction, alone
+from .run import Run, Step
+from .sampling import check_weights, levels, scaled, stepped
 from .trace import ROWS, Record
 
 
-def denoise(s: Denoising) -> Iterator[Step]:
-    """Yields after every step. A new call with the same `s` goes on where it stands."""
+def denoise(s: Run) -> Iterator[Step]:
+    """Yields after every step. A new call with the same run goes on where it stands."""
     while not s.finished:
-        i = s.index
-        t, lam = s.scheduler.timesteps[i], s.lam[i].to(s.z.device)
-        z = dual_clock(s, i, lam, s.z)
-        eps, eps_edit = evaluate(s, i, t, lam, z)
-        if eps is None:  # lam is 0 everywhere
-            eps_hat = eps_edit.guided
-        elif eps_edit is None:  # lam is 1 everywhere, or nothing is edited
-            eps_hat = eps.guided
-        else:  # Eq. 4
-            eps_hat = blend(eps.guided, eps_edit.guided, lam)
-        record = _record(s, i, t, z, eps, eps_edit, eps_hat)
-        # Eq. 3: the step is taken on R(eps) = eps_hat where it would be taken on eps.
-        z = scheduler_step(s.scheduler, eps_hat, t, z, i, s.reference.seed, s.reference.eta)
-        if i + 1 == s.num_steps:
-            z = dual_clock(s, i + 1, lam, z)
-        del s.trace.records[i:]  # of a step that an interrupt cut short
-        s.trace.append(record)
-        s.last, s.z, s.index = record, z, i + 1
-        yield Step(record, s)
+        step = advance(s)
+        if step is not None:
+            yield step
+
+
+@alone
+def advance(s: Run) -> Step | None:
+    """One step; None where another thread took the last. Cut short, it leaves the run as it was."""
+    i = s.index
+    if s.finished:
+        return None
+    check_weights(s.model, s.reference.changed)
+    t, lam = s.scheduler.timesteps[i], s.lam[i].to(s.z.device)
+    z = dual_clock(s, i, lam, s.z)
+    eps, eps_edit = evaluate(s, i, t, lam, z)
+    if eps is None:  # lam is 0 everywhere
+        eps_hat = eps_edit.guided
+    elif eps_edit is None:  # lam is 1 everywhere, or nothing is edited
+        eps_hat = eps.guided
+    else:  # Eq. 4
+        eps_hat = blend(eps.guided, eps_edit.guided, lam)
+    record = _record(s, i, t, z, eps, eps_edit, eps_hat)
+    # Eq. 3: the step is taken on R(eps) = eps_hat where it would be taken on eps.
+    scheduler, z = stepped(s.scheduler, eps_hat, t, z, i, s.reference.seed, s.reference.eta)
+    if i + 1 == s.num_steps:
+        z = dual_clock(s, i + 1, lam, z)
+    del s.trace.records[i:]  # of a step that an interrupt cut short
+    s.trace.append(record)
+    vars(s).update(last=record, scheduler=scheduler, z=z, index=i + 1)  # in one go
+    return Step(record, s)
 
 
 def evaluate(
-    s: Denoising, i: int, t: Tensor, lam: Tensor, z: Tensor
+    s: Run, i: int, t: Tensor, lam: Tensor, z: Tensor
 ) -> tuple[Prediction | None, Prediction | None]:
     """eps and eps' of step i; None for a branch whose weight is zero everywhere."""
-    need = not s.skip_zero or bool((lam > 0).any())
-    need_edit = not s.skip_zero or bool((lam < 1).any())
-    ref, condition = s.reference, s.reference.condition(i)
-    if s.skip_zero and s.edit.condition is condition:  # are both branches one so far?
-        if s.reading == "shared" or (len(ref.z) > i and torch.equal(ref.z[i], z.cpu())):
+    need = not s.settings.skip_zero or bool((lam > 0).any())
+    need_edit = not s.settings.skip_zero or bool((lam < 1).any())
+    ref = s.reference
+    if s.settings.skip_zero and s.edit.same:  # are both branches one so far?
+        if s.settings.reading == "shared" or (len(ref.z) > i and torch.equal(ref.z[i], z.cpu())):
             need, need_edit = True, False
     z_in = scaled(s.scheduler, z, t)
     edit = (z_in, s.edit.condition)
-    if s.reading == "shared":
-        found = predict(s, t, [(z_in, condition)] * need + [edit] * need_edit)
+    if s.settings.reading == "shared":
+        found = predict(s, t, [(z_in, s.edit.reference)] * need + [edit] * need_edit)
         return found[0] if need else None, found[-1] if need_edit else None
-    if need and need_edit and s.batch and len(ref.out) == i:
+    if need and need_edit and s.settings.batch and len(ref.out) == i:
         z_ref = scaled(ref.scheduler, ref.latest, t)
-        eps, eps_edit = predict(s, t, [(z_ref, condition), edit])
+        eps, eps_edit = predict(s, t, [(z_ref, ref.condition(i)), edit])
         ref.push(eps)
         return eps, eps_edit
     eps = ref.at(i) if need else None
     return eps, predict(s, t, [edit])[0] if need_edit else None
 
 
-def predict(s: Denoising, t: Tensor, branches: list) -> list[Prediction]:
+def predict(s: Run, t: Tensor, branches: list) -> list[Prediction]:
     """The branches' predictions, each branch a (scaled latent, condition)."""
-    if s.batch:
+    if s.settings.batch:
         z, conditions = zip(*branches, strict=True)
         return s.model.predict(torch.stack(z), t, list(conditions))
     return [s.model.predict(z[None], t, [condition])[0] for z, condition in branches]
 
 
-def dual_clock(s: Denoising, i: int, lam: Tensor, z: Tensor) -> Tensor:
+def dual_clock(s: Run, i: int, lam: Tensor, z: Tensor) -> Tensor:
     """z' before step i, with the noised warped clip put back where things move (Time-to-Move).
 
     z' <- (1 - w) z' + w noise(V_warped), w = (1 - lam) mask, so that lam = 1 still means no edit;
@@ -90,8 +101,8 @@ def dual_clock(s: Denoising, i: int, lam: Tensor, z: Tensor) -> Tensor:
     return (1 - w) * z + w * warped
 
 
-def _record(s: Denoising, i: int, t, z, eps, eps_edit, eps_hat) -> Record:
-    tensors, paired = {"z_edit": z, "out_hat": eps_hat}, s.reading == "paired"
+def _record(s: Run, i: int, t, z, eps, eps_edit, eps_hat) -> Record:
+    tensors, paired = {"z_edit": z, "out_hat": eps_hat}, s.settings.reading == "paired"
     if eps is not None:
         tensors["z_t"] = s.reference.z[i] if paired else z
         if paired:  # as it is kept, on the CPU
@@ -104,4 +115,5 @@ def _record(s: Denoising, i: int, t, z, eps, eps_edit, eps_hat) -> Record:
     if eps is not None and paired and not s.reference.whole:
         tensors["out"], left = tensors.pop("out_cond"), ROWS
     tensors = {name: value.detach() for name, value in tensors.items()}
-    return Record(i, float(t), *levels(s.scheduler, t, i), s.lam[i].cpu(), tensors, scale, left)
+    lam = s.lam[i].cpu().clone()
+    return Record(i, float(t), *levels(s.scheduler, t, i), lam, tensors, scale, left)

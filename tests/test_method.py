@@ -1,7 +1,5 @@
 """What must hold of the method: the blend, both readings, kept chains, stopping, changing."""
 
-import sys
-
 import numpy as np
 import pytest
 import tiny
@@ -13,9 +11,8 @@ import ivkit as iv
 from ivkit.blend import blend, lam_schedule
 from ivkit.pixels import to_pixels
 from ivkit.sampling import Chain, scheduler_step
-from ivkit.state import READINGS
-from ivkit.trace import Trace, convert
-from ivkit.video import denoise
+from ivkit.settings import READINGS
+from ivkit.trace import convert
 
 KINDS = ("pia", "storybook")
 MOTION = "the boat moves right"
@@ -173,46 +170,6 @@ def test_an_interrupt_keeps_the_trace(monkeypatch, error):
     assert torch.equal(finished.state.z, clip(tiny.pipeline(), lam=0.5).state.z)
 
 
-def test_an_interrupt_between_any_two_lines_of_the_loop_can_be_resumed():
-    """Wherever it falls, no step is lost, done twice or mixed with another one."""
-    homes = {denoise.__code__, Chain.push.__code__, Chain.at.__code__, Trace.append.__code__}
-    left = 0
-
-    def watch(frame, event, _):
-        nonlocal left
-        if event == "line" and frame.f_code in homes:
-            left -= 1
-            if left == 0:
-                raise KeyboardInterrupt
-        return watch if frame.f_code in homes or event == "call" else None
-
-    def begun(pipe):
-        options = {"edited": tiny.picture(1), "lam": 0.4, "eta": 0.5, "num_inference_steps": 2}
-        pipe.denoise(tiny.picture(), MOTION, **options)
-        return pipe.last_run
-
-    whole = tiny.pipeline().resume(begun(tiny.pipeline()), progress=False)
-    for n in range(1, 1000):
-        pipe = tiny.pipeline()
-        run, left = begun(pipe), n
-        previous = sys.gettrace()
-        sys.settrace(watch)
-        try:
-            pipe.resume(run, progress=False)
-            break  # it ended before the n-th line
-        except KeyboardInterrupt:
-            pass
-        finally:
-            sys.settrace(previous)
-        pipe.resume(run, progress=False)
-        assert [r.index for r in run.trace] == [0, 1]
-        for name in ("z_t", "z_edit", "out", "out_edit"):
-            assert torch.equal(run.trace[name], whole.trace[name]), (n, name)
-        assert torch.equal(run.state.z, whole.state.z)
-        assert torch.equal(run.state.reference.end, whole.state.reference.end)
-    assert n > 30
-
-
 @pytest.mark.parametrize("reading", READINGS)
 def test_a_change_takes_effect_from_the_next_step(reading):
     pipe = tiny.pipeline()
@@ -251,6 +208,67 @@ def test_the_unedited_clip_is_that_of_the_motion_of_now():
     assert np.array_equal(pipe.last_run.unedited, clips[2])
 
 
+def test_a_whole_trajectory_takes_the_place_of_all_that_was_there():
+    """And of drags, pins and camera one by one, those that are not given stay."""
+    pan, still = iv.Camera(pan=(2, 0)), iv.TrajectoryInstruction()
+    for changes, left in [
+        ({"drags": iv.TrajectoryInstruction([drag()])}, (1, 0, None)),
+        ({"drags": still}, (0, 0, None)),
+        ({"drags": iv.TrajectoryInstruction(pins=[(1, 1), (2, 2)])}, (0, 2, None)),
+        ({"drags": still, "camera": pan}, (0, 0, pan)),
+        ({"drags": drag(rotate=5)}, (1, 1, pan)),
+        ({"drags": ()}, (0, 1, pan)),
+        ({"pins": ()}, (1, 0, pan)),
+        ({"camera": None}, (1, 1, None)),
+    ]:
+        pipe = tiny.pipeline()
+        next(pipe.denoise(tiny.picture(), MOTION, drags=[drag()], pins=[(14, 14)], camera=pan))
+        pipe.last_run.change(**changes)
+        r = pipe.last_run.trajectory
+        assert (len(r.drags), len(r.pins), r.camera) == left
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("was, becomes", [(0.8, 0.1), ([0.9, 0.7, 0.5, 0.3], np.eye(8))])
+def test_another_lam_leaves_the_steps_so_far_on_record(reading, was, becomes):
+    """In the run, in its trace, and in what Eq. 5 aligns the clip with."""
+    pipe = tiny.pipeline()
+    for step in pipe.denoise(tiny.picture(), MOTION, edited=tiny.picture(1), lam=was,
+                             reading=reading):  # fmt: skip
+        if step.index == 1:
+            step.change(lam=becomes)
+    run = pipe.last_run
+    full = run.lam.shape
+    before, after = (lam_schedule(lam, 4, (4, 8, 8)).expand(full) for lam in (was, becomes))
+    assert torch.equal(run.state.lam, torch.cat([before[:2], after[2:]]))
+    for record, lam in zip(run.trace, run.lam, strict=True):
+        assert torch.equal(record.lam.expand_as(lam), lam)
+    step.run = clip(tiny.pipeline(), lam=run.lam.numpy(), reading=reading)
+    assert torch.equal(run.z, step.run.z) and np.array_equal(run.frames, step.run.frames)
+
+
+def test_each_step_keeps_its_own_words_and_edit():
+    pipe = tiny.pipeline()
+    for step in pipe.denoise(tiny.picture(), MOTION):
+        if step.index == 1:
+            step.change(motion="the sun stays still", edited=tiny.picture(1))
+    run = pipe.last_run
+    assert [run.edit_at(i).motion for i in range(4)] == [MOTION] * 2 + ["the sun stays still"] * 2
+    conditions = [run.edit_at(i).condition for i in range(4)]
+    assert conditions[0] is conditions[1] and conditions[2] is conditions[3]
+    assert torch.equal(conditions[1].latents, run.reference.condition(1).latents)
+    assert not torch.equal(conditions[2].latents, run.reference.condition(2).latents)
+    assert not torch.equal(conditions[1].text, conditions[2].text)
+
+
+def test_a_finished_run_takes_no_change():
+    run = clip(tiny.pipeline())
+    frames = run.frames.copy()
+    with pytest.raises(ValueError, match="the clip is finished: start another run"):
+        run.change(lam=0.0)
+    assert np.array_equal(run.frames, frames) and float(run.lam.max()) == pytest.approx(0.3)
+
+
 @pytest.mark.parametrize(
     "change", [{"lam": 2}, {"motion": ""}, {"drags": [3]}, {"edited": "no.png"}, {"colour": 1}]
 )
@@ -273,6 +291,56 @@ def test_previews_are_pictures():
         for step in pipe.denoise_image("a boat"):
             assert step.preview().size == (tiny.SIZE, tiny.SIZE)
         assert step.picture.tobytes() == pipe.image("a boat").tobytes()
+
+
+# -------------------------------------------------------- what is handed out, and what is kept
+
+
+def test_who_writes_into_what_is_handed_out_changes_no_clip_of_anyone():
+    """Frames and masks are read-only; tensors and pictures are copies."""
+    pipe, options = tiny.pipeline(), {"lam": 0.4, "drags": [drag()]}
+    whole = clip(tiny.pipeline(), **options)
+    steps = pipe.denoise(tiny.picture(), MOTION, edited=tiny.picture(1), **options)
+    for step in steps:
+        for name in ("z_t", "z_edit", "out", "out_edit_cond", "out_hat", "lam", "eps", "x0"):
+            step[name].fill_(7.0)
+        run = step.run
+        for picture in (run.picture, run.edited, run.still):
+            picture.paste("red", (0, 0, *picture.size))
+        if not run.finished:
+            step.change(lam=0.4)
+    pipe.model.encode(to_pixels(tiny.picture())).fill_(7.0)
+    pipe.model.encode_text(MOTION).fill_(7.0)
+    warped = run.warped
+    for array in (run.frames, run.unedited, warped.frames, warped.masks, warped.vacated,
+                  warped.field):  # fmt: skip
+        with pytest.raises(ValueError, match="read-only"):
+            array[:] = 0
+    for other in (run, clip(pipe, **options)):
+        assert torch.equal(other.z, whole.z) and np.array_equal(other.frames, whole.frames)
+        assert np.array_equal(other.unedited, whole.unedited)
+        assert torch.equal(other.trace["out_hat"], whole.trace["out_hat"])
+
+
+def test_who_writes_into_the_latent_of_a_picture_does_not_disturb_the_next_step():
+    for step in tiny.pipeline().denoise_image("a boat"):
+        picture = step.picture
+        step.z.fill_(7.0)
+    assert picture == tiny.pipeline().image("a boat")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_latents_are_kept_by_shape_and_dtype_too(kind):
+    """The same bytes, upright, across, twice, or in another precision."""
+    pixels = torch.rand(1, 3, 16, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    model = tiny.model(kind)
+    for other in (pixels.reshape(1, 3, 8, 16), pixels.view(torch.uint8).float() / 255,
+                  pixels.reshape(2, 3, 8, 8), pixels.bfloat16(), pixels.double(),
+                  torch.zeros(1, 3, 8, 8), torch.zeros(2, 3, 8, 8)):  # fmt: skip
+        model.encode(pixels)
+        kept = model.encode(other)
+        tiny.pipeline(kind).forget()
+        assert torch.equal(kept, model.encode(other))
 
 
 # ----------------------------------------------------------------------- 6. drags

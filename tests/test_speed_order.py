@@ -3,6 +3,7 @@
 import copy
 import functools
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ import torch._inductor.config
 from test_speed import clip, fresh
 
 from ivkit import personal, speed
-from ivkit.models.common import SWITCHES, Speed, computing
+from ivkit.models.common import Speed, computing
+from ivkit.models.protocol import alone
 
 STEPS = {"num_inference_steps": 3, "lam": 0.4}
 
@@ -295,5 +297,5 @@ def test_the_gpus_switches_are_on_within_a_call_alone():
         assert torch.backends.cudnn.benchmark
         1 / 0  # noqa: B018
     assert switches() == before
-    assert SWITCHES.acquire(blocking=False)
-    SWITCHES.release()
+    with ThreadPoolExecutor(1) as another:  # nothing stays locked
+        assert another.submit(alone(lambda: True)).result(60)

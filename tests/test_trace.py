@@ -27,7 +27,7 @@ def run(request):
 
 
 def test_by_step_and_by_name(run):
-    trace, channels = run.trace, run.pipeline.model.channels
+    trace, channels = run.trace, run.model.channels
     assert len(trace) == 4 and len(trace[1:3]) == 2
     assert trace[2]["eps_hat"].shape == (4, channels, 8, 8)
     assert trace["eps_hat"].shape == (4, 4, channels, 8, 8)
@@ -47,7 +47,7 @@ def test_equation_4_and_guidance_can_be_checked_from_the_trace(run):
 
 
 def test_derived_tensors_agree_with_each_other_and_the_scheduler(run):
-    model = run.pipeline.model
+    model = run.model
     for step in run.trace[1:]:
         z, a, s = step["z_edit"], step.signal, step.noise
         torch.testing.assert_close(a * step["x0"] + s * step["eps_hat"], z, atol=1e-4, rtol=1e-4)
@@ -388,8 +388,8 @@ def test_a_trained_alignment_is_loaded_and_used(tmp_path):
 
 
 def test_what_a_cell_echoes_is_one_line(run):
-    for thing in (run, run.trace, run.trace[0], run.pipeline, run.pipeline.model):
+    for thing in (run, run.trace, run.trace[0], tiny.pipeline(), run.model):
         assert "\n" not in repr(thing) and len(repr(thing)) < 400
     assert repr(run).startswith("Run(4 frames, 4 of 4 steps, ")
-    step = next(run.pipeline.denoise(tiny.picture(), MOTION))
+    step = next(tiny.pipeline().denoise(tiny.picture(), MOTION))
     assert "\n" not in repr(step)

@@ -164,7 +164,7 @@ def test_stop_is_heard_while_a_bad_change_is_refused(studio, monkeypatch):
         studio.stop()
         raise ValueError("no such change")
 
-    monkeypatch.setattr("ivkit.state.Step.change", refuse)
+    monkeypatch.setattr("ivkit.run.Step.change", refuse)
     studio.resume()
     studio.join(5)
     assert not studio.busy and studio.results[-1].take.stopped == 1
@@ -762,7 +762,7 @@ def test_words_are_shown_in_half_precision_too():
 def test_words_say_where_the_network_looks():
     """A word's map is the softmax over tokens: with all keys equal it is even."""
     run = tiny.pipeline("pia").video(tiny.picture(), MOTION, lam=1.0, progress=False)
-    model = run.pipeline.model
+    model = run.model
     layers = [m for m in model.video_unet.modules() if getattr(m, "is_cross_attention", False)]
     kept = [layer.to_k.weight.clone() for layer in layers]
     try:

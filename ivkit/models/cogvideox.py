@@ -66,7 +66,6 @@ class CogVideoXModel(Family):
         return torch.randn(frames, self.channels, h, w, generator=generator).to(self.device)
 
     @kept
-    @torch.no_grad()
     def encode(self, pixels: Tensor, posterior: str = "mode", generator=None) -> Tensor:
         """pixels (N, 3, H, W), N one more than a multiple of four, as (F, C, h, w)."""
         vae = self.part("vae")

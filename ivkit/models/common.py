@@ -9,7 +9,6 @@ import contextlib
 import copy
 import functools
 import hashlib
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from ..memory import Plan, let_go, level, ran_out, retried
 from ..validate import warn
-from .protocol import Prediction
+from .protocol import Prediction, alone
 
 KEPT_CODES = 4  # clips whose latents are kept
 
@@ -111,7 +110,7 @@ class Speed:
 
         They belong to the whole process, so one thread at a time has them.
         """
-        with SWITCHES, contextlib.ExitStack() as stack:
+        with alone, contextlib.ExitStack() as stack:
             if self.attention:
                 kernels = torch.nn.attention.sdpa_kernel(list(self.attention), set_priority=True)
                 stack.enter_context(kernels)
@@ -121,9 +120,6 @@ class Speed:
                 )
                 torch.backends.cudnn.benchmark = True
             yield
-
-
-SWITCHES = threading.RLock()
 
 
 def computing(device: torch.device, dtype: torch.dtype, speed: Speed | None = None):
@@ -196,21 +192,42 @@ def cast(part: torch.nn.Module, dtype: torch.dtype) -> None:
 
 
 def kept(encode):
-    """Of an `encode` method: the latest pictures' latents are kept, as edits come back to them."""
+    """Of an `encode` method: the latest pictures' latents are kept, as edits come back to them.
+
+    What is handed out is a copy, here and in `kept_text`: who writes into it changes no later clip.
+    """
 
     encode = retried(encode)
 
     @functools.wraps(encode)
+    @alone
+    @torch.no_grad()
     def look(self, pixels: Tensor, posterior: str = "mode", generator=None) -> Tensor:
         pixels = pixels.detach().float()
         if posterior != "mode":
             return encode(self, pixels, posterior, generator)
-        key = hashlib.blake2b(pixels.cpu().contiguous().numpy()).digest()
+        values = pixels.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+        key = (tuple(pixels.shape), pixels.dtype, hashlib.blake2b(values).digest())
         if key not in self._codes:
             self._codes[key] = encode(self, pixels, posterior, generator)
             for old in list(self._codes)[:-KEPT_CODES]:
                 del self._codes[old]
-        return self._codes[key]
+        return self._codes[key].clone()
+
+    return look
+
+
+def kept_text(encode_text):
+    """Of an `encode_text` method: what it finds is kept, because one text serves many runs."""
+    encode_text = retried(encode_text)
+
+    @functools.wraps(encode_text)
+    @alone
+    @torch.no_grad()
+    def look(self, text: str):
+        if text not in self._texts:
+            self._texts[text] = encode_text(self, text)
+        return copy.deepcopy(self._texts[text])
 
     return look
 
@@ -234,8 +251,9 @@ class Family:
     offload: bool = False
     plan: Plan | None = None
     speed: Speed = field(default_factory=Speed, repr=False)
+    changed: int = 0  # how often weights were changed, as by a LoRA
     _latest: float = float("inf")
-    _codes: dict[bytes, Tensor] = field(default_factory=dict, repr=False)
+    _codes: dict[tuple, Tensor] = field(default_factory=dict, repr=False)
     _texts: dict[str, tuple] = field(default_factory=dict, repr=False)
 
     SIZE = (512, 512)  # the family's own, where the checkpoint names none
@@ -314,24 +332,21 @@ class Family:
             )
         return text
 
-    @retried
-    @torch.no_grad()
+    @kept_text
     def encode_text(self, text: str) -> tuple[Tensor, Tensor]:
-        """(1, tokens, width) and its mask (1, tokens); kept, because one text serves many runs."""
-        if text not in self._texts:
-            tokens = self.parts["tokenizer"](
-                self.clean(text),
-                padding="max_length",
-                max_length=self.max_tokens,
-                truncation=True,
-                return_tensors="pt",
-            ).to(self.device)
-            mask = tokens.attention_mask
-            options = {"attention_mask": mask} if self.mask_text else {}
-            with computing(self.device, self.dtype):
-                found = self.part("text_encoder")(tokens.input_ids, **options)[0]
-            self._texts[text] = found * mask[..., None] if self.mask_text else found, mask
-        return self._texts[text]
+        """(1, tokens, width) and its mask (1, tokens)."""
+        tokens = self.parts["tokenizer"](
+            self.clean(text),
+            padding="max_length",
+            max_length=self.max_tokens,
+            truncation=True,
+            return_tensors="pt",
+        ).to(self.device)
+        mask = tokens.attention_mask
+        options = {"attention_mask": mask} if self.mask_text else {}
+        with computing(self.device, self.dtype):
+            found = self.part("text_encoder")(tokens.input_ids, **options)[0]
+        return found * mask[..., None] if self.mask_text else found, mask
 
     def clean(self, text: str) -> str:
         return text
@@ -404,7 +419,8 @@ class Family:
 
     @contextlib.contextmanager
     def _branch(self, name: str, t: Tensor):
-        """With diffusers' cache hooks on: what a branch keeps, kept apart, anew for each run."""
+        """With diffusers' cache hooks on: what a branch keeps, kept apart, anew for each run, and
+        after an interrupt, which may leave it half renewed."""
         networks = [self.parts[n] for n in ("transformer", "transformer_2") if self.parts.get(n)]
         if not self.speed.cached:
             yield
@@ -414,8 +430,9 @@ class Family:
                 if float(t) > self._latest:
                     network._reset_stateful_cache()
                 stack.enter_context(network.cache_context(name))
-            self._latest = float(t)
+            self._latest = float("-inf")
             yield
+            self._latest = float(t)
 
     def network(self, z: Tensor, t: Tensor, **inputs: Tensor) -> Tensor:
         """The network's native output (rows, F, C, h, w) for z of the same shape."""

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..memory import retried
-from .common import Branch, Family, at_once, computing, kept, pil, posterior_of
+from .common import Branch, Family, at_once, computing, kept, kept_text, pil, posterior_of
 
 PARTS = {
     "unet": "diffusers.I2VGenXLUNet",
@@ -49,23 +49,20 @@ class I2VGenXLModel(Family):
         self.channels = self.parts["unet"].config.in_channels
         self.max_tokens = self.parts["tokenizer"].model_max_length
 
-    @torch.no_grad()
+    @kept_text
     def encode_text(self, text: str) -> tuple[Tensor, Tensor]:
         """The last layer but one, as the model was trained: (1, tokens, width) and its mask."""
-        if text not in self._texts:
-            tokens = self.parts["tokenizer"](
-                text, padding="max_length", max_length=self.max_tokens, truncation=True,
-                return_tensors="pt",
-            ).to(self.device)  # fmt: skip
-            encoder = self.part("text_encoder")
-            with computing(self.device, self.dtype, self.speed):
-                found = encoder(tokens.input_ids, output_hidden_states=True).hidden_states[-2]
-                found = getattr(encoder, "text_model", encoder).final_layer_norm(found)
-            self._texts[text] = found, tokens.attention_mask
-        return self._texts[text]
+        tokens = self.parts["tokenizer"](
+            text, padding="max_length", max_length=self.max_tokens, truncation=True,
+            return_tensors="pt",
+        ).to(self.device)  # fmt: skip
+        encoder = self.part("text_encoder")
+        with computing(self.device, self.dtype, self.speed):
+            found = encoder(tokens.input_ids, output_hidden_states=True).hidden_states[-2]
+            found = getattr(encoder, "text_model", encoder).final_layer_norm(found)
+        return found, tokens.attention_mask
 
     @kept
-    @torch.no_grad()
     def encode(self, pixels: Tensor, posterior: str = "mode", generator=None) -> Tensor:
         vae, found = self.part("vae"), []
         for part in pixels.split(at_once(self)):

@@ -69,7 +69,6 @@ class LTXModel(Family):
         return scheduler
 
     @kept
-    @torch.no_grad()
     def encode(self, pixels: Tensor, posterior: str = "mode", generator=None) -> Tensor:
         """pixels (N, 3, H, W), N one more than a multiple of eight, as (F, C, h, w)."""
         vae = self.part("vae")

@@ -20,7 +20,17 @@ from torch import Tensor
 
 from ..memory import Plan, level, retried
 from ..validate import warn
-from .common import Branch, Speed, at_once, computing, guide, kept, posterior_of, rows_at_once
+from .common import (
+    Branch,
+    Speed,
+    at_once,
+    computing,
+    guide,
+    kept,
+    kept_text,
+    posterior_of,
+    rows_at_once,
+)
 from .hub import fetch, pipeline_of, quietly, read
 from .lora import add_lora, find, merge_folder
 from .motion import Network
@@ -121,8 +131,9 @@ class PIAModel:
     decode_slice: int = 2
     plan: Plan | None = None  # how much memory a call may take, see `memory`; None: all at once
     speed: Speed = field(default_factory=Speed, repr=False)
+    changed: int = 0  # how often weights were changed, as by a LoRA
     folder: Path | None = None
-    _codes: dict[bytes, Tensor] = field(default_factory=dict)
+    _codes: dict[tuple, Tensor] = field(default_factory=dict)
     _texts: dict[str, Tensor] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -167,17 +178,14 @@ class PIAModel:
             )
         return text
 
-    @retried
-    @torch.no_grad()
+    @kept_text
     def encode_text(self, text: str) -> Tensor:
-        """(1, tokens, width); kept, because one text serves many runs."""
-        if text not in self._texts:
-            longest = self.tokenizer.model_max_length
-            tokens = self.tokenizer(
-                text, padding="max_length", max_length=longest, truncation=True, return_tensors="pt"
-            )
-            self._texts[text] = self.text_encoder(tokens.input_ids.to(self.device))[0]
-        return self._texts[text]
+        """(1, tokens, width)."""
+        longest = self.tokenizer.model_max_length
+        tokens = self.tokenizer(
+            text, padding="max_length", max_length=longest, truncation=True, return_tensors="pt"
+        )
+        return self.text_encoder(tokens.input_ids.to(self.device))[0]
 
     def _text_rows(self, branch: Branch) -> Tensor:
         return torch.cat([self.encode_text(t) for t in branch.texts]).to(self.unet.dtype)
@@ -199,7 +207,6 @@ class PIAModel:
         return torch.randn(1, self.channels, h, w, generator=generator).to(self.device)
 
     @kept
-    @torch.no_grad()
     def encode(
         self,
         pixels: Tensor,

@@ -7,6 +7,8 @@ image embedding, a guidance scale per frame ...) stays inside its own `condition
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,6 +16,19 @@ import torch
 from torch import Tensor
 
 from ..trace import guided
+
+_LOCK = threading.RLock()
+
+
+class _Alone(contextlib.ContextDecorator):
+    # The lock's own two: with a line of ours between, an interrupt could leave it locked.
+    __enter__, __exit__ = _LOCK.__enter__, _LOCK.__exit__
+
+
+#: `@alone` or `with alone:`, one thread at a time. Networks, their autoencoders' caches, hooks and
+#: torch's switches for attention are shared by whatever runs in this process, so every call of a
+#: network, and every step of a run, has them for itself. A run that is left open holds nothing.
+alone = _Alone()
 
 Condition = Any  # one branch's inputs besides z_t: made and read by the model alone
 
@@ -54,6 +69,7 @@ class VideoModel(Protocol):
     Facts: `name`; `device`; `dtype` (of the computation); `cell`, pixels per latent cell;
     `size`, the (width, height) it was trained at; `multiple`, which sides must be a multiple of;
     `num_frames`; `per_frame`, whether each frame can have a condition picture of its own;
+    `changed`, a number that is another one once weights are changed;
     `defaults`, {"image": {...}, "video": {...}} of `num_inference_steps`, `guidance_scale` and so
     on. A family without a picture model has no "image" there, and none of the last three members.
 
@@ -75,6 +91,7 @@ class VideoModel(Protocol):
     multiple: int
     num_frames: int
     per_frame: bool
+    changed: int
     defaults: dict[str, dict[str, Any]]
 
     def check_text(self, text: str, argument: str) -> str:

@@ -62,13 +62,17 @@ class Reuse:
         return found
 
     def _due(self, branch, t: Tensor) -> bool:
-        """Whether the whole network runs; counts this evaluation."""
+        """Whether the whole network runs; counts this evaluation, but not the second one of the
+        same step: an interrupt has cut the first short, and this one does as it would have."""
         entry = self._kept.get(id(branch))
-        if entry is None or float(t) >= entry[1] or entry[2] + 1 >= self.every:
+        if entry is None or float(t) > entry[1]:
             return True
-        entry[1], entry[2] = float(t), entry[2] + 1
+        if float(t) < entry[1]:
+            if entry[2] + 1 >= self.every:
+                return True
+            entry[1:3] = [float(t), entry[2] + 1]
         self._kept.move_to_end(id(branch))
-        return False
+        return entry[2] == 0
 
 
 def _split(deep: Tensor, counts: list[int], frames: int) -> tuple[Tensor, ...]:

@@ -52,7 +52,6 @@ class SVDModel(Family):
         return drawn.to(self.device)
 
     @kept
-    @torch.no_grad()
     def encode(self, pixels: Tensor, posterior: str = "mode", generator=None) -> Tensor:
         vae, found = self.part("vae"), []
         upcast = vae.dtype == torch.float16 and vae.config.force_upcast  # else it overflows

@@ -81,7 +81,6 @@ class WanModel(Family):
         return " ".join(html.unescape(html.unescape(text)).split())
 
     @kept
-    @torch.no_grad()
     def encode(self, pixels: Tensor, posterior: str = "mode", generator=None) -> Tensor:
         """pixels (N, 3, H, W), N one more than a multiple of four, as (F, C, h, w)."""
         vae = self.part("vae")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 
@@ -12,6 +13,7 @@ from PIL import Image, ImageDraw
 from ..attention import record as record_attention
 from ..blend import blend
 from ..pictures import png
+from ..pixels import to_frames
 from ..run import Run
 from ..sampling import scaled
 from ..validate import checked
@@ -185,23 +187,23 @@ class TraceExplorer(Panel):
         record = self.run.trace[index] if lam is None else self.recomputed(lam)
         if record.undefined("x0"):
             return np.full((8, 8, 3), 225, np.uint8)
-        return self.run.pipeline.decode(record["x0"][f][None])[0]
+        return to_frames(self.run.model.decode(record["x0"][f][None]))[0]
 
     def _attend(self, index: int) -> dict[str, np.ndarray]:
         """{word: float32 (F, h, w)}: where the edited branch looks at each word of the motion."""
-        state, z = self.run.state, self.run.trace[index]["z_edit"]
-        model, frames = state.model, len(z)
+        run, z = self.run, self.run.trace[index]["z_edit"]
+        model, edit, frames = run.model, run.edit_at(index), len(z)
         network = getattr(model, "video_unet", None)
         if network is None:
             raise ValueError(f"{model.name} has no attention on words that could be shown")
-        scheduler = model.scheduler(state.reference.num_inference_steps)
+        scheduler = model.scheduler(run.settings.num_inference_steps, shape=tuple(z.shape))
         t = scheduler.timesteps[index]
         z = scaled(scheduler, z, t)
-        words = words_of(model.tokenizer, self.run.motion)
+        words = words_of(model.tokenizer, edit.motion)
         tokens = [i for _, at in words for i in at]
         # the last rows of the batch are the frames with the text
         with record_attention(network, tokens=tokens, rows=frames) as maps:
-            model.predict(z[None], t, [state.edit.condition])
+            model.predict(z[None], t, [copy.copy(edit.condition)])
         return {
             word: np.stack([
                 np.mean([maps.of_token(i, row=f).float().numpy() for i in at], axis=0)

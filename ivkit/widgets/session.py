@@ -93,9 +93,8 @@ class Take(Saved):
 
     def replay(self, pipe):
         """Make the clip again: the Run, whose frames on the same device are those on show."""
-        for _ in self.steps(pipe):
-            pass
-        return pipe.last_run
+        *_, last = self.steps(pipe)
+        return last.run
 
 
 def _pair(value: Any) -> tuple[str, Any]:

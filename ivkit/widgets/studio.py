@@ -468,8 +468,8 @@ class Studio(Panel):
                 asked = self._wait(step, asked, changes)
             if self._stop.is_set():
                 break
-        run = self.pipe.last_run
-        stopped = None if run.finished else run.state.index
+        run = step.run
+        stopped = None if run.finished else run.index
         made = {"changes": tuple(changes), "stopped": stopped, "kept": self._keeps}
         take = dataclasses.replace(take, **made)
         self.say("Decoding the frames.")
@@ -657,7 +657,7 @@ class Studio(Panel):
                 if self._stop.is_set():
                     self.say(f"Stopped. {result.take.name} can be made again.")
                     return
-            result.frames = self.pipe.last_run.frames
+            result.frames = step.run.frames
             result.card = self._card(result)
             self._lay_out()
             self.say(f"{result.take.name} is made again.")
