@@ -175,7 +175,7 @@ def test_a_trace_saved_with_nine_tensors_a_step_still_opens_and_two_follow_from_
 
 
 def test_what_follows_from_other_tensors_is_not_kept(run):
-    model = run.pipeline.model
+    model = run.model
     for step in run.trace:
         assert "out" not in step.tensors and "out_edit" not in step.tensors
         assert len(step.tensors) == 7
