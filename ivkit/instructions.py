@@ -16,9 +16,11 @@ from PIL import ImageColor
 from .pictures import Picture
 from .saved import Saved
 from .validate import (
+    MAX_STEPS,
     Angle,
+    Choice,
     Frames,
-    Guidance,
+    Guidances,
     Instance,
     Integer,
     Kind,
@@ -31,6 +33,7 @@ from .validate import (
     Seed,
     Sentence,
     Share,
+    Size,
     Steps,
     Times,
     Weights,
@@ -53,7 +56,8 @@ def _colour(value: Any) -> str:
 
 
 def _motion_scale(value: Any) -> int:
-    return Integer(0, 8)("motion_scale", int(found) if (found := scalar(value)) % 1 == 0 else None)
+    found = scalar(value)
+    return Integer(0, 255)("motion_scale", int(found) if found % 1 == 0 else None)
 
 
 Colour = Annotated[str, Kind("a CSS colour without alpha or (r, g, b) in [0, 255]", _colour)]
@@ -61,7 +65,11 @@ Width = Annotated[float, Number(0, 10_000, above=True)]
 Tool = Literal["brush", "eraser", "mask"]
 Easing = Literal["linear", "ease", "ease-in", "ease-out"]
 TOOLS, EASINGS = get_args(Tool), get_args(Easing)
-MotionScale = Annotated[int, Kind("an integer in [0, 8]", _motion_scale)]
+READINGS = ("paired", "shared")
+Reading = Annotated[str, Choice(*READINGS)]
+Mechanism = Literal["both", "condition", "dual-clock"]
+Posterior = Literal["mode", "sample"]
+MotionScale = Annotated[int, Kind("an integer in [0, 255]", _motion_scale)]
 
 
 @checked
@@ -208,11 +216,11 @@ class ContentInstruction(Saved):
 @checked
 @dataclasses.dataclass(frozen=True, eq=False)
 class MotionInstruction(Saved):
-    """y': what happens, as text. `motion_scale` is PIA's: an integer in 0...8; None takes the
-    model's own."""
+    """y': what happens, as text; "" is for a model that reads none. `motion_scale` is how much
+    moves, as the model counts it (PIA: 0 to 8, SVD: 0 to 255); None takes the model's own."""
 
-    text: Sentence
-    motion_scale: MotionScale | None = 0
+    text: str
+    motion_scale: MotionScale | None = None
 
 
 @checked
@@ -255,18 +263,35 @@ Trajectory = Annotated[
 
 @checked
 @dataclasses.dataclass(frozen=True, eq=False)
+class Change(Saved):
+    """Edits that take effect from `step` on, counted from 0: made while the clip was paused."""
+
+    step: Annotated[int, Integer(0, MAX_STEPS)]
+    edited: Picture | None
+    trajectory: TrajectoryInstruction
+    lam: Weights
+    motion: str
+
+    def edits(self) -> dict[str, Any]:
+        """The arguments of `Step.change`."""
+        return {"edited": self.edited, "drags": self.trajectory, "lam": self.lam,
+                "motion": self.motion}  # fmt: skip
+
+
+@checked
+@dataclasses.dataclass(frozen=True, eq=False)
 class Instructions(Saved):
     """All that a person asks for (Eq. 1), in one thing that can be saved and replayed.
+
+    `run.instructions` are those of a clip: `pipe.run` makes of them the same frames again.
 
     Attributes:
       image, content, motion, trajectory: the four instructions; None where one is not given.
       lam: Eq. 4's weight in [0, 1], 1 = ignore the edits; a number or an array that broadcasts to
         (steps, F, 1, h, w).
-      seed: of the starting noise.
-      num_frames: F.
-      num_inference_steps, guidance_scale: None takes the model's own.
-      weak: how long a drag holds the whole frame, a share of the steps in [0, 1]; None takes that
-        of `Settings`.
+      edited: x' as it is; None lets P_img make it of the content's strokes.
+      changes: what is changed on the way, in order.
+      seed and the others: the fields of `Settings`; None takes what it takes.
     """
 
     image: ImageInstruction | None = None
@@ -275,14 +300,27 @@ class Instructions(Saved):
     trajectory: TrajectoryInstruction | None = None
     lam: Weights = 0.3
     seed: Seed = 0
-    num_frames: Frames = 16
+    num_frames: Frames | None = None
     num_inference_steps: Steps | None = None
-    guidance_scale: Guidance | None = None
+    guidance_scale: Guidances | None = None
     weak: Share | None = None
+    strong: Share | None = None
+    negative: str | None = None
+    reading: Reading | None = None
+    mechanism: Mechanism | None = None
+    skip_zero: bool | None = None
+    batch: bool | None = None
+    eta: Share | None = None
+    posterior: Posterior | None = None
+    align: bool | None = None
+    size: Size | None = None
+    edited: Picture | None = None
+    changes: tuple[Change, ...] = ()
 
     def options(self) -> dict[str, Any]:
         """What `Pipeline.video` takes by the same names: all but the texts and the edits."""
-        names = ("lam", "seed", "num_frames", "num_inference_steps", "guidance_scale")
-        options = {name: getattr(self, name) for name in names}
-        options |= {} if self.weak is None else {"weak": self.weak}
-        return options | ({"motion_scale": self.motion.motion_scale} if self.motion else {})
+        edits = ("image", "content", "motion", "trajectory", "edited")
+        options = {n: v for n, v in vars(self).items() if n not in edits and v is not None}
+        if self.motion is None or self.motion.motion_scale is None:
+            return options
+        return options | {"motion_scale": self.motion.motion_scale}

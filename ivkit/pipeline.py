@@ -22,7 +22,16 @@ from . import memory, models, speed
 from .align import load_align
 from .brush import Brush, Strength
 from .image import ImageStep
-from .instructions import Camera, Instructions, Moves, Strokes, TrajectoryInstruction
+from .instructions import (
+    Camera,
+    Change,
+    ImageInstruction,
+    Instructions,
+    MotionInstruction,
+    Moves,
+    Strokes,
+    TrajectoryInstruction,
+)
 from .models.protocol import VideoModel, alone
 from .picture import PictureJob
 from .pictures import Picture, to_picture
@@ -323,21 +332,25 @@ class Pipeline:
 
     @checked(options=lambda: [Pipeline.video])
     def run(self, instructions: Instructions, **options) -> Run:
-        """Replay saved instructions: picture, paint, drag and clip. Options as for `video`."""
+        """Replay saved instructions: picture, paint, drag and clip. Options as for `video`.
+
+        `pipe.run(run.instructions)` makes the same frames as `run` has.
+        """
         i, progress = instructions, options.get("progress", True)
         if i.motion is None:
             raise ValueError("instructions.motion is missing: say what happens in the clip")
         picture = i.image.picture if i.image else None
         if picture is None and i.content is None:
             raise ValueError("instructions need a picture, or a content text to draw one from")
+        how = {"seed": i.seed, "size": options.get("size", i.size), "progress": progress}
+        y = i.content
         if picture is None:
-            picture = self.image(i.content.text, seed=i.seed, progress=progress)
-        edited, y = None, i.content
-        if y is not None and y.strokes:
-            how = {"strokes": y.strokes, "strength": y.strength, "seed": i.seed}
-            edited = self.image(y.text, picture, progress=progress, **how)
-        edits = {"edited": edited, "drags": i.trajectory or ()}
-        return self.video(picture, i.motion.text, **edits, **i.options() | options)
+            picture = self.image(y.text, **how)
+        edits = {"edited": i.edited, "drags": i.trajectory}
+        if i.edited is None and y is not None and y.strokes:
+            strokes = {"strokes": y.strokes, "strength": y.strength}
+            edits["edited"] = self.image(y.text, picture, **how, **strokes)
+        return self.video(picture, i.motion.text, **edits | i.options() | options)
 
     @alone
     @checked(options=lambda: [Settings])
@@ -351,6 +364,7 @@ class Pipeline:
         pins: Path2D = (),
         camera: Camera | None = None,
         lam: Weights = 0.3,
+        changes: tuple[Change, ...] = (),
         trace: Any = True,
         **options,
     ) -> Run:
@@ -367,7 +381,22 @@ class Pipeline:
         run.trace = Trace(options=trace)
         steps = len(model.scheduler(s.num_inference_steps, shape=tuple(eps.shape)).timesteps)
         edits = {"edited": edited, "drags": drags, "pins": pins, "camera": camera, "lam": lam}
-        edits = run.checked(edits, (steps, len(eps), *eps.shape[-2:]))
+        shape = (steps, len(eps), *eps.shape[-2:])
+        edits = run.checked(edits, shape)
+        for k, change in enumerate(changes):
+            run.checked(change.edits(), shape)
+            if change.step >= steps:
+                raise ValueError(f"changes[{k}] is at step {change.step}; the clip has {steps}")
+        asked = vars(s) | {"batch": options.get("batch")}
+        run.instructions = Instructions(
+            ImageInstruction(picture),
+            motion=MotionInstruction(motion, asked.pop("motion_scale")),
+            trajectory=edits["trajectory"],
+            lam=lam,
+            edited=edits["_edited"],
+            changes=changes,
+            **asked,
+        )
         self._plan(eps, s, steps, trace)
         run.begin(self._reference(run, eps, trace.whole), edits)
         self.last_run = run

@@ -19,7 +19,7 @@ from torch import Tensor
 from . import validate
 from .align import align_frames, blended_target
 from .blend import lam_schedule
-from .instructions import Camera, Moves, TrajectoryInstruction
+from .instructions import Camera, Change, Instructions, Moves, TrajectoryInstruction
 from .models.common import to_cells
 from .models.protocol import Condition, VideoModel, alone
 from .pictures import Picture
@@ -72,6 +72,8 @@ class Run:
         trajectory: r.
         warped: the cut-and-drag clip and its masks, where there is a drag.
         settings: see `Settings`.
+        instructions: all that was asked for: `pipe.run` makes the same clip of them.
+        made: how many of their `changes` are made; the others are made when their step comes.
         lam: what is in force at each step, float32 (steps, F or 1, 1, h or 1, w or 1).
         reference: the chain of the unedited clip.
         index: how many steps are done.
@@ -88,6 +90,8 @@ class Run:
     motion: str
     settings: Settings
     drawn: Tensor = field(repr=False)  # the generator's state after the noise
+    instructions: Instructions = field(default_factory=Instructions, repr=False)
+    made: int = 0
     align: torch.nn.Module | None = None
     _edited: Image.Image | None = field(default=None, repr=False)
     trajectory: TrajectoryInstruction = field(default_factory=TrajectoryInstruction)
@@ -222,7 +226,32 @@ class Run:
         """
         if self.finished:
             raise ValueError("the clip is finished: start another run to change it")
-        self._apply(self.checked(changes, (self.num_steps, len(self.z), *self.z.shape[-2:])))
+        before, after = self._changes
+        lam = changes.get("lam", before[-1].lam if before else self.instructions.lam)
+        new = self._changed(changes)
+        now = {name: new.get(name, getattr(self, name)) for name in ("_edited", "trajectory")}
+        change = Change(self.index, *now.values(), lam, new.get("motion", self.motion))
+        said = dataclasses.replace(self.instructions, changes=(*before, change, *after))
+        self._apply(new | {"instructions": said, "made": self.made + 1})
+
+    @alone
+    def follow(self) -> None:
+        """Make the changes that the instructions have for the next step."""
+        for change in self._changes[1]:
+            if change.step > self.index:
+                break
+            self._apply(self._changed(change.edits()) | {"made": self.made + 1})
+
+    @property
+    def _changes(self) -> tuple[tuple[Change, ...], tuple[Change, ...]]:
+        """Those that are made, and those that are to come."""
+        return self.instructions.changes[: self.made], self.instructions.changes[self.made :]
+
+    def _changed(self, changes: dict[str, Any]) -> dict[str, Any]:
+        """The changes as fields of a Run, without those that are as they were."""
+        new = self.checked(changes, (self.num_steps, len(self.z), *self.z.shape[-2:]))
+        edits = ("_edited", "trajectory", "motion")
+        return {n: v for n, v in new.items() if n not in edits or v != getattr(self, n)}
 
     def _apply(self, fields: dict[str, Any]) -> None:
         """Put checked fields in force from the next step on: all of them in one go, at the end."""

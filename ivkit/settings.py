@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
+from .instructions import Mechanism, Posterior, Reading
 from .models.protocol import VideoModel
 from .paint import Cells, Rim
 from .validate import (
     MAX_DRAWN,
-    Choice,
     Frames,
     Guidance,
     Guidances,
@@ -21,11 +21,6 @@ from .validate import (
     check_clip,
     checked,
 )
-
-READINGS = ("paired", "shared")
-Mechanism = Literal["both", "condition", "dual-clock"]
-Posterior = Literal["mode", "sample"]
-Reading = Annotated[str, Choice(*READINGS)]
 
 
 @checked
@@ -56,7 +51,8 @@ class PictureSettings:
 @checked
 @dataclass
 class Settings:
-    """How a clip is made; None takes the model's own. All of it is plain data.
+    """How a clip is made; None takes the model's own. All of it is plain data, and each field is
+    one of `Instructions` too (`motion_scale` of its `MotionInstruction`).
 
     Attributes:
         seed: of the starting noise, and of a stochastic scheduler's.

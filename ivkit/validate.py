@@ -417,7 +417,11 @@ def _weights(value: Any) -> float | np.ndarray:
         raise ValueError
     if not ((array >= 0) & (array <= 1)).all():
         raise ValueError
-    return array.astype(np.float64) if array.ndim else float(array)
+    if not array.ndim:
+        return float(array)
+    array = array.astype(np.float64)
+    array.flags.writeable = False
+    return array
 
 
 # ------------------------------------------------------------------- what many arguments have to be

@@ -33,6 +33,7 @@ def advance(s: Run) -> Step | None:
     i = s.index
     if s.finished:
         return None
+    s.follow()
     check_weights(s.model, s.reference.changed)
     t, lam = s.scheduler.timesteps[i], s.lam[i].to(s.z.device)
     z = dual_clock(s, i, lam, s.z)

@@ -18,8 +18,8 @@ from diffusers import LCMScheduler
 from families import FAMILIES
 
 import ivkit as iv
+from ivkit.instructions import READINGS
 from ivkit.pipeline import Pipeline
-from ivkit.settings import READINGS
 from ivkit.speed import speed_up
 
 PACKAGE = str(Path(iv.__file__).parent)

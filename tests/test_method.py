@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 import ivkit as iv
 from ivkit.blend import blend, lam_schedule
+from ivkit.instructions import READINGS
 from ivkit.pixels import to_pixels
 from ivkit.sampling import Chain, scheduler_step
-from ivkit.settings import READINGS
 from ivkit.trace import convert
 
 KINDS = ("pia", "storybook")

@@ -14,8 +14,8 @@ from test_interrupts import CASES, MOTION, asked, model
 import ivkit as iv
 from ivkit import personal
 from ivkit.attention import record
+from ivkit.instructions import READINGS
 from ivkit.pipeline import Pipeline
-from ivkit.settings import READINGS
 
 pytestmark = pytest.mark.filterwarnings("ignore:tiny takes no text")
 LONG = 120  # seconds: what takes longer waits for ever

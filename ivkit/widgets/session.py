@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from ..instructions import Instructions, Strokes, TrajectoryInstruction
+from ..instructions import Change, Instructions, Strokes, TrajectoryInstruction
 from ..paint import on_picture
 from ..pictures import Picture
 from ..saved import Saved
 from ..trajectory import check
-from ..validate import MAX_STEPS, TEXT, Integer, Kind, Listed, Sentence, Steps, Weights, checked
+from ..validate import TEXT, Kind, Listed, Sentence, Steps, checked
 
 
 @checked
@@ -36,24 +36,6 @@ class Sketch(Saved):
     def __post_init__(self) -> None:
         check(self.trajectory, self.picture.size[::-1])
         on_picture(self.strokes, self.picture.size)
-
-
-@checked
-@dataclass(frozen=True, eq=False)
-class Change(Saved):
-    """Edits that take effect from `step` on, counted from 0: made while the clip was paused."""
-
-    step: Annotated[int, Integer(0, MAX_STEPS)]
-    edited: Picture | None
-    trajectory: TrajectoryInstruction
-    lam: Weights
-    motion: Sentence
-
-    def edits(self) -> dict[str, Any]:
-        """The arguments of `Step.change`."""
-        r = self.trajectory
-        return {"edited": self.edited, "drags": r.drags, "pins": r.pins, "camera": r.camera,
-                "lam": self.lam, "motion": self.motion}  # fmt: skip
 
 
 @checked
@@ -76,20 +58,17 @@ class Take(Saved):
             raise ValueError("a take needs instructions with a picture and a motion text")
 
     def start(self, pipe) -> Iterator:
-        """The steps of `pipe.denoise` for these instructions; `changes` are not yet applied."""
+        """The steps of `pipe.denoise` for these instructions, changes on the way included."""
         i = self.instructions
-        edits = {"edited": self.edited, "drags": i.trajectory or ()}
-        return pipe.denoise(i.image.picture, i.motion.text, **edits, **i.options())
+        edits = {"edited": self.edited, "drags": i.trajectory, "changes": self.changes}
+        return pipe.denoise(i.image.picture, i.motion.text, **i.options() | edits)
 
     def steps(self, pipe) -> Iterator:
-        """The steps of the clip made again, changes on the way included."""
-        changes = {change.step: change for change in self.changes}
+        """The steps of the clip made again, as many as there were."""
         for step in self.start(pipe):
             yield step
             if step.index + 1 == self.stopped:
                 return
-            if step.index + 1 in changes:
-                step.change(**changes[step.index + 1].edits())
 
     def replay(self, pipe):
         """Make the clip again: the Run, whose frames on the same device are those on show."""
