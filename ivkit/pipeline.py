@@ -377,7 +377,7 @@ class Pipeline:
         generator = torch.Generator().manual_seed(s.seed)
         eps = model.noise(s.num_frames, s.size, generator)
         picture = fit(picture, s.size, marked)
-        run = Run(model, picture, motion, s, generator.get_state(), self.align)
+        run = Run(model, picture, motion, s, generator.get_state(), align=self.align)
         run.trace = Trace(options=trace)
         steps = len(model.scheduler(s.num_inference_steps, shape=tuple(eps.shape)).timesteps)
         edits = {"edited": edited, "drags": drags, "pins": pins, "camera": camera, "lam": lam}

@@ -130,8 +130,11 @@ class Run:
         """The `Edit` in force now."""
         return self.edits[-1][1]
 
-    def edit_at(self, index: int) -> Edit:
+    @validate.checked
+    def edit_at(self, index: Index) -> Edit:
         """The `Edit` that was in force at a step."""
+        validate.check_index("index", index, self.num_steps)
+        index %= self.num_steps
         return [edit for start, edit in self.edits if start <= index][-1]
 
     # ------------------------------------------------------------------------------- its frames

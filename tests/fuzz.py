@@ -330,7 +330,7 @@ LEFT = {
     "to_pictures": "inside",
     "noised": "Eq. 2",
     "load_align": "inside of load",
-    "apply": "inside of change",
+    "begin": "inside of video",
     "checked": "inside of change",
     "condition": "inside of change",
     "append": "inside of the loop",
