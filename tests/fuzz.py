@@ -279,7 +279,7 @@ def right(w: World) -> dict:
         "background": w.pixels, "frame": w.pixels, "start": (3, 3), "target": (5, 5),
         "character": w.character, "eps": w.tensor, "eps_edit": w.tensor, "field": w.warped.field,
         "trace": w.trace, "name": "x", "mine": [1.0], "theirs": [1.0], "latents": [w.tensor],
-        "path": "out.mp4", "file": "lora.safetensors", "point": (6, 6), "shape": (16, 16),
+        "index": 0, "path": "out.mp4", "file": "lora.safetensors", "point": (6, 6), "shape": (16, 16),
         "warped": w.warped, "lam": 0.3, "num_inference_steps": 4, "latent_shape": (4, 8, 8),
         "size": (16, 16), "painted": w.pixels.copy(), "z": torch.zeros(1, 4, 8, 8), "v": w.still,
         "x": w.still, "x_edit": w.still, "module": align.ResidualAlign(), "pixels": w.still,

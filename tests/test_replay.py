@@ -44,7 +44,7 @@ def clips(draw, name):
     """The arguments of `video` for a family: each setting there is, given or left to the model."""
     family = FAMILIES.get(name, tiny)
     w, h = getattr(family, "size", (tiny.SIZE, tiny.SIZE))
-    frames = draw(st.sampled_from(LENGTHS.get(name, (5, 9))))
+    frames = draw(st.sampled_from(LENGTHS.get(name, (1, 9))))
     steps = draw(st.integers(2 if name == "ltx" else 1, 3))
     share = st.sampled_from([0.0, 0.25, 0.6, 1.0])
     guidance = st.sampled_from([0.5, 1.0, 3.5])
