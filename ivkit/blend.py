@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,6 +56,7 @@ def lam_schedule(
     """
     frames, h, w = latent_shape[:3]
     full = (num_inference_steps, frames, 1, h, w)
+    lam = lam if isinstance(lam, Tensor) else np.array(lam, np.float32)
     value = torch.as_tensor(lam, dtype=torch.float32)
     if value.ndim == 1 and len(value) > 1:  # one number a step
         if len(value) != num_inference_steps:

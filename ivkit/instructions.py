@@ -45,11 +45,10 @@ from .validate import (
 
 
 def _colour(value: Any) -> str:
-    rgb = (
-        ImageColor.getrgb(value)
-        if isinstance(value, str)
-        else [int(scalar(v)) for v in islice(value, 4)]
-    )
+    if isinstance(value, str):
+        rgb = ImageColor.getrgb(value)
+    else:
+        rgb = [] if isinstance(value, bytes) else [int(scalar(v)) for v in islice(value, 4)]
     if len(rgb) != 3 or not all(0 <= v <= 255 for v in rgb):
         raise ValueError
     return "#{:02x}{:02x}{:02x}".format(*rgb)
@@ -278,6 +277,9 @@ class Change(Saved):
                 "motion": self.motion}  # fmt: skip
 
 
+Changes = Annotated[tuple[Change, ...], Listed(Instance(Change), "Change", alone=Change)]
+
+
 @checked
 @dataclasses.dataclass(frozen=True, eq=False)
 class Instructions(Saved):
@@ -315,7 +317,7 @@ class Instructions(Saved):
     align: bool | None = None
     size: Size | None = None
     edited: Picture | None = None
-    changes: tuple[Change, ...] = ()
+    changes: Changes = ()
 
     def options(self) -> dict[str, Any]:
         """What `Pipeline.video` takes by the same names: all but the texts and the edits."""

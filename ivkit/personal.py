@@ -203,6 +203,8 @@ def drawn(pipe: Pipeline, captions: Captions, seed: Seed = 0, **options) -> list
     Take it before the training, of captions that name the class without the new word.
     options: those of `pipe.image`. Returns (picture, caption) pairs.
     """
+    for i, caption in enumerate(captions):
+        pipe.pictures.check_text(caption, f"captions[{i}]")
     return [(pipe.image(c, seed=seed + i, **options), c) for i, c in enumerate(captions)]
 
 

@@ -24,7 +24,7 @@ from .brush import Brush, Strength
 from .image import ImageStep
 from .instructions import (
     Camera,
-    Change,
+    Changes,
     ImageInstruction,
     Instructions,
     MotionInstruction,
@@ -76,7 +76,7 @@ def load(
     layout, for `pictures` too: no download. options and errors: `ivkit.models.load`.
     """
     small = {"small": options.get("small", False)}
-    drawing = models.load(pictures, device, dtype, **small) if pictures else None
+    drawing = None if pictures is None else models.load(pictures, device, dtype, **small)
     if drawing is not None and "image" not in drawing.defaults:
         raise ValueError(f"pictures={pictures!r} makes clips alone: take 'sd' or 'pia'")
     return Pipeline(models.load(name, device, dtype, **options), drawing)
@@ -364,7 +364,7 @@ class Pipeline:
         pins: Path2D = (),
         camera: Camera | None = None,
         lam: Weights = 0.3,
-        changes: tuple[Change, ...] = (),
+        changes: Changes = (),
         trace: Any = True,
         **options,
     ) -> Run:

@@ -199,7 +199,7 @@ MEANT = {
     "tokens": _list,
     "roll rotate": _real(-3600, 3600),
     "drags": lambda v: isinstance(v, Camera) or _list(v),
-    "strokes examples prior captions sides handles path_ points pins records": _list,
+    "strokes changes examples prior captions sides handles path_ points pins records": _list,
     "trajectory": lambda v: _list(v) or isinstance(v, Camera) or v is None,
     "camera": _is(Camera),
     "colour": lambda v: _list(v) or _pixels(v),
@@ -209,7 +209,7 @@ MEANT = {
     "pictures": lambda v: _list(v) or isinstance(v, dict) or _pixels(v),
     "width_": _real(0, 10_000),
     "comment": lambda v: v is None or isinstance(v, str),
-    "motion_scale": lambda v: v is None or _real(0, 127, whole=True)(v),
+    "motion_scale": lambda v: v is None or _real(0, 255, whole=True)(v),
     "decode": callable,
     "names": lambda v: callable(v) or isinstance(v, (bool, str)) or _list(v),
     "device": lambda v: v is None or _text(v),
@@ -374,6 +374,7 @@ def targets(w: World) -> dict:
     found |= {"Brush": w.brush, "levels": sampling.levels}
     found |= {"Trace[]": w.trace.__getitem__, "Record[]": w.record.__getitem__}
     found.pop("main", None)
+    found.pop("Run.change")  # the run is finished; that of a step is the same
     return {name: f for name, f in found.items() if name.split(".")[-1] not in LEFT}
 
 
@@ -437,6 +438,8 @@ def answer(w: World, name, function, given, argument, kind, i, default) -> tuple
             verdict = "right" if isinstance(value, str) else "KeyError"
         elif argument in PLACES and isinstance(value, (str, Path)) and _repeats(said, value):
             verdict = "right"
+        elif argument == "shape" and "must lie in the picture of" in said:
+            verdict = "right"  # such a shape there is: it is the drag that does not fit it
         elif argument not in said or isinstance(error, UnicodeError):
             verdict = "not named"
         else:
