@@ -122,7 +122,7 @@ Kind = TypeVar("Kind", PictureSettings, Settings)
 def _resolved(s: Kind, model: VideoModel, own: dict[str, Any], multiple: int) -> Kind:
     """The settings with `own` where there is None, and what both kinds share checked."""
     given = {name: value for name, value in vars(s).items() if value is not None}
-    if given.get("negative"):
+    if given.get("negative") not in (None, "", own.get("negative")):
         model.check_text(given["negative"], "negative")
     s = type(s)(**{"negative": "", **own, **given})
     w, h = s.size

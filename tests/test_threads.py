@@ -51,6 +51,8 @@ def test_clips_made_at_once_are_those_made_one_after_the_other(name):
         for seed, reading in enumerate(READINGS)
         for edited in (None, 1)
     ]
+    if name == "pia-reuse":  # keeps the features of four branches, which are two clips
+        clips = clips[1::2]
     alone = [Pipeline(model(name)).video(**options) for options in clips]
     pixels = iv.pixels.to_pixels(family.picture(3))
     z = alone[0].z

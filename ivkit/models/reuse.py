@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-KEPT_BRANCHES = 4
+KEPT_BRANCHES = 4  # of two clips at once; another one's begin anew
 
 
 @dataclass
