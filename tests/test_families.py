@@ -119,7 +119,7 @@ def test_the_first_frame_is_the_picture_itself(name):
 @pytest.mark.parametrize(
     "name, options, match",
     [
-        ("svd", {"motion_scale": 400}, r"motion_scale must be 0 \(still\) to 255"),
+        ("svd", {"motion_scale": 400}, r"motion_scale must be an integer in \[0, 255\]"),
         ("svd", {"size": (30, 16)}, "size must be multiples of 64 pixels"),
         ("wan-2.1", {"num_frames": 16}, "such as 13 or 17, got 16"),
         ("cogvideox", {"num_frames": 8}, "such as 1 or 9, got 8"),
