@@ -14,7 +14,6 @@ from .models.protocol import Condition, Prediction, VideoModel, alone
 from .validate import MAX_STEPS, Kind, Number, check_index, checked
 
 
-
 def stepped(
     scheduler, out: Tensor, t: Tensor, z: Tensor, i: int, seed: int = 0, eta: float = 0.0
 ) -> tuple[Any, Tensor]:
