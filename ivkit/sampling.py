@@ -19,10 +19,12 @@ def stepped(
 ) -> tuple[Any, Tensor]:
     """(the scheduler as step i leaves it, z_{t-1}). `scheduler` itself stays as it was.
 
-    A scheduler changes while it steps (its index, what it keeps of earlier predictions), and an
+    A scheduler changes while it steps (its index, its lists of earlier predictions), and an
     interrupt may fall in between. So a copy steps, and takes the old one's place with the latent.
     """
-    after = copy.deepcopy(scheduler)
+    after = copy.copy(scheduler)
+    lists = {name: list(value) for name, value in vars(scheduler).items() if type(value) is list}
+    vars(after).update(lists)
     return after, scheduler_step(after, out, t, z, i, seed, eta)
 
 
@@ -64,7 +66,7 @@ def _scheduler(value: Any) -> Any:
 
 
 Scheduler = Annotated[Any, Kind("a scheduler of diffusers", _scheduler, TypeError)]
-Time = Annotated[float, Number(0, MAX_STEPS)]
+Time = Annotated[float, Number(-MAX_STEPS, MAX_STEPS)]  # SVD's times are below 0, too
 
 
 @checked

@@ -31,8 +31,8 @@ def test_wrong_calls_are_answered_by_one_sentence(world):
 
 
 @pytest.mark.slow
-def test_every_wrong_call_is_answered_by_one_sentence(world):
-    *_, wrong = fuzz.fuzz(10**6, 1, world)
+def test_other_wrong_calls_are_answered_by_one_sentence(world):
+    *_, wrong = fuzz.fuzz(2 * CALLS, 1, world)
     assert not wrong, "\n".join(wrong)
 
 

@@ -16,7 +16,7 @@ def _device(value):
 
     if value is not None and not isinstance(value, (str, torch.device)):
         raise TypeError
-    return value and torch.device(value)
+    return None if value is None else torch.device(value)
 
 
 def _dtype(value):
