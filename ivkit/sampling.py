@@ -19,12 +19,16 @@ def stepped(
 ) -> tuple[Any, Tensor]:
     """(the scheduler as step i leaves it, z_{t-1}). `scheduler` itself stays as it was.
 
-    A scheduler changes while it steps (its index, its lists of earlier predictions), and an
-    interrupt may fall in between. So a copy steps, and takes the old one's place with the latent.
+    A scheduler changes while it steps (its index, its lists of earlier predictions, sums of them in
+    place), and an interrupt may fall in between. So a copy steps, and takes the old one's place
+    with the latent.
     """
     after = copy.copy(scheduler)
-    lists = {name: list(value) for name, value in vars(scheduler).items() if type(value) is list}
-    vars(after).update(lists)
+    for name, value in vars(scheduler).items():
+        if type(value) is list:
+            setattr(after, name, list(value))
+        elif isinstance(value, Tensor) and value.shape == z.shape:
+            setattr(after, name, value.clone())
     return after, scheduler_step(after, out, t, z, i, seed, eta)
 
 

@@ -1,5 +1,6 @@
 """What must hold of the method: the blend, both readings, kept chains, stopping, changing."""
 
+import diffusers
 import numpy as np
 import pytest
 import tiny
@@ -11,7 +12,7 @@ import ivkit as iv
 from ivkit.blend import blend, lam_schedule
 from ivkit.instructions import READINGS
 from ivkit.pixels import to_pixels
-from ivkit.sampling import Chain, scheduler_step
+from ivkit.sampling import Chain, scheduler_step, stepped
 from ivkit.trace import convert
 
 KINDS = ("pia", "storybook")
@@ -407,6 +408,25 @@ def test_noise_of_a_stochastic_scheduler_differs_by_step_and_seed_alone():
     )
     assert torch.equal(a, again)
     assert not torch.allclose(a, step) and not torch.allclose(a, seed)
+
+
+@pytest.mark.parametrize("kind", ["PNDM", "UniPCMultistep", "HeunDiscrete", "DEISMultistep"])
+def test_a_step_that_is_taken_again_is_the_same_step(kind):
+    """Whatever a scheduler keeps of earlier steps: indices, lists, sums in place."""
+    options = {"skip_prk_steps": False} if kind == "PNDM" else {}
+    scheduler = getattr(diffusers, f"{kind}Scheduler")(beta_schedule="linear", **options)
+    scheduler.set_timesteps(8)
+    z = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    for i, t in enumerate(scheduler.timesteps):
+        out = torch.sin(z + i)
+        stepped(scheduler, out, t, z, i)  # cut short
+        scheduler, z = stepped(scheduler, out, t, z, i)
+    whole = getattr(diffusers, f"{kind}Scheduler")(beta_schedule="linear", **options)
+    whole.set_timesteps(8)
+    expected = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    for i, t in enumerate(whole.timesteps):
+        expected = scheduler_step(whole, torch.sin(expected + i), t, expected, i)
+    assert torch.equal(z, expected)
 
 
 # ------------------------------------------------------------------------- 7. painting
