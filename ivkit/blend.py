@@ -8,11 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .trace import convert
 from .validate import SIDE, Listed, Number, Side, Steps, TensorOf, Weights, checked
 
 Noise = Annotated[Tensor, TensorOf("F C h w", "C h w", "")]
 Weight = Annotated[Tensor | float, TensorOf("F C h w", broadcasts=True, number=Number(0, 1))]
 LatentShape = Annotated[tuple, Listed(SIDE, "lengths", least=3)]
+
+NATIVE = {"epsilon": "eps", "v_prediction": "v", "flow_prediction": "v", "sample": "x0"}
 
 
 def placed(scheduler, *tensors: Tensor) -> list[Tensor]:
@@ -40,6 +43,49 @@ def blend(eps: Noise, eps_edit: Noise, lam: Weight) -> Tensor:
     eps_edit = eps_edit.to(eps.device)
     lam = lam.to(eps.device) if isinstance(lam, Tensor) else lam
     return lam * eps + (1 - lam) * eps_edit
+
+
+def blend_in(
+    unit: str,
+    out: Tensor,
+    out_edit: Tensor,
+    lam: Tensor | float,
+    z: Tensor,
+    z_edit: Tensor,
+    level: tuple[float, float, str],
+) -> tuple[Tensor, str]:
+    """Eq. 4 in a unit of choice: (the blend in the network's native unit, the unit blended in).
+
+    For one latent (reading `shared`) every unit gives the same. In `paired` z and z' differ, and
+    with x0 = (z - sigma eps) / alpha a blend of eps leaves lam (z' - z) / alpha in x0', which
+    drifts; of v the factor is alpha, which is tame.
+
+    Args:
+        unit: one of `instructions.UNITS`. Where alpha is 0 the native outputs are blended, since other units are
+            undefined there.
+        out, out_edit: the native outputs under x, at z, and under the edited x, at z'.
+        level: (signal, noise, kind of prediction) of the step, as of `sampling.levels`.
+    """
+    native = NATIVE[level[2]]
+    if unit in ("native", native) or z is z_edit or level[0] == 0:
+        return blend(out, out_edit, lam), native
+    mixed = blend(convert(out, z, *level, unit), convert(out_edit, z_edit, *level, unit), lam)
+    return to_native(mixed, z_edit, *level, unit), unit
+
+
+def to_native(value: Tensor, z: Tensor, signal: float, noise: float, kind: str, unit: str):
+    """What a network would have put out for `value` in `unit`: the inverse of `trace.convert`."""
+    if kind == "flow_prediction":
+        return (z - value) / noise if unit == "x0" else (value - z) / signal
+    norm = (signal**2 + noise**2) ** 0.5
+    a, s, zn = signal / norm, noise / norm, z / norm
+    if unit == "v":
+        x0, eps = a * zn - s * value, a * value + s * zn
+    elif unit == "x0":
+        x0, eps = value, (zn - a * value) / s
+    else:
+        x0, eps = (zn - s * value) / a, value
+    return {"epsilon": eps, "v_prediction": a * eps - s * x0, "sample": x0}[kind]
 
 
 @checked

@@ -67,6 +67,9 @@ TOOLS, EASINGS = get_args(Tool), get_args(Easing)
 READINGS = ("paired", "shared")
 Reading = Annotated[str, Choice(*READINGS)]
 Mechanism = Literal["both", "condition", "dual-clock"]
+Source = Literal["still", "clip"]  # what a drag edits
+UNITS = ("native", "v", "eps", "x0")  # in which Eq. 4 can be taken; native: the network's own
+Unit = Annotated[str, Choice(*UNITS)]
 Posterior = Literal["mode", "sample"]
 MotionScale = Annotated[int, Kind("an integer in [0, 255]", _motion_scale)]
 
@@ -310,6 +313,8 @@ class Instructions(Saved):
     negative: str | None = None
     reading: Reading | None = None
     mechanism: Mechanism | None = None
+    source: Source | None = None
+    blend_in: Unit | None = None
     skip_zero: bool | None = None
     batch: bool | None = None
     eta: Share | None = None

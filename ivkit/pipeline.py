@@ -56,7 +56,7 @@ from .validate import (
 from .video import denoise
 
 Reuse = Annotated[int, Integer(0, 100)]  # steps
-KEPT_REFERENCES = 2  # chains kept for a second edit: at most so many, and all but the latest
+KEPT_REFERENCES = 3  # chains kept for a second edit: at most so many, and all but the latest
 KEPT_BYTES = 4 * 10**9  # only as long as they take no more than this together
 
 
@@ -290,6 +290,9 @@ class Pipeline:
         begun = time.perf_counter()
         try:
             length = {"total": run.num_steps, "initial": run.index}
+            if run.edit.waits:
+                for _ in bar(run.settle(), "clip to drag", progress, delay=0, total=run.num_steps):
+                    pass
             for _ in bar(denoise(run), "clip", progress, delay=0, **length):
                 pass
         except BaseException as error:
@@ -398,7 +401,8 @@ class Pipeline:
             **asked,
         )
         self._plan(eps, s, steps, trace)
-        run.begin(self._reference(run, eps, trace.whole), edits)
+        reference = self._reference(run, run.picture, eps, trace.whole)
+        run.begin(reference, edits, lambda run, picture: self._reference(run, picture, eps))
         self.last_run = run
         return run
 
@@ -412,17 +416,18 @@ class Pipeline:
             print(plan)
         plan.apply(self.model)
 
-    def _reference(self, run: Run, eps: Tensor, whole: bool) -> Chain:
-        """The chain of the unedited clip: kept from an earlier run where it is the same."""
+    def _reference(
+        self, run: Run, picture: Image.Image, eps: Tensor, whole: bool = False
+    ) -> Chain:
+        """The chain of a clip that nothing edits: kept from an earlier run where it is the same."""
         s = run.settings
         same = (run.motion, s.negative, s.seed, s.num_frames, s.num_inference_steps, s.posterior,
                 s.guidance_scale, s.motion_scale, s.eta, s.size, self.model.changed)  # fmt: skip
-        key = hashlib.sha256(run.picture.tobytes() + repr(same).encode()).hexdigest()
+        key = hashlib.sha256(picture.tobytes() + repr(same).encode()).hexdigest()
         chain = self._references.pop(key, None)
         if chain is None or whole > chain.whole:
-            condition = run.condition(to_pixels(run.picture))
-            self._warn_if_foreign(run.picture)
-            chain = Chain(self.model, condition, eps, s.num_inference_steps, s.seed, s.eta, whole)
+            self._warn_if_foreign(picture)
+            chain = run.chain(picture, eps, whole)
         self._references[key] = chain
         while len(self._references) > 1 and (
             len(self._references) > KEPT_REFERENCES

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -58,6 +60,7 @@ class Edit:
     mask: Tensor | None = None  # cells in which things move, (F, 1, h, w), 0 or 1
     weak: int = 0  # before this step dual-clock acts everywhere,
     strong: int = 0  # before this one where things move; above the last, in the clip too
+    waits: bool = False  # for the clip that a drag edits; see `Run.settle`
 
 
 @dataclass(eq=False)
@@ -76,6 +79,7 @@ class Run:
         made: how many of their `changes` are made; the others are made when their step comes.
         lam: what is in force at each step, float32 (steps, F or 1, 1, h or 1, w or 1).
         reference: the chain of the unedited clip.
+        painted: the chain of the painted clip without the drag, where a drag edits that.
         index: how many steps are done.
         z: the latent after them, (F, C, h, w): z' in `paired`, the one latent in `shared`.
         scheduler: the diffusers scheduler as these steps have left it.
@@ -98,6 +102,7 @@ class Run:
     warped: Warped | None = None
     lam: Tensor | None = None
     reference: Chain | None = None
+    painted: Chain | None = None
     index: int = 0
     z: Tensor | None = None
     scheduler: Any = None
@@ -106,6 +111,7 @@ class Run:
     last: Record | None = field(default=None, repr=False)
     seconds: dict[str, float] = field(default_factory=dict)
     _decoded: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    _chain_of: Callable[[Run, Image.Image], Chain] | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         took = sum(self.seconds.values())
@@ -158,10 +164,14 @@ class Run:
     def unedited(self) -> np.ndarray:
         """The clip without the edits, uint8 (F, H, W, 3), read-only: computed if it has to be,
         then kept."""
-        if "unedited" not in self._decoded:
-            z = self.reference.end
-            self._decoded["unedited"] = self._decode(z, to_pixels(self._picture))
-        return self._decoded["unedited"]
+        return self._frames_of(self.reference, self._picture)
+
+    def _frames_of(self, chain: Chain, still: Image.Image) -> np.ndarray:
+        """A whole chain's clip, uint8 (F, H, W, 3), decoded once and kept with the chain."""
+        align = self.settings.align
+        if align not in chain.frames:
+            chain.frames[align] = self._decode(chain.end, to_pixels(still))
+        return chain.frames[align]
 
     def _decode(self, z: Tensor, target: Tensor) -> np.ndarray:
         pixels = self.model.decode(z)
@@ -186,9 +196,18 @@ class Run:
         return self.picture if self._edited is None else self._edited.copy()
 
     @alone
-    def begin(self, reference: Chain, edits: dict[str, Any]) -> None:
-        """At the first step. `edits` are `checked` ones: all that `edits` names but the motion."""
+    def begin(
+        self,
+        reference: Chain,
+        edits: dict[str, Any],
+        chain_of: Callable[[Run, Image.Image], Chain] | None = None,
+    ) -> None:
+        """At the first step. `edits` are `checked` ones: all that `edits` names but the motion.
+
+        chain_of: gives the chain of a clip that begins with another picture, perhaps a kept one.
+        """
         self.reference, self.z = reference, reference.z[0].to(reference.eps.device)
+        self._chain_of = chain_of or Run.chain
         steps, shape = reference.num_inference_steps, tuple(reference.eps.shape)
         self.scheduler = self.model.scheduler(steps, shape=shape)
         self._apply(edits)
@@ -268,16 +287,60 @@ class Run:
             new.warped = warp(new.still, r, frames) if r else None
         if new.motion != self.motion:
             new.reference = self.reference.fork(i, new.condition(to_pixels(new._picture)))
-            new._decoded = {}
+            if self.painted is not None:
+                new.painted = self.painted.fork(i, new.condition(to_pixels(new.still)))
+        if "_edited" in fields:
+            new.painted = None
         if fields.keys() & {"_edited", "trajectory", "motion"}:
-            edit = new._edit(new.reference.condition(i))
-            new.edits = (*(e for e in self.edits if e[0] < i), (i, edit))
+            new._put(new._edit(waits=new.warped is not None and self.settings.source == "clip"))
         vars(self).update(vars(new))
 
-    def _edit(self, condition: Condition) -> Edit:
-        """What tells the edited branch from the reference, whose condition this is."""
+    def _put(self, edit: Edit) -> None:
+        """In force from the next step on."""
+        self.edits = (*(e for e in self.edits if e[0] < self.index), (self.index, edit))
+
+    def settle(self) -> Iterator[int]:
+        """What a drag needs before the next step: the clip that it edits, step by step.
+
+        That is the clip as the text moves it without the drag: of the reference chain, or, where
+        there is paint as well, of the painted one. Yields after each step that had to be computed,
+        how many there are now. Where nothing waits for it, it yields nothing.
+        """
+        if not self.edit.waits or self.finished:
+            return
+        if self.settings.skip_zero and bool((self.lam == 1).all()):  # no edit will be seen
+            return
+        chain = self.reference
+        if self._edited is not None:
+            self.painted = chain = self.painted or self._chain_of(self, self.still)
+        while len(chain.out) < len(chain):
+            chain.at(len(chain.out))
+            yield len(chain.out)
+        self._settle(chain)
+
+    @alone
+    def _settle(self, chain: Chain) -> None:
+        new, keep = copy.copy(self), None
+        clip = self._frames_of(chain, self.still)
+        if self._edited is not None:
+            keep = _painted(self._picture, self._edited)
+        new.warped = warp(self.still, self.trajectory, len(clip), clip, keep)
+        new._put(new._edit())
+        vars(self).update(vars(new))
+
+    def chain(self, picture: Image.Image, eps: Tensor | None = None, whole: bool = False) -> Chain:
+        """The chain of a clip that begins with `picture` and that nothing edits."""
+        s, eps = self.settings, self.reference.eps if eps is None else eps
+        condition = self.condition(to_pixels(picture))
+        return Chain(self.model, condition, eps, s.num_inference_steps, s.seed, s.eta, whole)
+
+    def _edit(self, waits: bool = False) -> Edit:
+        """What tells the edited branch from the reference; little of it while it waits."""
         s, pixels = self.settings, None if self.warped is None else to_pixels(self.warped.frames)
+        condition = self.reference.condition(self.index)
         reference, condition = copy.copy(condition), copy.copy(condition)
+        if waits:
+            return Edit(self.motion, reference, condition, False, waits=True)
         if pixels is not None and s.mechanism != "dual-clock":
             condition = self.condition(pixels)
         elif self._edited is not None:
@@ -311,6 +374,13 @@ class Run:
             posterior=s.posterior,
             generator=generator,
         )
+
+
+def _painted(picture: Image.Image, edited: Image.Image) -> np.ndarray | None:
+    """Where something was painted, bool (H, W), without the faint rim of P_img's own work."""
+    apart = np.abs(np.asarray(edited, np.int16) - np.asarray(picture)).max(-1) > 24
+    found = cv2.morphologyEx(apart.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3))) > 0
+    return found if found.any() else None
 
 
 @dataclass

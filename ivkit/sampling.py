@@ -6,6 +6,7 @@ import copy
 import inspect
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -119,6 +120,7 @@ class Chain:
         self.latest = eps * getattr(self.scheduler, "init_noise_sigma", 1)
         self.z = [self.latest.cpu()]
         self.out: list[Prediction] = []
+        self.frames: dict[bool, np.ndarray] = {}  # the clip, by whether it is aligned (Eq. 5)
 
     def __len__(self) -> int:
         """Steps in all; a second-order scheduler takes more than `num_inference_steps`."""

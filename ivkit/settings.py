@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from .instructions import Mechanism, Posterior, Reading
+from .instructions import Mechanism, Posterior, Reading, Source, Unit
 from .models.protocol import VideoModel
 from .paint import Cells, Rim
 from .validate import (
@@ -64,10 +64,15 @@ class Settings:
         reading: "paired" or "shared", the two readings of Eq. 4.
         mechanism: what carries a drag: "condition" (each frame has its own condition),
             "dual-clock" (the noised warped clip is put back at each step), or "both".
+        source: what a drag edits: "still", the picture, so that all else stands still in the steps
+            that hold the whole frame; or "clip", the clip as the text moves it without the drag, so
+            that text and drag are both obeyed; where there is paint, this costs one more branch.
         weak, strong: shares of the steps in [0, 1]: dual-clock acts everywhere before `weak` (a
-            text that moves the same thing elsewhere then leaves no second one behind, but what
-            else should move moves less), and where things move before `strong`; at 1 in the
-            finished clip as well, so that a dragged thing looks as it did.
+            text that moves the same thing elsewhere then leaves no second one behind), and where
+            things move before `strong`; at 1 in the finished clip as well, so that a dragged thing
+            looks as it did.
+        blend_in: the unit in which Eq. 4 blends: "native", what the network predicts, "v", "eps" or
+            "x0"; see `blend.blend_in`.
         skip_zero: do not evaluate a branch whose weight is zero everywhere.
         batch: both branches in one call of the network; None does so on a GPU, unless the network
             is compiled for one branch.
@@ -85,6 +90,8 @@ class Settings:
     negative: str | None = None
     reading: Reading = "paired"
     mechanism: Mechanism = "both"
+    source: Source = "still"
+    blend_in: Unit = "native"
     weak: Share = 0.8
     strong: Share = 1.0
     skip_zero: bool = True

@@ -99,6 +99,7 @@ class Record:
     tensors: dict[str, Tensor] = field(default_factory=dict)
     guidance: Tensor | None = None  # the scale, broadcasts to (F, 1, 1, 1); None: not guided
     left: tuple[str, ...] = ()  # names that the step had and that were not kept
+    blended: str = "native"  # the unit of Eq. 4 at this step, one of `instructions.UNITS`
 
     def __repr__(self) -> str:
         return f"Record(step {self.index}, t = {self.t:g}: {', '.join(self.tensors)})"

@@ -20,10 +20,11 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from .follow import LIKE, Track, follow
 from .instructions import Camera, Drag, Trajectory, TrajectoryInstruction
 from .pictures import Picture
 from .regions import grow_mask, inside
-from .validate import Frames, Shape, check_clip, checked
+from .validate import Frames, Region, Shape, Video, check_clip, checked
 
 _ARM = 8.0  # pixels from a handle to the second point that carries its turning and scaling
 _RIM = 3  # pixels around a region that are filled too: its antialiased edge is no background
@@ -84,15 +85,28 @@ def displacement(
 
 
 @checked
-def warp(picture: Picture, trajectory: Trajectory, num_frames: Frames = 16) -> Warped:
+def warp(
+    picture: Picture,
+    trajectory: Trajectory,
+    num_frames: Frames = 16,
+    clip: Video | None = None,
+    keep: Region | None = None,
+) -> Warped:
     """Cut the regions out, move them, and fill what they uncover from the surroundings.
 
     A later drag lies on top. A whole-pixel drag is an exact copy inside its region, a drag to where
     it began changes nothing, and what leaves the frame is cut off.
 
+    With `clip` the clip is dragged, not the still: each region is followed through it and cut out
+    of each frame, and the thing of the picture is laid where the drag has it, in the light that the
+    clip has there by then, turned and scaled as it is in the clip.
+
     Args:
       picture: anything `to_picture` takes.
       trajectory, num_frames: as for `displacement`; drags without a mask get one.
+      clip: uint8 (F, H, W, 3), the picture as it moves without the drag.
+      keep: bool (H, W), what must not get lost in the clip (a painted thing): where it cannot be
+        found any more, it is laid where it was last seen.
 
     Raises:
       ValueError: as `displacement`; a region that covers the whole picture.
@@ -100,30 +114,27 @@ def warp(picture: Picture, trajectory: Trajectory, num_frames: Frames = 16) -> W
     image = np.asarray(picture)
     shape = image.shape[:2]
     layers, background = _layers(trajectory, shape, num_frames, picture)
-    sprites = [_sprite(image, layers, k) for k in range(len(layers))]
-    plates: dict[tuple[int, ...], tuple[np.ndarray, np.ndarray]] = {}
+    scene = _Still(image, layers) if clip is None else _Clip(image, layers, clip, keep)
     frames = np.empty((num_frames, *image.shape), np.uint8)
     masks = np.zeros((num_frames, *shape), np.float32)
     vacated = np.zeros_like(masks)
     for f in range(num_frames):
         pans = background.moves(f)  # then what rests on the screen leaves its place as well
-        moving = tuple(k for k, layer in enumerate(layers) if pans or layer.moves(f))
-        if moving not in plates:  # one fill serves every frame in which the same things move
-            plates[moving] = _plate(image, [layers[k].mask for k in moving])
-        plate, hole = plates[moving]
+        moving = tuple(k for k in range(len(layers)) if pans or scene.moves(k, f))
+        plate, hole = scene.plate(f, moving)
         if pans:
             plate = background.render(plate, f, cv2.BORDER_REPLICATE)
             hole = background.render(hole, f, cv2.BORDER_CONSTANT)
             masks[f] = 1
         out, cover = plate.astype(np.float32), np.zeros(shape, np.float32)
-        for layer, sprite in zip(layers, sprites, strict=True):
+        for layer, sprite in scene.things(f, moving):
             if layer.moves(f):
                 sprite = layer.render(sprite, f, cv2.BORDER_CONSTANT)
             alpha = np.clip(sprite[..., 3], 0, 1)
             out += sprite[..., :3] - alpha[..., None] * out
             cover = np.maximum(cover, alpha)
         frames[f] = np.clip(np.rint(out), 0, 255)
-        masks[f] = np.maximum(masks[f], cover)
+        masks[f] = np.maximum(masks[f], np.maximum(cover, scene.kept(f)))
         vacated[f] = np.clip(hole, 0, 1) * (1 - cover)
     field = functools.partial(_field, layers, background, shape, num_frames)
     return Warped(frames, masks, vacated, field)
@@ -187,6 +198,7 @@ class _Layer:
     mask: np.ndarray | None
     p: np.ndarray  # complex (n,)
     q: np.ndarray  # complex (F, n)
+    turns: bool = False  # may turn and scale about its handle, as nothing else holds it
 
     def moves(self, f: int) -> bool:
         return bool(np.abs(self.q[f] - self.p).max() > 1e-6)
@@ -232,7 +244,8 @@ def _layers(
         above |= drag.mask
         held = [v for v in free if drag.mask[round(v.imag), round(v.real)]]
         free = [v for v in free if v not in held]
-        layers.insert(0, _Layer(drag.mask, *_drag_points(k, drag, held, clock)))
+        turns = len(drag.paths) == 1 and not held
+        layers.insert(0, _Layer(drag.mask, *_drag_points(k, drag, held, clock), turns))
     return layers, _Layer(None, *_camera_points(trajectory.camera, free, shape, clock))
 
 
@@ -291,6 +304,131 @@ def _camera_points(
     q = middle + turn * (p - middle - complex(*camera.pan) * s)
     held = np.tile(np.array(pins, complex), (len(clock), 1))
     return np.concatenate([p, pins]), np.concatenate([q, held], 1)
+
+
+# ------------------------------------------------------------------------- what is dragged in what
+
+
+class _Still:
+    """A picture whose regions are dragged."""
+
+    def __init__(self, image: np.ndarray, layers: list[_Layer]):
+        self.image, self.layers = image, layers
+        self._things = [(layer, _sprite(image, layers, k)) for k, layer in enumerate(layers)]
+        self._plate = functools.cache(self._plate)
+
+    def moves(self, k: int, f: int) -> bool:
+        return self.layers[k].moves(f)
+
+    def plate(self, f: int, moving: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        return self._plate(moving)
+
+    def _plate(self, moving):  # one fill serves every frame in which the same things move
+        return _plate(self.image, [self.layers[k].mask for k in moving])
+
+    def things(self, f: int, moving: tuple[int, ...]):
+        return self._things
+
+    def kept(self, f: int) -> float:
+        return 0.0
+
+
+class _Clip:
+    """A clip whose regions are followed, cut out and dragged."""
+
+    def __init__(self, image, layers: list[_Layer], clip: np.ndarray, keep: np.ndarray | None):
+        self.clip = np.concatenate([image[None], clip[1:]])
+        sprites = [_cut_out(image, layers, k) for k in range(len(layers))]
+        self.tracks = [follow(self.clip, image, layer.mask) for layer in layers]
+        layers = [_turned(a, track) for a, track in zip(layers, self.tracks, strict=True)]
+        self.layers = layers
+        self._things = list(zip(layers, sprites, self.tracks, strict=True))
+        self._kept = []
+        free = np.zeros(image.shape[:2], bool) if keep is None else keep.copy()
+        for layer in layers:
+            free &= ~layer.mask
+        for mask in _parts(free):
+            track = follow(self.clip, image, mask)
+            q = np.stack([track.centre, track.centre + _ARM * track.factor], 1)
+            layer = _Layer(mask, np.array([track.start, track.start + _ARM]), q)
+            self._kept.append((layer, _cut_out(image, [layer], 0), track))
+
+    @functools.cached_property
+    def holes(self) -> np.ndarray:
+        """Wherever a dragged region may be, bool (F, H, W)."""
+        rim = np.ones((2 * _RIM + 3,) * 2)
+        holes = [
+            np.any([t.hole(a.mask, f) for a, _, t in self._things], axis=0)
+            for f in range(len(self.clip))
+        ]
+        return np.stack([cv2.dilate(hole.astype(np.uint8), rim) > 0 for hole in holes])
+
+    def moves(self, k: int, f: int) -> bool:
+        return self.layers[k].moves(f) or self.tracks[k].moves(f)
+
+    def plate(self, f: int, moving: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        if not moving:
+            return self.clip[f], np.zeros(self.clip.shape[1:3], np.float32)
+        hole = self.holes[f]
+        frame, left = _fill_from_others(self.clip, self.holes, f)
+        return _fill(frame, left) if left.any() else frame, hole.astype(np.float32)
+
+    def things(self, f: int, moving: tuple[int, ...]):
+        for layer, sprite, track in self._kept:
+            lost = np.clip((LIKE - track.like[f]) / 0.2, 0, 1)
+            if lost > 0:
+                yield layer, _lit(sprite, track.light[f]) * lost
+        if moving:
+            for layer, sprite, track in self._things:
+                yield layer, _lit(sprite, track.light[f])
+
+
+    def kept(self, f: int) -> np.ndarray | float:
+        """Where things are that must not get lost, float32 (H, W) in [0, 1]."""
+        places = [track.place(layer.mask, f) for layer, _, track in self._kept]
+        return np.max(places, axis=0) if places else 0.0
+
+
+def _turned(layer: _Layer, track: Track) -> _Layer:
+    """The layer, turned and scaled about its handle as the clip turns and scales the region."""
+    if not (layer.turns and track.turns):
+        return layer
+    q = layer.q.copy()
+    q[:, 1] = q[:, 0] + (q[:, 1] - q[:, 0]) * track.factor
+    return dataclasses.replace(layer, q=q)
+
+
+def _lit(sprite: np.ndarray, light: np.ndarray) -> np.ndarray:
+    return sprite * np.append(light, 1).astype(np.float32)
+
+
+def _parts(mask: np.ndarray, smallest: int = 16) -> list[np.ndarray]:
+    """The connected parts of a mask, without specks."""
+    count, labels = cv2.connectedComponents(mask.astype(np.uint8))
+    parts = [labels == k for k in range(1, count)]
+    return [part for part in parts if part.sum() >= smallest]
+
+
+def _fill_from_others(clip: np.ndarray, holes: np.ndarray, f: int) -> tuple[np.ndarray, np.ndarray]:
+    """Frame f with its hole filled from frames that show what is behind, and what is left of it.
+
+    The nearest frame first, in the light of frame f; a frame counts where the two agree around the
+    hole (they do not while a camera moves, or the tide rises).
+    """
+    frame, left = clip[f], holes[f].copy()
+    if not (left & ~holes.all(0)).any():
+        return frame, left
+    ring = cv2.dilate(left.astype(np.uint8), np.ones((15, 15))).astype(bool) & ~left
+    frame = frame.astype(np.float32)
+    for g in sorted(range(len(clip)), key=lambda g: abs(g - f))[1:]:
+        new, both = left & ~holes[g], ring & ~holes[g]
+        if new.any() and both.sum() >= 50:
+            here, there = frame[both], clip[g][both].astype(np.float32)
+            light = (here * there).sum(0) / np.maximum((there**2).sum(0), 1)
+            if np.abs(here - light * there).mean() < 5:
+                frame[new] = light * clip[g][new]
+                left &= holes[g]
+    return frame.clip(0, 255).round().astype(np.uint8), left
 
 
 # --------------------------------------------------------------------------------- fields, pixels
@@ -376,6 +514,32 @@ def _sprite(image: np.ndarray, layers: list[_Layer], k: int) -> np.ndarray:
     return np.concatenate([image * alpha, alpha], -1, dtype=np.float32)
 
 
+def _cut_out(image: np.ndarray, layers: list[_Layer], k: int) -> np.ndarray:
+    """The sprite of region k for another background, float32 (H, W, 4) as of `_sprite`.
+
+    In its rim the old background shines through. There the thing has the colour that lies further
+    in, the background what would fill its place, and alpha is how much of the two is seen.
+    """
+    sprite = _sprite(image, layers, k)
+    mask = layers[k].mask.astype(np.uint8)
+    core = cv2.erode(mask, np.ones((3, 3), np.uint8))
+    away, nearest = cv2.distanceTransformWithLabels(
+        1 - core, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    rim = (core == 0) & (away < 2 + _RIM) & (sprite[..., 3] > 0)
+    if not core.any() or not rim.any():
+        return sprite
+    colours = np.zeros((nearest.max() + 1, 3), np.float32)
+    colours[nearest[core > 0]] = image[core > 0]
+    thing = colours[nearest[rim]]
+    behind = _plate(image, [layers[k].mask])[0][rim].astype(np.float32)
+    apart = thing - behind
+    share = ((image[rim] - behind) * apart).sum(-1) / np.maximum((apart**2).sum(-1), 1)
+    alpha = np.where((apart**2).sum(-1) > 300, np.clip(share, 0, 1), sprite[rim, 3])[:, None]
+    sprite[rim] = np.concatenate([thing * alpha, alpha], -1)
+    return sprite
+
+
 def _plate(image: np.ndarray, masks: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """The background without the regions, and float32 (H, W) where it had to be filled."""
     if not masks:
@@ -388,14 +552,15 @@ def _fill(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
     """The hole inpainted from around it, in a picture squeezed sideways.
 
     Inpainting as it is bends a horizon into a hill; most of what lies behind things (horizons,
-    shores, skies) runs sideways, and squeezed it is bridged from left and right.
+    shores, skies) runs sideways, and squeezed it is bridged from left and right. Stars and snow
+    flakes beside the hole are left out: they would be drawn out to streaks.
     """
     if hole.all():
         return image
     height, width = hole.shape
     widest = cv2.connectedComponentsWithStats(hole.astype(np.uint8))[2][1:, cv2.CC_STAT_WIDTH].max()
     narrow = (max(width * 12 // max(widest, 12), 1), height)
-    known = (~hole).astype(np.float32)
+    known = (~(hole | specks(image))).astype(np.float32)
     share = cv2.resize(known, narrow, interpolation=cv2.INTER_AREA)
     total = cv2.resize(image * known[..., None], narrow, interpolation=cv2.INTER_AREA)
     squeezed = (total / np.maximum(share, 1e-6)[..., None]).clip(0, 255).astype(np.uint8)
@@ -403,3 +568,13 @@ def _fill(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
     filled = cv2.inpaint(squeezed, missing, 3, cv2.INPAINT_TELEA)
     filled = cv2.resize(filled, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.where(hole[..., None], filled, image)
+
+
+def specks(image: np.ndarray) -> np.ndarray:
+    """Whatever is small and brighter than its surroundings both ways, bool (H, W)."""
+    side = max(3, image.shape[1] // 20)
+    across, down = (
+        cv2.morphologyEx(image, cv2.MORPH_TOPHAT, np.ones(shape, np.uint8)).max(-1)
+        for shape in ((1, side), (side, 1))
+    )
+    return np.minimum(across, down) > 25

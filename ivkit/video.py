@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from .blend import blend, noised
+from .blend import blend_in, noised
 from .models.protocol import Prediction, alone
 from .run import Run, Step
 from .sampling import check_weights, levels, scaled, stepped
@@ -22,6 +22,8 @@ from .trace import ROWS, Record
 def denoise(s: Run) -> Iterator[Step]:
     """Yields after every step. A new call with the same run goes on where it stands."""
     while not s.finished:
+        for _ in s.settle():
+            pass
         step = advance(s)
         if step is not None:
             yield step
@@ -38,13 +40,15 @@ def advance(s: Run) -> Step | None:
     t, lam = s.scheduler.timesteps[i], s.lam[i].to(s.z.device)
     z = dual_clock(s, i, lam, s.z)
     eps, eps_edit = evaluate(s, i, t, lam, z)
+    level, unit = levels(s.scheduler, t, i), s.settings.blend_in
     if eps is None:  # lam is 0 everywhere
         eps_hat = eps_edit.guided
     elif eps_edit is None:  # lam is 1 everywhere, or nothing is edited
         eps_hat = eps.guided
     else:  # Eq. 4
-        eps_hat = blend(eps.guided, eps_edit.guided, lam)
-    record = _record(s, i, t, z, eps, eps_edit, eps_hat)
+        z_ref = s.reference.z[i].to(z.device) if s.settings.reading == "paired" else z
+        eps_hat, unit = blend_in(unit, eps.guided, eps_edit.guided, lam, z_ref, z, level)
+    record = _record(s, i, t, z, eps, eps_edit, eps_hat, level, unit)
     # Eq. 3: the step is taken on R(eps) = eps_hat where it would be taken on eps.
     scheduler, z = stepped(s.scheduler, eps_hat, t, z, i, s.reference.seed, s.reference.eta)
     if i + 1 == s.num_steps:
@@ -102,7 +106,7 @@ def dual_clock(s: Run, i: int, lam: Tensor, z: Tensor) -> Tensor:
     return (1 - w) * z + w * warped
 
 
-def _record(s: Run, i: int, t, z, eps, eps_edit, eps_hat) -> Record:
+def _record(s: Run, i: int, t, z, eps, eps_edit, eps_hat, level, unit) -> Record:
     tensors, paired = {"z_edit": z, "out_hat": eps_hat}, s.settings.reading == "paired"
     if eps is not None:
         tensors["z_t"] = s.reference.z[i] if paired else z
@@ -117,4 +121,4 @@ def _record(s: Run, i: int, t, z, eps, eps_edit, eps_hat) -> Record:
         tensors["out"], left = tensors.pop("out_cond"), ROWS
     tensors = {name: value.detach() for name, value in tensors.items()}
     lam = s.lam[i].cpu().clone()
-    return Record(i, float(t), *levels(s.scheduler, t, i), lam, tensors, scale, left)
+    return Record(i, float(t), *level, lam, tensors, scale, left, unit)

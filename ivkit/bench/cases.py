@@ -21,6 +21,7 @@ import numpy as np
 from ..disk import write_text
 
 FILE = Path(__file__).with_name("storybench.json")
+SECOND = 21  # the seed of a second set of cases, drawn anew each time
 SUBSET = 10  # cases of --subset, spread over the sceneries
 SPEED = 0.8  # of what the text moves: motion scale 1 of the storybook
 

@@ -67,6 +67,8 @@ class Method:
     mechanism: str = "condition"
     align: bool = False
     weak: float | None = None
+    source: str = "still"
+    blend_in: str = "native"
 
     @property
     def interactive(self) -> bool:
@@ -96,6 +98,12 @@ SWEEP = tuple(
     for reading in ("paired", "shared")
     for lam in (0.0, 0.15, 0.3, 0.5, 0.7)
 )
+
+UNITS = tuple(  # in which Eq. 4 blends, of drags that edit the clip; in `shared` all are one
+    Method(f"{unit}, {reading}", reading=reading, mechanism="both", align=True, source="clip",
+           blend_in=unit)
+    for unit, reading in (("v", "paired"), ("eps", "paired"), ("x0", "paired"), ("v", "shared"))
+)  # fmt: skip
 
 
 class Maker:
@@ -150,7 +158,8 @@ class Maker:
         return self.pipe.video(
             job.picture, job.motion, edited=edited, drags=job.drags,
             lam=self.lam if method.lam is None else method.lam,
-            reading=method.reading, mechanism=method.mechanism, **options,
+            reading=method.reading, mechanism=method.mechanism, source=method.source,
+            blend_in=method.blend_in, **options,
         ).frames  # fmt: skip
 
 
