@@ -61,8 +61,8 @@ def blend_in(
     drifts; of v the factor is alpha, which is tame.
 
     Args:
-        unit: one of `instructions.UNITS`. Where alpha is 0 the native outputs are blended, since other units are
-            undefined there.
+        unit: one of `instructions.UNITS`. Where alpha is 0 the native outputs are blended, since
+            other units are undefined there.
         out, out_edit: the native outputs under x, at z, and under the edited x, at z'.
         level: (signal, noise, kind of prediction) of the step, as of `sampling.levels`.
     """
