@@ -16,7 +16,7 @@ from test_interrupts import model
 
 import ivkit as iv
 from ivkit.align import ResidualAlign
-from ivkit.instructions import READINGS, Change, Instructions
+from ivkit.instructions import READINGS, UNITS, Change, Instructions
 from ivkit.pipeline import Pipeline
 from ivkit.settings import Settings
 from ivkit.video import denoise
@@ -58,6 +58,8 @@ def clips(draw, name):
         "negative": st.sampled_from(["", "red"]),
         "reading": st.sampled_from(READINGS),
         "mechanism": st.sampled_from(["both", "dual-clock", *["condition"] * per_frame]),
+        "source": st.sampled_from(["still", "clip"]),
+        "blend_in": st.sampled_from(UNITS),
         "weak": share,
         "strong": share,
         "skip_zero": st.booleans(),

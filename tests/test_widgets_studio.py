@@ -632,6 +632,17 @@ def test_a_drag_without_a_mask_grows_it_on_the_picture_that_is_shown(studio):
     assert studio.errors == []
 
 
+def test_the_run_of_another_cell_is_not_taken_for_the_studios_own(studio):
+    paused(studio)
+    other = studio.pipe.video(tiny.picture(2), MOTION, progress=False)
+    studio.resume()
+    studio.join(60)
+    result = studio.results[-1]
+    run = tiny.pipeline("storybook").run(result.take.instructions)
+    assert (result.frames == run.frames).all() and not (result.frames == other.frames).all()
+    assert result.take.stopped is None and studio.errors == []
+
+
 def session_json(studio) -> str:
     hand.stroke(studio.paint, (3, 3), (6, 4))
     generate(studio)
