@@ -290,6 +290,7 @@ class Pipeline:
         begun = time.perf_counter()
         try:
             length = {"total": run.num_steps, "initial": run.index}
+            run.follow()
             if run.edit.waits:
                 for _ in bar(run.settle(), "clip to drag", progress, delay=0, total=run.num_steps):
                     pass

@@ -306,7 +306,10 @@ class Run:
         there is paint as well, of the painted one. Yields after each step that had to be computed,
         how many there are now. Where nothing waits for it, it yields nothing.
         """
-        if not self.edit.waits or self.finished:
+        if self.finished:
+            return
+        self.follow()
+        if not self.edit.waits:
             return
         if self.settings.skip_zero and bool((self.lam == 1).all()):  # no edit will be seen
             return

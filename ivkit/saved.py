@@ -43,7 +43,7 @@ class Saved:
             raise ValueError(f"a saved {name} must be a JSON object, got {type(data).__name__}")
         if data.get("version") != VERSION:
             raise ValueError(
-                f"a saved {name} must be of version {VERSION}, got {data.get('version')!r}"
+                f"data must be a saved {name} of version {VERSION}, got {data.get('version')!r}"
             )
         try:
             found = _decode({k: v for k, v in data.items() if k != "version"})

@@ -231,7 +231,8 @@ def field_arrows(picture: Picture, field: Field, frame: Index = -1, step: Side =
     base = np.asarray(picture)
     if field.shape != (*base.shape[:2], 2):
         raise ValueError(
-            f"field must be (F, {base.shape[0]}, {base.shape[1]}, 2), not {field.shape}"
+            f"field must be (F, {base.shape[0]}, {base.shape[1]}, 2) as the picture is, "
+            f"not {field.shape}"
         )
     ys, xs = np.mgrid[step // 2 : base.shape[0] : step, step // 2 : base.shape[1] : step]
     dx, dy = field[ys, xs].transpose(2, 0, 1)

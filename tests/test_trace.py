@@ -327,8 +327,8 @@ def test_a_run_that_keeps_more_than_is_free_is_warned_of(monkeypatch):
     [
         ("epshat", ValueError, "trace has 'epshat' in its names, which no step holds; there are: "),
         (["x0", 3], ValueError, "trace has 3 in its names"),
-        (None, TypeError, "trace must have"),
-        (7, TypeError, "trace must have"),
+        (None, TypeError, "trace, or names, must be"),
+        (7, TypeError, "trace, or names, must be"),
         ({"device": "cpu"}, TypeError, "trace, or names, must be"),
     ],
 )
