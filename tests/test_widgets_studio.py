@@ -330,7 +330,7 @@ def test_a_session_replays_to_the_same_frames_changes_on_the_way_included(studio
     studio.panel["lam"].value = 0.6
     studio.resume()
     studio.join(60)
-    studio.save(tmp_path / "session.json")
+    studio.save(str(tmp_path / "session.json"))
     other = make(tmp_path)
     other.load(tmp_path / "session.json")
     assert other.paint.strokes == studio.paint.strokes and other.panel["lam"].value == 0.6

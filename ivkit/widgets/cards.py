@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import html
 import mimetypes
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -95,8 +96,9 @@ def caption(take: Take) -> str:
     return small(f"{html.escape(i.motion.text)}<br>{facts}<br>{edits}")
 
 
-def written(line: Line, path: Path) -> None:
+def written(line: Line, path: str | os.PathLike) -> None:
     """Say where a file lies, and offer it as the browser's download: on Colab it begins itself."""
+    path = Path(path)
     kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
     link = ""
     try:
