@@ -175,7 +175,7 @@ _list = _is(torch.Tensor, list, tuple, range, set, types.GeneratorType, itertool
 
 #: argument: what may be given besides what its default is. None is meant where it is the default.
 MEANT = {
-    "progress skip_zero align batch graphs on taesd small": _flag,
+    "progress skip_zero align batch graphs on taesd small compile": _flag,
     "strength lam weak strong eta alpha cache opacity": lambda v: _share(v) or _pixels(v),
     "seed": _seed,
     "num_frames": _real(1, 1024, whole=True),
