@@ -6,6 +6,7 @@ a seeded sample of them here, all of them in `make test-slow`.
 
 import functools
 import inspect
+import os
 import random
 import sys
 from pathlib import Path
@@ -132,6 +133,7 @@ def test_a_clip_that_is_interrupted_at_a_line_goes_on_as_if_it_had_not_been(name
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("IVKIT_EVERY_LINE" not in os.environ, reason="an hour: IVKIT_EVERY_LINE=1")
 @pytest.mark.filterwarnings("ignore:tiny takes no text")
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("name", CASES)

@@ -52,8 +52,6 @@ def main(args) -> None:
         _latency(args)
         times = sorted(args.results.glob("latency-*.json"))
         _bench(args, "storybench", *(["--latency", *map(str, times)] if times else []))
-        _bench(args, "storybench-second", "--second")
-        _bench(args, "units", "--units")
         _bench(args, "sweep", "--sweep")
         _bench(args, "sweep", "--sweep", "--half", "reporting", "--methods",
                *winners(args.out / "sweep"))  # fmt: skip
@@ -125,7 +123,7 @@ def winners(sweep: Path) -> list[str]:
 def gather(out: Path, results: Path) -> None:
     """Copies the small files of each step to `results`, and their tables into one tables.md."""
     texts = []
-    for name in ("storybench", "sweep", "storybench-second", "units"):
+    for name in ("storybench", "sweep"):
         if (out / name / "results.json").is_file():
             for kind in ("csv", "json"):
                 shutil.copyfile(out / name / f"results.{kind}", results / f"{name}.{kind}")
