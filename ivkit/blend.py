@@ -8,14 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .trace import convert
+from .trace import NATIVE, convert
 from .validate import SIDE, Listed, Number, Side, Steps, TensorOf, Weights, checked
 
 Noise = Annotated[Tensor, TensorOf("F C h w", "C h w", "")]
 Weight = Annotated[Tensor | float, TensorOf("F C h w", broadcasts=True, number=Number(0, 1))]
 LatentShape = Annotated[tuple, Listed(SIDE, "lengths", least=3)]
-
-NATIVE = {"epsilon": "eps", "v_prediction": "v", "flow_prediction": "v", "sample": "x0"}
 
 
 def placed(scheduler, *tensors: Tensor) -> list[Tensor]:
@@ -57,8 +55,8 @@ def blend_in(
     """Eq. 4 in a unit of choice: (the blend in the network's native unit, the unit blended in).
 
     For one latent (reading `shared`) every unit gives the same. In `paired` z and z' differ, and
-    with x0 = (z - sigma eps) / alpha a blend of eps leaves lam (z' - z) / alpha in x0', which
-    drifts; of v the factor is alpha, which is tame.
+    with x0 = (z - sigma eps) / alpha a blend of eps, the paper's letter, leaves lam (z' - z) /
+    alpha in x0', which drifts; of v the factor is alpha, which is tame whatever the network says.
 
     Args:
         unit: one of `instructions.UNITS`. Where alpha is 0 the native outputs are blended, since
@@ -67,8 +65,9 @@ def blend_in(
         level: (signal, noise, kind of prediction) of the step, as of `sampling.levels`.
     """
     native = NATIVE[level[2]]
-    if unit in ("native", native) or z is z_edit or level[0] == 0:
-        return blend(out, out_edit, lam), native
+    unit = native if unit == "native" or level[0] == 0 else unit
+    if unit == native or z is z_edit:
+        return blend(out, out_edit, lam), unit
     mixed = blend(convert(out, z, *level, unit), convert(out_edit, z_edit, *level, unit), lam)
     return to_native(mixed, z_edit, *level, unit), unit
 

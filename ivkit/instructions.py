@@ -68,7 +68,7 @@ READINGS = ("paired", "shared")
 Reading = Annotated[str, Choice(*READINGS)]
 Mechanism = Literal["both", "condition", "dual-clock"]
 Source = Literal["still", "clip"]  # what a drag edits
-UNITS = ("native", "v", "eps", "x0")  # in which Eq. 4 can be taken; native: the network's own
+UNITS = ("v", "eps", "x0", "native")  # in which Eq. 4 can be taken; native: the network's own
 Unit = Annotated[str, Choice(*UNITS)]
 Posterior = Literal["mode", "sample"]
 MotionScale = Annotated[int, Kind("an integer in [0, 255]", _motion_scale)]
@@ -323,6 +323,8 @@ class Instructions(Saved):
     size: Size | None = None
     edited: Picture | None = None
     changes: Changes = ()
+
+    _BEFORE = {"blend_in": "native"}
 
     def options(self) -> dict[str, Any]:
         """What `Pipeline.video` takes by the same names: all but the texts and the edits."""

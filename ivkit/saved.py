@@ -22,6 +22,8 @@ VERSION = 1  # of the JSON form; another version is refused, never guessed at
 class Saved:
     """to_json / from_json / save / load and equality, the same for every instruction."""
 
+    _BEFORE = {}  # what was done before a field was there: files that lack it mean that
+
     def to_json(self) -> dict:
         """A dict of plain JSON values, with the version of the format."""
         return {"version": VERSION, **_encode(self)}
@@ -114,7 +116,7 @@ def _decode(value: Any, where: str = "") -> Any:
             return to_picture(image) if kind == "picture" else np.asarray(image.convert("L")) > 0
         if kind == "array":
             return np.asarray(fields["values"], np.float64)
-        return known[kind](**fields)
+        return known[kind](**known[kind]._BEFORE | fields)
     except KeyError:
         raise ValueError(f"damaged data: {kind!r} with {sorted(fields)} is not known") from None
     except (TypeError, OverflowError) as error:  # a field too many or too few, a number too large

@@ -71,8 +71,8 @@ class Settings:
             text that moves the same thing elsewhere then leaves no second one behind), and where
             things move before `strong`; at 1 in the finished clip as well, so that a dragged thing
             looks as it did.
-        blend_in: the unit in which Eq. 4 blends: "native", what the network predicts, "v", "eps" or
-            "x0"; see `blend.blend_in`.
+        blend_in: the unit in which Eq. 4 blends: "v", whatever the network predicts; "eps", the
+            paper's letter; "x0"; or "native", what the network predicts. See `blend.blend_in`.
         skip_zero: do not evaluate a branch whose weight is zero everywhere.
         batch: both branches in one call of the network; None does so on a GPU, unless the network
             is compiled for one branch.
@@ -91,7 +91,7 @@ class Settings:
     reading: Reading = "paired"
     mechanism: Mechanism = "both"
     source: Source = "still"
-    blend_in: Unit = "native"
+    blend_in: Unit = "v"
     weak: Share = 0.8
     strong: Share = 1.0
     skip_zero: bool = True

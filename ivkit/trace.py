@@ -11,6 +11,10 @@ and the clean-picture estimates `x0` (of the blend), `x0_ref`, `x0_edit`.
 
 `trace=` of `Pipeline.video` chooses what is kept, where and in which numbers: see `TraceOptions`.
 
+Eq. 4, x_hat = lam x + (1 - lam) x_edit, holds in the unit that was blended, `trace[i].blended`, of
+the tensors that `trace[i].terms` names. In other units, where z_t and z_edit differ, `x_hat` is
+what the network would have put out for that blend: derived, and not that sum.
+
 Where alpha_bar is 0 the latent is pure noise: eps is z itself and says nothing of the prediction,
 and x0 cannot be had from an epsilon. There the derived tensor is all NaN, and
 `trace[i].undefined(name)` is True.
@@ -36,7 +40,13 @@ from .validate import TEXT, Either, File, Integer, Kind, Number, TensorOf, check
 KINDS = ("epsilon", "v_prediction", "sample", "flow_prediction")  # of prediction, as in diffusers
 _X0 = {"x0": "out_hat", "x0_ref": "out", "x0_edit": "out_edit"}
 _OUTS = ("out", "out_cond", "out_uncond", "out_edit", "out_edit_cond", "out_edit_uncond", "out_hat")
-_UNITS = {"epsilon": "eps", "v_prediction": "v", "flow_prediction": "v", "sample": "x0"}
+TERMS = {  # of Eq. 4, in each unit: x, x_edit and x_hat
+    "v": ("v", "v_edit", "v_hat"),
+    "eps": ("eps", "eps_edit", "eps_hat"),
+    "x0": ("x0_ref", "x0_edit", "x0"),
+}
+#: the unit of a network's own output
+NATIVE = {"epsilon": "eps", "v_prediction": "v", "flow_prediction": "v", "sample": "x0"}
 #: every name that a step may hold
 NAMES = (
     "z_t",
@@ -99,7 +109,11 @@ class Record:
     tensors: dict[str, Tensor] = field(default_factory=dict)
     guidance: Tensor | None = None  # the scale, broadcasts to (F, 1, 1, 1); None: not guided
     left: tuple[str, ...] = ()  # names that the step had and that were not kept
-    blended: str = "native"  # the unit of Eq. 4 at this step, one of `instructions.UNITS`
+    blended: str = "native"  # the unit of Eq. 4 at this step: "v", "eps" or "x0"
+
+    def __post_init__(self):
+        if self.blended == "native":
+            self.blended = NATIVE[self.kind]
 
     def __repr__(self) -> str:
         return f"Record(step {self.index}, t = {self.t:g}: {', '.join(self.tensors)})"
@@ -108,6 +122,11 @@ class Record:
     def alpha_bar(self) -> float:
         """The variance schedule's alpha_bar_t of Eq. 2."""
         return self.signal**2 / (self.signal**2 + self.noise**2)
+
+    @property
+    def terms(self) -> tuple[str, str, str]:
+        """The names of x, x_edit and x_hat in the unit that was blended. Of these Eq. 4 holds."""
+        return TERMS[self.blended]
 
     def names(self) -> list[str]:
         """Every name that can be asked for at this step."""
@@ -150,7 +169,7 @@ class Record:
             return self._guided(name)
         out = _X0.get(name) or name.replace(to, "out", 1)
         native = self._find(out)
-        if native is None or _UNITS[self.kind] == to:
+        if native is None or NATIVE[self.kind] == to:
             return native
         z = self.tensors.get("z_edit" if out.startswith(("out_edit", "out_hat")) else "z_t")
         if z is None:
@@ -330,8 +349,9 @@ class Trace:
             kept = record.tensors | {"guidance": record.guidance}
             tensors |= {f"{i}.{name}": v for name, v in kept.items() if v is not None}
         tensors = {name: value.clone() for name, value in tensors.items()}
-        left = json.dumps([r.left for r in self.records])
-        facts = {"ivkit_trace": "1", "steps": json.dumps(facts), "left": left}
+        said = {name: [getattr(r, name) for r in self.records] for name in _SAID}
+        said = {"steps": facts, **said}
+        facts = {"ivkit_trace": "1", **{name: json.dumps(value) for name, value in said.items()}}
         write_tensors(path, tensors, facts)
 
     @classmethod
@@ -347,8 +367,9 @@ class Trace:
                 records = [
                     Record(*fact, lam=file.get_tensor(f"{i}.lam")) for i, fact in enumerate(facts)
                 ]
-                for record, names in zip(records, _left(metadata), strict=False):
-                    record.left = names
+                for name in _SAID:
+                    for record, value in zip(records, _said(metadata, name), strict=False):
+                        setattr(record, name, value)
                 for key in file.keys():  # noqa: SIM118 (a safetensors file is no dict)
                     i, name = _place(key, len(records))
                     if name == "guidance":
@@ -376,15 +397,28 @@ def _facts(text: str) -> list[list]:
     return facts
 
 
-def _left(metadata: dict[str, str]) -> list[tuple[str, ...]]:
-    """The names that each step left out; older files say nothing of them."""
+def _names(value: Any) -> tuple[str, ...]:
+    names = tuple(value)
+    if not all(name in NAMES for name in names):
+        raise ValueError
+    return names
+
+
+def _unit(value: Any) -> str:
+    if value not in TERMS:
+        raise ValueError
+    return value
+
+
+#: what a file says of each step beside `steps`, and how it is read; older files say less
+_SAID = {"left": _names, "blended": _unit}
+
+
+def _said(metadata: dict[str, str], name: str) -> list:
     try:
-        left = [tuple(names) for names in json.loads(metadata.get("left", "[]"))]
-        if not all(name in NAMES for names in left for name in names):
-            raise ValueError
+        return [_SAID[name](value) for value in json.loads(metadata.get(name, "[]"))]
     except (TypeError, ValueError, RecursionError):
-        raise ValueError("the names that it left out are damaged") from None
-    return left
+        raise ValueError(f"what it says of {name!r} is damaged") from None
 
 
 def _place(key: str, count: int) -> tuple[int, str]:

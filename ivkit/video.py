@@ -40,14 +40,15 @@ def advance(s: Run) -> Step | None:
     t, lam = s.scheduler.timesteps[i], s.lam[i].to(s.z.device)
     z = dual_clock(s, i, lam, s.z)
     eps, eps_edit = evaluate(s, i, t, lam, z)
-    level, unit = levels(s.scheduler, t, i), s.settings.blend_in
+    level, unit = levels(s.scheduler, t, i), "native"
     if eps is None:  # lam is 0 everywhere
         eps_hat = eps_edit.guided
     elif eps_edit is None:  # lam is 1 everywhere, or nothing is edited
         eps_hat = eps.guided
     else:  # Eq. 4
         z_ref = s.reference.z[i].to(z.device) if s.settings.reading == "paired" else z
-        eps_hat, unit = blend_in(unit, eps.guided, eps_edit.guided, lam, z_ref, z, level)
+        pair = eps.guided, eps_edit.guided
+        eps_hat, unit = blend_in(s.settings.blend_in, *pair, lam, z_ref, z, level)
     record = _record(s, i, t, z, eps, eps_edit, eps_hat, level, unit)
     # Eq. 3: the step is taken on R(eps) = eps_hat where it would be taken on eps.
     scheduler, z = stepped(s.scheduler, eps_hat, t, z, i, s.reference.seed, s.reference.eta)

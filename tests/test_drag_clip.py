@@ -4,21 +4,25 @@ The clips are the renderer's own, so where everything is, and what is behind it,
 """
 
 import dataclasses
+import itertools
 import random
 
 import numpy as np
 import pytest
 import tiny
 import torch
+from families import FAMILIES
 from hypothesis import given
 from hypothesis import strategies as st
+from test_interrupts import model
 
 from ivkit.bench import cases, storybench
-from ivkit.blend import blend_in
+from ivkit.blend import blend, blend_in
 from ivkit.follow import follow
 from ivkit.instructions import UNITS, Camera, Drag, TrajectoryInstruction
 from ivkit.metrics import psnr, track
-from ivkit.trace import convert
+from ivkit.pipeline import Pipeline
+from ivkit.trace import KINDS, NATIVE, convert
 from ivkit.trajectory import specks, warp
 
 FRAMES = 8
@@ -293,29 +297,79 @@ def test_one_latent_gives_the_same_blend_in_every_unit(kind):
         torch.testing.assert_close(run.z, runs[0].z, atol=1e-3, rtol=1e-3)
 
 
-@given(
-    st.sampled_from(["epsilon", "v_prediction", "sample", "flow_prediction"]),
-    st.sampled_from(["v", "eps", "x0"]),
-    st.floats(0.05, 0.99),
-    st.booleans(),
-)
-def test_the_identity_holds_in_the_unit_that_was_blended(kind, unit, signal, scaled):
-    """x_hat = lam x + (1 - lam) x_edit there; x0' drifts by as much as the page says elsewhere."""
+@st.composite
+def levels_of(draw):
+    """(signal, noise, kind of prediction) of a step: variance kept, flow matching or sigma-scaled
+    as SVD's."""
+    kind, signal = draw(st.sampled_from(KINDS)), draw(st.floats(0.05, 0.99))
+    if kind == "flow_prediction":
+        return signal, 1 - signal, kind
+    noise = (1 - signal**2) ** 0.5
+    return (1.0, noise / signal, kind) if draw(st.booleans()) else (signal, noise, kind)
+
+
+def four(dtype=torch.float64):
+    """out, out_edit, z, z_edit."""
     g = torch.Generator().manual_seed(0)
-    out, edit, z, z_edit = torch.randn(4, 2, 3, 4, 4, generator=g, dtype=torch.float64)
-    noise = 1 - signal if kind == "flow_prediction" else (1 - signal**2) ** 0.5
-    if scaled and kind != "flow_prediction":
-        signal, noise = 1.0, noise / signal
-    level, lam = (signal, noise, kind), 0.3
+    return torch.randn(4, 2, 3, 4, 4, generator=g, dtype=dtype)
+
+
+@given(levels_of(), st.sampled_from(["v", "eps", "x0"]), st.floats(0, 1))
+def test_the_identity_holds_in_the_unit_that_was_blended(level, unit, lam):
+    """x_hat = lam x + (1 - lam) x_edit."""
+    out, edit, z, z_edit = four()
     hat, found = blend_in(unit, out, edit, lam, z, z_edit, level)
     assert found == unit
     mixed = lam * convert(out, z, *level, unit) + (1 - lam) * convert(edit, z_edit, *level, unit)
     torch.testing.assert_close(convert(hat, z_edit, *level, unit), mixed)
 
 
+@given(levels_of(), st.sampled_from(UNITS), st.floats(0, 1))
+def test_where_the_units_must_be_one(level, unit, lam):
+    """Where both latents are one; where lam is 0 the network's word on the edits; and in its own
+    unit, bit for bit, what was blended before there was a choice."""
+    out, edit, z, z_edit = four()
+    native = blend(out, edit, lam)
+    torch.testing.assert_close(blend_in(unit, out, edit, lam, z, z.clone(), level)[0], native)
+    torch.testing.assert_close(blend_in(unit, out, edit, 0.0, z, z_edit, level)[0], edit)
+    for same in ("native", NATIVE[level[2]]):
+        assert torch.equal(blend_in(same, out, edit, lam, z, z_edit, level)[0], native)
+
+
+@given(levels_of(), st.floats(0.05, 1))
+def test_other_units_drift_by_as_much_as_is_said(level, lam):
+    """x0' beyond lam x0 + (1 - lam) x0': of eps by lam (z' - z) / alpha, of v by alpha times it."""
+    out, edit, z, z_edit = four()
+    signal, norm = level[0], np.hypot(*level[:2])
+    x0 = blend(convert(out, z, *level, "x0"), convert(edit, z_edit, *level, "x0"), lam)
+    factors = {"eps": 1 / signal, "v": signal / norm**2, "x0": 0}
+    if level[2] == "flow_prediction":  # v = eps - x0
+        factors["v"] = 1
+    for unit, factor in factors.items():
+        hat, _ = blend_in(unit, out, edit, lam, z, z_edit, level)
+        drift = convert(hat, z_edit, *level, "x0") - x0
+        torch.testing.assert_close(drift, factor * lam * (z_edit - z))
+
+
+@pytest.mark.parametrize("name", ["pia", "storybook", *FAMILIES])
+@pytest.mark.parametrize("reading", ["paired", "shared"])
+def test_every_family_blends_v_by_itself(name, reading):
+    """And where its network predicts v, that is what it did before, bit for bit."""
+    family, pipe = FAMILIES.get(name, tiny), Pipeline(model(name))
+    options = {"edited": family.picture(1), "num_inference_steps": 2, "reading": reading}
+    text = "" if name == "svd" else "the boat moves right"
+    runs = {unit: pipe.video(family.picture(), text, progress=False, **options, **given)
+            for unit, given in {"": {}, **{u: {"blend_in": u} for u in UNITS}}.items()}  # fmt: skip
+    assert torch.equal(runs[""].z, runs["v"].z)
+    if NATIVE[runs["v"].trace[0].kind] == "v":
+        assert torch.equal(runs["v"].z, runs["native"].z)
+    if reading == "shared":
+        for unit in UNITS:
+            torch.testing.assert_close(runs[unit].z, runs["v"].z, atol=1e-3, rtol=1e-3)
+
+
 def test_pure_noise_is_blended_as_the_network_has_it():
-    g = torch.Generator().manual_seed(0)
-    out, edit, z = torch.randn(3, 2, 3, 4, 4, generator=g)
-    for unit in UNITS:
-        hat, found = blend_in(unit, out, edit, 0.3, z, z + 1, (0.0, 1.0, "v_prediction"))
-        assert found == "v" and torch.equal(hat, 0.3 * out + 0.7 * edit)
+    out, edit, z, z_edit = four(torch.float32)
+    for unit, kind in itertools.product(UNITS, KINDS):
+        hat, found = blend_in(unit, out, edit, 0.3, z, z_edit, (0.0, 1.0, kind))
+        assert found == NATIVE[kind] and torch.equal(hat, 0.3 * out + 0.7 * edit)

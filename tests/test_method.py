@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import ivkit as iv
 from ivkit.blend import blend, lam_schedule
-from ivkit.instructions import READINGS
+from ivkit.instructions import READINGS, UNITS
 from ivkit.pixels import to_pixels
 from ivkit.sampling import Chain, scheduler_step, stepped
 from ivkit.trace import convert
@@ -37,10 +37,11 @@ def close(a, b, atol=1e-4):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("unit", UNITS)
 @pytest.mark.parametrize("skip_zero", [True, False])
-def test_lam_one_ignores_the_edits_and_zero_follows_them_alone(kind, reading, skip_zero):
+def test_lam_one_ignores_the_edits_and_zero_follows_them_alone(kind, reading, unit, skip_zero):
     pipe = tiny.pipeline(kind)
-    options = {"reading": reading, "skip_zero": skip_zero}
+    options = {"reading": reading, "skip_zero": skip_zero, "blend_in": unit}
     one = clip(pipe, lam=1.0, **options, drags=[drag()])
     plain = clip(tiny.pipeline(kind), edited=None)
     close(one.state.z, plain.state.z)

@@ -174,8 +174,10 @@ def test_an_interrupted_replay_makes_the_changes_that_are_still_to_come():
 
 
 def test_instructions_of_before_open_and_say_what_they_said():
-    """Saved when only some of the settings were part of them."""
+    """Saved when only some of the settings were part of them, and Eq. 4 blended what the network
+    predicts."""
     saved = Instructions.load(SAVED / "instructions-1.json")
+    assert saved.blend_in == "native" and Instructions().blend_in is None
     drag = iv.Drag(path=[(5, 7), (10, 7)], mask=tiny.region())
     stroke = iv.Stroke(points=[(8, 8)], width=4)
     r = iv.TrajectoryInstruction([drag], [(14, 14)], iv.Camera(pan=(1, 0)))
@@ -184,7 +186,7 @@ def test_instructions_of_before_open_and_say_what_they_said():
     pipe = tiny.pipeline()
     edited = pipe.image("a red sun", tiny.picture(), strokes=[stroke], strength=0.5, seed=3)
     options = {"seed": 3, "num_frames": 4, "num_inference_steps": 4, "guidance_scale": 2.5,
-               "weak": 0.25, "motion_scale": 1}  # fmt: skip
+               "weak": 0.25, "motion_scale": 1, "blend_in": "native"}  # fmt: skip
     run = pipe.video(tiny.picture(), MOTION, edited=edited, drags=r,
                      lam=np.linspace(1, 0.25, 4), progress=False, **options)  # fmt: skip
     assert torch.equal(tiny.pipeline().run(saved, progress=False).z, run.z)
@@ -193,7 +195,8 @@ def test_instructions_of_before_open_and_say_what_they_said():
 def test_a_session_of_before_opens_and_its_take_is_made_again():
     (take,) = Session.load(SAVED / "session-1.json").takes
     for step in tiny.pipeline().denoise(tiny.picture(), MOTION, num_frames=4, lam=0.3,
-                                        num_inference_steps=4, motion_scale=1):  # fmt: skip
+                                        num_inference_steps=4, motion_scale=1,
+                                        blend_in="native"):  # fmt: skip
         if step.index == 1:
             step.change(edited=tiny.picture(1), lam=0.2, motion="the sun stays still")
     assert torch.equal(take.replay(tiny.pipeline()).z, step.run.z)

@@ -40,8 +40,9 @@ def test_by_step_and_by_name(run):
 
 def test_equation_4_and_guidance_can_be_checked_from_the_trace(run):
     for step in run.trace:
-        mixed = step.lam * step["out"] + (1 - step.lam) * step["out_edit"]
-        torch.testing.assert_close(step["out_hat"], mixed)
+        x, x_edit, x_hat = (step[name] for name in step.terms)
+        mixed = step.lam * x + (1 - step.lam) * x_edit
+        torch.testing.assert_close(x_hat, mixed, atol=1e-4, rtol=1e-4)
         guided = step["out_uncond"] + 3.0 * (step["out_cond"] - step["out_uncond"])
         torch.testing.assert_close(step["out"], guided)
 
@@ -111,6 +112,7 @@ def test_saved_and_loaded_tensor_for_tensor(run, tmp_path):
         assert all(torch.equal(a.tensors[name], b.tensors[name]) for name in a.tensors)
         assert torch.equal(a.lam, b.lam)
         assert (a.index, a.t, a.kind, a.signal) == (b.index, b.t, b.kind, b.signal)
+        assert a.blended == b.blended == "v"
     whole = (tmp_path / "trace.safetensors").read_bytes()
     (tmp_path / "half.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="half.safetensors is not a whole ivkit trace"):
@@ -137,11 +139,12 @@ def test_foreign_steps_are_no_trace(steps, tmp_path):
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
 
 
-@pytest.mark.parametrize("left", ["5", "null", "[1]", '[["x0"], [[]]]', '["x0"]', "[" * 100_000])
-def test_foreign_names_that_were_left_out_are_no_trace(left, tmp_path):
+@pytest.mark.parametrize("name", ["left", "blended"])
+@pytest.mark.parametrize("said", ["5", "null", "[1]", '[["x0"], [[]]]', '["x"]', "[" * 100_000])
+def test_foreign_words_of_its_steps_are_no_trace(name, said, tmp_path):
     tensors = {"0.lam": torch.zeros(1, 1, 1, 1), "0.z_t": torch.zeros(1, 4, 2, 2)}
-    save_file(tensors, tmp_path / "t.safetensors", {"steps": json.dumps(GOOD), "left": left})
-    with pytest.raises(ValueError, match="is not a whole ivkit trace .the names"):
+    save_file(tensors, tmp_path / "t.safetensors", {"steps": json.dumps(GOOD), name: said})
+    with pytest.raises(ValueError, match=f"is not a whole ivkit trace .what it says of '{name}'"):
         iv.Trace.load(tmp_path / "t.safetensors")
 
 

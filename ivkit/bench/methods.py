@@ -68,7 +68,7 @@ class Method:
     align: bool = False
     weak: float | None = None
     source: str = "still"
-    blend_in: str = "native"
+    blend_in: str = "v"
 
     @property
     def interactive(self) -> bool:
