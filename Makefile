@@ -30,7 +30,7 @@ test-slow: $(INSTALLED_TEST)
 	$(BIN)/python -m pytest -m "slow or browser"
 
 pictures: $(INSTALLED)
-	$(BIN)/python -m ivkit.bench pictures
+	$(BIN)/python -m tests.bench pictures
 
 screenshots: $(INSTALLED_TEST)
 	$(BIN)/python -m tests.browser.screenshots

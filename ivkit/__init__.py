@@ -43,7 +43,7 @@ _WHERE = {
         "show_pictures",
         "trace_grid",
     ),
-    "machine": ("setup", "versions"),
+    "support.machine": ("setup", "versions"),
     "widgets.canvas": ("PaintCanvas",),
     "widgets.drag": ("DragCanvas",),
     "widgets.explorer": ("TraceExplorer",),
@@ -51,10 +51,21 @@ _WHERE = {
 }
 _HOME = {name: module for module, names in _WHERE.items() for name in names}
 
+# Modules that a notebook imports by a short name: `from ivkit import checks`.
+_MODULES = {
+    "attention": "models.attention",
+    "checks": "course.checks",
+    "memory": "models.memory",
+    "metrics": "bench.metrics",
+    "personal": "models.personal",
+}
+
 __all__ = ["__version__", *sorted(_HOME)]
 
 
 def __getattr__(name):
+    if name in _MODULES:
+        return import_module(f"ivkit.{_MODULES[name]}")
     if name not in _HOME:
         raise AttributeError(f"module 'ivkit' has no attribute {name!r}")
     value = getattr(import_module(f"ivkit.{_HOME[name]}"), name)

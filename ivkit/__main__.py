@@ -8,7 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ivkit import commands
+from ivkit.support import commands
 
 
 def main(argv=None) -> int:
@@ -33,7 +33,7 @@ def main(argv=None) -> int:
 
 
 def _demo(args) -> None:
-    from ivkit.demo import demo
+    from ivkit.course.demo import demo
 
     demo(args.out, model=args.model)
 
@@ -45,14 +45,14 @@ def _models(args) -> None:
 
 
 def _student(args) -> None:
-    from ivkit.course import student
+    from ivkit.course.classroom import student
 
     for path in student(args.folder):
         print(path)
 
 
 def _mark(args) -> None:
-    from ivkit.course import mark, notebooks_in, write_marks
+    from ivkit.course.classroom import mark, notebooks_in, write_marks
 
     paths = notebooks_in(args.paths)
     if not paths:

@@ -17,7 +17,7 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
-from .validate import Count, TensorOf, checked
+from .support.validate import Count, TensorOf, checked
 
 Clip = Annotated[Tensor, TensorOf("F 3 H W")]
 Frames = Annotated[Tensor, TensorOf("F 3 H W", broadcasts=True)]

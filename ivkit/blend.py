@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .support.validate import SIDE, Listed, Number, Side, Steps, TensorOf, Weights, checked
 from .trace import NATIVE, convert
-from .validate import SIDE, Listed, Number, Side, Steps, TensorOf, Weights, checked
 
 Noise = Annotated[Tensor, TensorOf("F C h w", "C h w", "")]
 Weight = Annotated[Tensor | float, TensorOf("F C h w", broadcasts=True, number=Number(0, 1))]

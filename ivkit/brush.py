@@ -16,11 +16,11 @@ from torch import Tensor
 
 from .instructions import Strokes
 from .models.protocol import alone
+from .models.speed import Graphed
 from .paint import paint_over
 from .pictures import Picture
 from .pixels import as_bytes, as_floats
-from .speed import Graphed
-from .validate import Number, Seed, Sentence, checked
+from .support.validate import Number, Seed, Sentence, checked
 
 Strength = Annotated[float, Number(0, 1, above=True)]
 

@@ -174,8 +174,7 @@ def _light(frame, picture, mask, start, centre, factor) -> np.ndarray:
     ratio, bright = after / before, before > 24  # nearly black pixels say nothing of the light
     whole = np.median(after.sum(1) / before.sum(1))
     light = [
-        np.median(r[b]) if b.mean() > 0.1 else whole
-        for r, b in zip(ratio.T, bright.T, strict=True)
+        np.median(r[b]) if b.mean() > 0.1 else whole for r, b in zip(ratio.T, bright.T, strict=True)
     ]
     return np.clip(light, 0.2, 3)
 

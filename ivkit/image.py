@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .blend import noised
 from .models.protocol import Condition, Prediction, VideoModel
-from .sampling import levels, scheduler_step
+from .models.sampling import levels, scheduler_step
 from .trace import Record
 
 

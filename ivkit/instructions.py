@@ -15,7 +15,7 @@ from PIL import ImageColor
 
 from .pictures import Picture
 from .saved import Saved
-from .validate import (
+from .support.validate import (
     MAX_STEPS,
     Angle,
     Choice,

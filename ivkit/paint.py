@@ -13,7 +13,7 @@ from PIL import Image, ImageColor, ImageDraw
 
 from .instructions import Stroke, Strokes
 from .pictures import Picture
-from .validate import Map, Number, Pixels, Side, Size, SoftMask, checked
+from .support.validate import Map, Number, Pixels, Side, Size, SoftMask, checked
 
 _SUPERSAMPLE = 4
 

@@ -16,7 +16,7 @@ from .models.protocol import VideoModel
 from .paint import composite, edit_region, latent_mask, rasterise
 from .pixels import fit, to_pictures, to_pixels
 from .settings import PictureSettings
-from .validate import as_array
+from .support.validate import as_array
 
 
 @dataclass

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from .validate import FILE, Kind, Size, as_array, checked, warn
+from .support.validate import FILE, Kind, Size, as_array, checked, warn
 
 MAX_PIXELS = 64_000_000
 TOO_LARGE = f"has more than the accepted {MAX_PIXELS // 10**6} megapixels"

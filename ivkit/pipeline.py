@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from . import memory, models, speed
+from . import models
 from .align import load_align
 from .brush import Brush, Strength
 from .image import ImageStep
@@ -32,16 +32,16 @@ from .instructions import (
     Strokes,
     TrajectoryInstruction,
 )
+from .models import memory, speed
 from .models.protocol import VideoModel, alone
+from .models.sampling import Chain
 from .picture import PictureJob
 from .pictures import Picture, to_picture
 from .pixels import fit, to_frames, to_pictures, to_pixels
-from .progress import bar
 from .run import Run, Step
-from .sampling import Chain
 from .settings import PictureSettings, Settings
-from .trace import Trace, TraceOptions
-from .validate import (
+from .support.progress import bar
+from .support.validate import (
     Integer,
     Latents,
     Path2D,
@@ -53,6 +53,7 @@ from .validate import (
     checked,
     warn,
 )
+from .trace import Trace, TraceOptions
 from .video import denoise
 
 Reuse = Annotated[int, Integer(0, 100)]  # steps
@@ -417,9 +418,7 @@ class Pipeline:
             print(plan)
         plan.apply(self.model)
 
-    def _reference(
-        self, run: Run, picture: Image.Image, eps: Tensor, whole: bool = False
-    ) -> Chain:
+    def _reference(self, run: Run, picture: Image.Image, eps: Tensor, whole: bool = False) -> Chain:
         """The chain of a clip that nothing edits: kept from an earlier run where it is the same."""
         s = run.settings
         same = (run.motion, s.negative, s.seed, s.num_frames, s.num_inference_steps, s.posterior,

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from .pictures import to_picture
-from .validate import as_array
+from .support.validate import as_array
 
 
 def fit(picture, size: tuple[int, int], marked: bool, name: str = "picture") -> Image.Image:

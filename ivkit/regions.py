@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from .pictures import Picture
-from .validate import Point, checked, warn
+from .support.validate import Point, checked, warn
 
 STEPS = (2, 4, 8, 16)  # of colour, in levels, from which on two neighbours count as two things
 EDGE, CLEAR = 16, 0.7  # levels that an edge has; the share of an outline that lies on edges

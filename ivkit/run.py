@@ -18,19 +18,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from . import validate
 from .align import align_frames, blended_target
 from .blend import lam_schedule
 from .instructions import Camera, Change, Instructions, Moves, TrajectoryInstruction
 from .models.common import to_cells
 from .models.protocol import Condition, VideoModel, alone
+from .models.sampling import Chain
 from .pictures import Picture
 from .pixels import fit, to_frames, to_pictures, to_pixels
-from .sampling import Chain
 from .settings import Settings
+from .support import validate
+from .support.validate import Index, Path2D, Weights
 from .trace import Record, Trace
 from .trajectory import Warped, check, moving_region, warp
-from .validate import Index, Path2D, Weights
 
 DRAGGED = ("drags", "pins", "camera")
 

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import numpy as np
 from PIL import Image
 
-from .disk import write_text
 from .pictures import open_png, png, to_picture
-from .validate import File, Instance, checked
+from .support.disk import write_text
+from .support.validate import File, Instance, checked
 
 Json = Annotated[dict | str | bytes, Instance(dict, str, bytes)]
 VERSION = 1  # of the JSON form; another version is refused, never guessed at

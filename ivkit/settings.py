@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from .instructions import Mechanism, Posterior, Reading, Source, Unit
 from .models.protocol import VideoModel
 from .paint import Cells, Rim
-from .validate import (
+from .support.validate import (
     MAX_DRAWN,
     Frames,
     Guidance,

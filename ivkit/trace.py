@@ -34,8 +34,8 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor
 
-from .disk import write_tensors
-from .validate import TEXT, Either, File, Integer, Kind, Number, TensorOf, checked, shown
+from .support.disk import write_tensors
+from .support.validate import TEXT, Either, File, Integer, Kind, Number, TensorOf, checked, shown
 
 KINDS = ("epsilon", "v_prediction", "sample", "flow_prediction")  # of prediction, as in diffusers
 _X0 = {"x0": "out_hat", "x0_ref": "out", "x0_edit": "out_edit"}

@@ -24,7 +24,7 @@ from .follow import LIKE, Track, follow
 from .instructions import Camera, Drag, Trajectory, TrajectoryInstruction
 from .pictures import Picture
 from .regions import grow_mask, inside
-from .validate import Frames, Region, Shape, Video, check_clip, checked
+from .support.validate import Frames, Region, Shape, Video, check_clip, checked
 
 _ARM = 8.0  # pixels from a handle to the second point that carries its turning and scaling
 _RIM = 3  # pixels around a region that are filled too: its antialiased edge is no background
@@ -381,7 +381,6 @@ class _Clip:
         if moving:
             for layer, sprite, track in self._things:
                 yield layer, _lit(sprite, track.light[f])
-
 
     def kept(self, f: int) -> np.ndarray | float:
         """Where things are that must not get lost, float32 (H, W) in [0, 1]."""

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from .blend import blend_in, noised
 from .models.protocol import Prediction, alone
+from .models.sampling import check_weights, levels, scaled, stepped
 from .run import Run, Step
-from .sampling import check_weights, levels, scaled, stepped
 from .trace import ROWS, Record
 
 

@@ -13,12 +13,12 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from PIL import Image
 
-from .disk import destination, whole
-from .encode import checked_fps, encoded, even
-from .encode import mediapy as _mediapy
 from .pictures import Picture, check_area
-from .progress import bar
-from .validate import (
+from .support.disk import destination, whole
+from .support.encode import checked_fps, encoded, even
+from .support.encode import mediapy as _mediapy
+from .support.progress import bar
+from .support.validate import (
     MAX_STEPS,
     TEXT,
     VIDEO,

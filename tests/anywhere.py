@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 import ivkit as iv
-from ivkit import align, attention, blend, metrics, personal, pixels, sampling, view
-from ivkit.models import TABLE
+from ivkit import align, blend, pixels, view
+from ivkit.bench import metrics
+from ivkit.models import TABLE, attention, personal, sampling
 from ivkit.trace import convert
 
 MOTION = "the boat moves right"

@@ -1,7 +1,7 @@
 """Small models of the further families: random weights in the real classes, and their stock pipes.
 
-    families.FAMILIES["svd"].model()      ours
-    families.FAMILIES["svd"].stock(...)   latents of diffusers' own pipeline, (F, C, h, w)
+families.FAMILIES["svd"].model()      ours
+families.FAMILIES["svd"].stock(...)   latents of diffusers' own pipeline, (F, C, h, w)
 """
 
 import functools

@@ -27,19 +27,8 @@ import torch
 from PIL import Image
 
 import ivkit as iv
-from ivkit import (
-    align,
-    attention,
-    blend,
-    metrics,
-    paint,
-    personal,
-    pictures,
-    pixels,
-    sampling,
-    trajectory,
-    view,
-)
+from ivkit import align, blend, paint, pictures, pixels, trajectory, view
+from ivkit.bench import metrics
 from ivkit.instructions import (
     Camera,
     ContentInstruction,
@@ -50,6 +39,7 @@ from ivkit.instructions import (
     Stroke,
     TrajectoryInstruction,
 )  # fmt: skip
+from ivkit.models import attention, personal, sampling
 
 try:
     from . import tiny

@@ -7,8 +7,7 @@ import tiny
 import torch
 from families import FAMILIES
 
-from ivkit import personal
-from ivkit.models import pia
+from ivkit.models import personal, pia
 from ivkit.pipeline import Pipeline
 
 HAS_FAR = pytest.mark.skipif(not far.possible(), reason="this torch knows no device in Python")

@@ -9,7 +9,7 @@ import torch
 
 import ivkit as iv
 import ivkit.widgets.explorer as explorer_module
-from ivkit.attention import record
+from ivkit.models.attention import record
 
 PROMPT, MOTION = "a red boat and a sun", "the boat moves right"
 

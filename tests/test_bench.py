@@ -9,7 +9,8 @@ from PIL import Image
 
 import ivkit as iv
 from ivkit.bench import __main__ as bench
-from ivkit.bench import latency, record
+from ivkit.bench import latency
+from tests.bench import record
 
 KEYS = {
     "image_seconds",

@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from ivkit.bench import __main__ as bench
-from ivkit.bench import gpu
+from tests.bench import __main__ as bench
+from tests.bench import gpu
 
 
 def rehearse(tmp_path, *names, steps=2):

@@ -87,9 +87,7 @@ def test_one_safetensors_file_is_the_same_checkpoint(rows, base, tmp_path):
 def test_a_lora_is_in_pictures_and_in_clips(rows, tmp_path):
     file = lora(tiny.parts()["unet"], tmp_path)
     plain = iv.load("pia", **FLOAT)
-    half, full, none = (
-        iv.load("pia", lora=file, lora_scale=s, **FLOAT) for s in (0.5, 1.0, 0.0)
-    )
+    half, full, none = (iv.load("pia", lora=file, lora_scale=s, **FLOAT) for s in (0.5, 1.0, 0.0))
     z = [clip(pipe).state.z for pipe in (plain, half, full, none)]
     assert torch.equal(z[0], z[3])
     assert (z[0] - z[2]).abs().max() > (z[0] - z[1]).abs().max() > 1e-3

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import ivkit as iv
-from ivkit import checks
+from ivkit.course import checks
 
 SKY = np.zeros((64, 64))
 SKY[4:12, 10:40] = 1

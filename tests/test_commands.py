@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from ivkit import commands, course, disk
 from ivkit.__main__ import main
 from ivkit.bench import __main__ as bench
+from ivkit.course import classroom as course
 from ivkit.storybook import __main__ as storybook
+from ivkit.support import commands, disk
+from tests.bench import __main__ as maintain
 
-MAINS = {"ivkit": main, "bench": bench.main, "storybook": storybook.main}
+MAINS = {"ivkit": main, "bench": bench.main, "maintain": maintain.main, "storybook": storybook.main}
 
 
 def said(capsys, name, *arguments) -> tuple[int, str]:
@@ -34,17 +36,17 @@ WRITES = {
     ("ivkit", "student"): [*BAD_FOLDERS, "{full}", "https://example.invalid/x"],
     ("ivkit", "mark", "{folder}", "--csv"): BAD_FILES,
     ("bench", "latency", "--json"): BAD_FILES,
-    ("bench", "notebooks", "--json"): BAD_FILES,
-    ("bench", "notebooks", "--save"): BAD_FOLDERS,
+    ("maintain", "notebooks", "--json"): BAD_FILES,
+    ("maintain", "notebooks", "--save"): BAD_FOLDERS,
     ("bench", "storybench", "--out"): BAD_FOLDERS,
     ("bench", "animatebench", "--out"): BAD_FOLDERS,
-    ("bench", "scaling", "--out"): BAD_FOLDERS,
-    ("bench", "full", "--out"): BAD_FOLDERS,
-    ("bench", "full", "--results"): BAD_FOLDERS,
-    ("bench", "gpu", "--tiny", "--out"): [*BAD_FOLDERS[1:], "{folder}", ""],
-    ("bench", "pictures", "--out"): BAD_FOLDERS,
-    ("bench", "record", "--out"): BAD_FILES,
-    ("bench", "drawings", "--out"): BAD_FOLDERS,
+    ("maintain", "scaling", "--out"): BAD_FOLDERS,
+    ("maintain", "full", "--out"): BAD_FOLDERS,
+    ("maintain", "full", "--results"): BAD_FOLDERS,
+    ("maintain", "gpu", "--tiny", "--out"): [*BAD_FOLDERS[1:], "{folder}", ""],
+    ("maintain", "pictures", "--out"): BAD_FOLDERS,
+    ("maintain", "record", "--out"): BAD_FILES,
+    ("maintain", "drawings", "--out"): BAD_FOLDERS,
     ("storybook", "train", "vae", "--out"): BAD_FOLDERS,
     ("storybook", "train", "vae", "--folder"): BAD_FOLDERS,
     ("storybook", "eval", "--json"): BAD_FILES,
@@ -78,17 +80,17 @@ def test_a_place_that_cannot_be_written_is_refused_first(command, tmp_path, caps
         ("bench latency --repeat 0", "--repeat: must be an integer of at least 1, not 0"),
         ("bench latency --repeat x", "--repeat"),
         ("bench latency --steps -1", "--steps"),
-        ("bench notebooks --threads 0", "at least 1, not 0"),
+        ("maintain notebooks --threads 0", "at least 1, not 0"),
         ("bench storybench --model nonsense --out o", "'nonsense' is not known"),
         ("bench storybench --steps 0", "--steps"),
         ("bench storybench --case-file none.json --out o", "none.json"),
         ("bench study none.csv", "none.csv"),
         ("bench charts none", "bench full --results"),
-        ("bench full --seconds -1", "--seconds: must be a number of at least 0, not -1"),
-        ("bench full --seconds nan", "--seconds"),
-        ("bench scaling --processes 1", "--processes must be at least 2, not 1"),
-        ("bench pictures --model nonsense", "'nonsense' is not known"),
-        ("bench record --model nonsense", "'nonsense' is not known"),
+        ("maintain full --seconds -1", "--seconds: must be a number of at least 0, not -1"),
+        ("maintain full --seconds nan", "--seconds"),
+        ("maintain scaling --processes 1", "--processes must be at least 2, not 1"),
+        ("maintain pictures --model nonsense", "'nonsense' is not known"),
+        ("maintain record --model nonsense", "'nonsense' is not known"),
         ("storybook sprites --font none.ttf", "none.ttf"),
         ("storybook train vae --set lr", "--set: must be NAME=VALUE"),
         ("storybook train vae --max-steps 0", "--max-steps"),
@@ -126,7 +128,7 @@ def test_an_empty_folder_is_filled_where_it_is(tmp_path, monkeypatch):
 
 def test_a_stdout_without_unicode_gets_what_it_can_show():
     code = (
-        "import sys; from ivkit import checks, commands, setup; setup();"
+        "import sys; from ivkit import checks, setup; from ivkit.support import commands; setup();"
         "commands.answered('x', lambda: print('✓ right'));"
         "checks.blend(None)"
     )

@@ -9,10 +9,10 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from test_notebooks import NOTEBOOKS, execute
 
-from ivkit import course
 from ivkit.__main__ import main
-from ivkit.bench import __main__ as bench
-from ivkit.course import CourseError, mark, printed, student
+from ivkit.course import classroom as course
+from ivkit.course.classroom import CourseError, mark, printed, student
+from tests.bench import __main__ as bench
 
 RIGHT = "lambda eps, eps_edit, lam: lam * eps + (1 - lam) * eps_edit"
 

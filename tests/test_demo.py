@@ -9,8 +9,8 @@ from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
 
 from ivkit.__main__ import main
-from ivkit.course import CourseError
-from ivkit.demo import demo, stage_seconds
+from ivkit.course.classroom import CourseError
+from ivkit.course.demo import demo, stage_seconds
 from ivkit.view import _mediapy
 
 MADE = """
@@ -67,7 +67,7 @@ def test_the_command_prints_the_sentence_and_fails(monkeypatch, capsys):
     def sunk(*args, **kwargs):
         raise CourseError("the boat has sunk")
 
-    monkeypatch.setattr("ivkit.demo.demo", sunk)
+    monkeypatch.setattr("ivkit.course.demo.demo", sunk)
     assert main(["demo"]) == 1
     assert capsys.readouterr().err == "ivkit demo: the boat has sunk\n"
 

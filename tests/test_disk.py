@@ -14,7 +14,9 @@ import torch
 from PIL import Image
 
 import ivkit as iv
-from ivkit import course, disk, personal
+from ivkit.course import classroom as course
+from ivkit.models import personal
+from ivkit.support import disk
 from ivkit.trace import Record, Trace
 
 CLIP = np.zeros((3, 8, 8, 3), np.uint8)

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from test_interrupts import model
 
 from ivkit.bench import cases, storybench
+from ivkit.bench.metrics import psnr, track
 from ivkit.blend import blend, blend_in
 from ivkit.follow import follow
 from ivkit.instructions import UNITS, Camera, Drag, TrajectoryInstruction
-from ivkit.metrics import psnr, track
 from ivkit.pipeline import Pipeline
 from ivkit.trace import KINDS, NATIVE, convert
 from ivkit.trajectory import specks, warp

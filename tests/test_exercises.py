@@ -15,8 +15,8 @@ import torch
 from test_notebooks import execute
 
 import ivkit
-from ivkit import checks
-from ivkit.course import printed
+from ivkit.course import checks
+from ivkit.course.classroom import printed
 
 ROOT = Path(__file__).parents[1] / "notebooks"
 CHAPTERS = sorted(
@@ -328,8 +328,8 @@ def left(r):
 
 @pytest.mark.parametrize("name", ["birds", "sun", "waves", "polar_lights", "recolour"])
 def test_recorded_drawings_are_what_their_command_records(name):
-    from ivkit.bench import drawings
     from ivkit.storybook.words import WORDS
+    from tests.bench import drawings
 
     picture, text, strokes = drawings.cases()[name]
     recorded = ivkit.Instructions.load(ROOT.parent / "media" / f"paint_{name}.json")

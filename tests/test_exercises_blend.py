@@ -9,9 +9,9 @@ import tiny
 import torch
 from test_exercises import defined, refused
 
-from ivkit import checks
 from ivkit.align import Align, ResidualAlign
-from ivkit.metrics import flicker
+from ivkit.bench.metrics import flicker
+from ivkit.course import checks
 from ivkit.pixels import to_pixels
 
 

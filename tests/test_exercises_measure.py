@@ -9,9 +9,10 @@ from PIL import Image
 from test_exercises import ROOT, defined, refused
 
 import ivkit as iv
-from ivkit import checks, metrics
-from ivkit.bench import cases, charts, full, scores, storybench, tables
-from ivkit.bench.methods import METHODS
+from ivkit.bench import cases, charts, metrics, scores, storybench, tables
+from ivkit.bench.methods import METHODS, OWN
+from ivkit.course import checks
+from tests.bench import full
 
 RESULTS = ROOT.parent / "media" / "results"
 
@@ -141,7 +142,7 @@ def results(tmp_path):
 
     facts = {"benchmark": "b", "model": "m", "weights": "w", "dtype": "d", "steps": 1, "lam": 0.3,
              "clip": "c", "size": 64, "runs": []}  # fmt: skip
-    for name, methods in (("storybench", METHODS), ("sweep", ("lam 0, paired, both", full.OWN))):
+    for name, methods in (("storybench", METHODS), ("sweep", ("lam 0, paired, both", OWN))):
         (tmp_path / name).mkdir()
         tables.write(tmp_path / name, list(rows(methods)), facts, name == "sweep")
     full.gather(tmp_path, tmp_path)
@@ -184,7 +185,7 @@ def test_the_recorded_run_is_whole_and_says_what_it_is():
     found, sweep, machines = charts.read(RESULTS)
     assert set(found["means"]["all"]) == set(METHODS) and found["facts"]["cases"] == 105
     assert set(found["means"]) == {"all", "tuning", "reporting"}
-    assert len(sweep["means"]["tuning"]) == 30 and full.OWN in sweep["means"]["reporting"]
+    assert len(sweep["means"]["tuning"]) == 30 and OWN in sweep["means"]["reporting"]
     for run in found["facts"]["runs"] + sweep["facts"]["runs"]:
         assert run["command"] and run["date"] and run["commit"] and run["machine"]
     assert machines and all(m["whole_job_seconds"] > 0 for m in machines)

@@ -8,8 +8,8 @@ import torch
 from test_exercises import defined, refused
 
 import ivkit
-from ivkit import checks
-from ivkit.metrics import centre
+from ivkit.bench.metrics import centre
+from ivkit.course import checks
 
 # ---- chapter 4 -------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import torch
 from test_exercises import ROOT, defined, refused
 
 import ivkit as iv
-from ivkit import checks
+from ivkit.course import checks
 from ivkit.models import small
 from ivkit.models.table import TABLE
 

@@ -8,7 +8,7 @@ import tiny
 from test_exercises import refused
 
 import ivkit
-from ivkit import checks
+from ivkit.course import checks
 from ivkit.instructions import TrajectoryInstruction
 from ivkit.widgets.session import Change, Session, Sketch, Take
 

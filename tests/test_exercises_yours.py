@@ -8,7 +8,9 @@ from PIL import Image
 from test_exercises import defined, refused
 from test_personal import HOW, TEXT, fresh
 
-from ivkit import checks, metrics, personal
+from ivkit.bench import metrics
+from ivkit.course import checks
+from ivkit.models import personal
 from ivkit.pixels import to_pixels
 
 

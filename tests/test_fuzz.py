@@ -10,8 +10,10 @@ import tiny
 import torch
 
 import ivkit as iv
-from ivkit import checks, metrics, validate
+from ivkit.bench import metrics
+from ivkit.course import checks
 from ivkit.pipeline import Pipeline
+from ivkit.support import validate
 
 CALLS = 5000
 

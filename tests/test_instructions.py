@@ -26,7 +26,7 @@ from ivkit.instructions import (
     TrajectoryInstruction,
 )
 from ivkit.pictures import to_picture
-from ivkit.validate import to_mask
+from ivkit.support.validate import to_mask
 
 coordinate = st.floats(-500, 500)
 point = st.tuples(coordinate, coordinate)

@@ -20,8 +20,8 @@ from families import FAMILIES
 
 import ivkit as iv
 from ivkit.instructions import READINGS
+from ivkit.models.speed import speed_up
 from ivkit.pipeline import Pipeline
-from ivkit.speed import speed_up
 
 PACKAGE = str(Path(iv.__file__).parent)
 MOTION = "the boat moves right"

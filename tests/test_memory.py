@@ -9,7 +9,7 @@ from families import FAMILIES, NAMES
 from test_speed import MOTION, clip, close, fresh
 
 import ivkit as iv
-from ivkit import memory
+from ivkit.models import memory
 
 # ---------------------------------------------------------------------------------- the plan
 

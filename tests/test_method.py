@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 import ivkit as iv
 from ivkit.blend import blend, lam_schedule
 from ivkit.instructions import READINGS, UNITS
+from ivkit.models.sampling import Chain, scheduler_step, stepped
 from ivkit.pixels import to_pixels
-from ivkit.sampling import Chain, scheduler_step, stepped
 from ivkit.trace import convert
 
 KINDS = ("pia", "storybook")
@@ -137,9 +137,7 @@ def test_unedited_is_the_clip_without_edits(reading):
 @pytest.mark.parametrize("stop", [1, 3])
 def test_stop_and_resume_is_the_same_clip(reading, stop):
     pipe, options = tiny.pipeline(), {"reading": reading, "lam": 0.4, "eta": 0.5}
-    steps = pipe.denoise(
-        tiny.picture(), MOTION, edited=tiny.picture(1), drags=[drag()], **options
-    )
+    steps = pipe.denoise(tiny.picture(), MOTION, edited=tiny.picture(1), drags=[drag()], **options)
     for _ in range(stop):
         next(steps)
     steps.close()
@@ -520,9 +518,7 @@ def test_blend_in_eps_v_or_x0_is_one_for_one_latent(lam, seed):
     signal, noise = 0.6, 0.8
     mixed = blend(eps, eps_edit, lam)
     for to in ("v", "x0"):
-        a, b, c = (
-            convert(out, z, signal, noise, "epsilon", to) for out in (eps, eps_edit, mixed)
-        )
+        a, b, c = (convert(out, z, signal, noise, "epsilon", to) for out in (eps, eps_edit, mixed))
         close(blend(a, b, lam), c)
 
 

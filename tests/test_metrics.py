@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ivkit import metrics
+from ivkit.bench import metrics
 
 
 def clip(xs, ys, size=64, side=12):

@@ -53,9 +53,7 @@ def test_words_follow_from_the_tokenizer(folder):
 
 def test_loaded_and_built_draw_the_same(folder):
     mine = load(folder).video(tiny.picture(), "the boat moves right", progress=False)
-    built = tiny.pipeline("storybook").video(
-        tiny.picture(), "the boat moves right", progress=False
-    )
+    built = tiny.pipeline("storybook").video(tiny.picture(), "the boat moves right", progress=False)
     assert np.array_equal(mine.frames, built.frames)
 
 

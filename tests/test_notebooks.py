@@ -5,7 +5,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from ivkit import course
+from ivkit.course import classroom as course
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 QUICKSTART = NOTEBOOKS[0]

@@ -88,9 +88,7 @@ def test_image_to_image_is_stable_diffusion(kind, guidance):
     stock = stock_image(StableDiffusionImg2ImgPipeline, kind)
     options = {"num_inference_steps": 6, "guidance_scale": guidance, "strength": 0.6}
     theirs = stock(PROMPT, image=tiny.picture(), generator=seeded(5), **options).images[0]
-    mine = tiny.pipeline(kind).image(
-        PROMPT, tiny.picture(), seed=5, posterior="sample", **options
-    )
+    mine = tiny.pipeline(kind).image(PROMPT, tiny.picture(), seed=5, posterior="sample", **options)
     assert_same(mine, theirs)
 
 

@@ -10,8 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import ivkit as iv
-from ivkit import personal
-from ivkit.models import storybook_folder
+from ivkit.models import personal, storybook_folder
 from ivkit.storybook import character
 from ivkit.storybook.__main__ import main
 from ivkit.storybook.world import World

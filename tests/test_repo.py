@@ -14,7 +14,7 @@ import yaml
 from packaging.requirements import Requirement
 
 import ivkit
-from ivkit import course
+from ivkit.course import classroom as course
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

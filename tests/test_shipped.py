@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import ivkit as iv
-from ivkit import metrics
+from ivkit.bench import metrics
 from ivkit.models import storybook_folder
 from ivkit.storybook import words
 from ivkit.storybook.world import World

@@ -13,9 +13,8 @@ from diffusers import MotionAdapter
 from families import FAMILIES, NAMES
 
 import ivkit as iv
-from ivkit import speed
-from ivkit.attention import record
-from ivkit.models import pia
+from ivkit.models import pia, speed
+from ivkit.models.attention import record
 from ivkit.pipeline import Pipeline
 from ivkit.settings import Settings
 

@@ -10,7 +10,7 @@ import torch
 import torch._inductor.config
 from test_speed import clip, fresh
 
-from ivkit import personal, speed
+from ivkit.models import personal, speed
 from ivkit.models.common import Speed, computing
 from ivkit.models.protocol import alone
 

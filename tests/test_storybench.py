@@ -19,14 +19,15 @@ from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel
 
 import ivkit as iv
-from ivkit import metrics
 from ivkit.bench import __main__ as bench
-from ivkit.bench import animatebench, cases, full, scaling, scores, storybench, study, tables
-from ivkit.bench.methods import METHODS, SWEEP, Job, Maker, Method
+from ivkit.bench import animatebench, cases, metrics, scores, storybench, study, tables
+from ivkit.bench.methods import METHODS, OWN, SWEEP, Job, Maker, Method
 from ivkit.bench.runner import INTERRUPTED, TIME_IS_UP, Store, Work
 from ivkit.storybook import words
 from ivkit.storybook.world import MOVES
 from tests import tiny
+from tests.bench import __main__ as maintain
+from tests.bench import full, scaling
 
 
 @pytest.fixture(scope="module")
@@ -365,9 +366,9 @@ def test_the_full_command_stops_in_time_goes_on_and_leaves_small_files(
         json.dumps({"model": "m", "machine": "d", "peak_memory_mb": 1e3}
                    | {f"{k}_seconds": 1.5 for k in (*tables.PAPER_2, "whole_job")})
     )  # fmt: skip
-    bench.main([*command, "--seconds", "1", *rest])  # no time to begin anything
+    maintain.main([*command, "--seconds", "1", *rest])  # no time to begin anything
     assert not (results / "storybench.csv").exists()
-    bench.main([*command, "--processes", "2", *rest])
+    maintain.main([*command, "--processes", "2", *rest])
     names = {"latency-cpu.json", "storybench.csv", "storybench.json", "sweep.csv", "sweep.json",
              "tables.md"}  # fmt: skip
     assert {file.name for file in results.iterdir()} == names
@@ -380,22 +381,22 @@ def test_the_full_command_stops_in_time_goes_on_and_leaves_small_files(
     assert set(sweep["means"]) == {"tuning", "reporting"}
     assert len(sweep["means"]["tuning"]) == 30
     best = [name for name, _ in sweep["ranking"]["tuning"]][:3]
-    assert set(sweep["means"]["reporting"]) == {*best, full.OWN}
+    assert set(sweep["means"]["reporting"]) == {*best, OWN}
     text = (results / "tables.md").read_text()
     assert "| m, d | 1.5 s" in text and "Best by mean rank" in text
     before = (results / "storybench.csv").read_text()
-    bench.main([*command, "--seconds", "0", *rest])  # the tables alone
+    maintain.main([*command, "--seconds", "0", *rest])  # the tables alone
     assert (results / "storybench.csv").read_text() == before
 
 
 def test_the_packages_own_setting_is_in_the_sweep(tmp_path):
     defaults = inspect.signature(iv.Pipeline._start).parameters["lam"].default
-    own = next(m for m in SWEEP if m.name == full.OWN)
+    own = next(m for m in SWEEP if m.name == OWN)
     settings = iv.pipeline.Settings()
     assert (own.lam, own.reading, own.mechanism) == (
         defaults, settings.reading, settings.mechanism
     )  # fmt: skip
-    assert full.winners(tmp_path) == [full.OWN]
+    assert full.winners(tmp_path) == [OWN]
 
 
 @pytest.mark.slow
@@ -405,7 +406,7 @@ def test_two_processes_give_the_numbers_of_one(folder, tmp_path, every, monkeypa
     out = tmp_path / "scaling"
     some = ["--model", str(folder), "--steps", "2", "--cases", every[0].id, every[5].id,
             "--methods", "i2v", "paired", "frozen"]  # fmt: skip
-    bench.main(["scaling", "--processes", "2", "--out", str(out), "--", *some])
+    maintain.main(["scaling", "--processes", "2", "--out", str(out), "--", *some])
     figures = json.loads((out / "scaling.json").read_text())
     assert figures["processes"] == 2 and figures["clips"] == 6
     assert figures["largest_difference"] < 1e-4

@@ -12,9 +12,9 @@ from families import FAMILIES
 from test_interrupts import CASES, MOTION, asked, model
 
 import ivkit as iv
-from ivkit import personal
-from ivkit.attention import record
 from ivkit.instructions import READINGS
+from ivkit.models import personal
+from ivkit.models.attention import record
 from ivkit.pipeline import Pipeline
 
 pytestmark = pytest.mark.filterwarnings("ignore:tiny takes no text")

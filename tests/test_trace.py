@@ -11,10 +11,11 @@ import torch
 from safetensors.torch import save_file
 
 import ivkit as iv
-from ivkit import memory, pipeline
+from ivkit import pipeline
 from ivkit.align import Align, ResidualAlign, align_frames, load_align
 from ivkit.blend import noised
-from ivkit.sampling import levels
+from ivkit.models import memory
+from ivkit.models.sampling import levels
 from ivkit.trace import NAMES, convert
 
 MOTION = "the boat moves right"

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import ivkit as iv
-from ivkit import progress, view
+from ivkit import view
+from ivkit.support import progress
 from ivkit.trace import Record
 
 
@@ -220,12 +221,26 @@ FIELD = np.zeros((2, 9, 9, 2))
         (lambda p: iv.save_video(p / "clip.avi", CLIP), "clip.avi"),
         (lambda p: iv.save_video(p / "clip.mp4", CLIP / 255), "float64"),
         (lambda p: iv.save_video(p / "clip.mp4", CLIP[:0]), r"\(0, 8, 8, 3\)"),
-        *[(lambda p, fps=fps: iv.save_video(p / "clip.mp4", CLIP, fps), "fps must be a number in")
-          for fps in (0, "8", None, True, np.inf, np.nan, 1e-9, 1e9, [8])],
+        *[
+            (lambda p, fps=fps: iv.save_video(p / "clip.mp4", CLIP, fps), "fps must be a number in")
+            for fps in (0, "8", None, True, np.inf, np.nan, 1e-9, 1e9, [8])
+        ],
         (lambda p: iv.save_video(p / "clip.gif", CLIP, fps=51), r"fps of a gif .*\[0.1, 50\]"),
-        *[(lambda p, path=path: iv.save_video(path, CLIP), "path must")
-          for path in ("-x.mp4", "https://example.invalid/x.mp4", "file:x.mp4", "pipe:1.mp4",
-                       "data:,x.mp4", "a\0.mp4", "", ".", "..", ".mp4")],
+        *[
+            (lambda p, path=path: iv.save_video(path, CLIP), "path must")
+            for path in (
+                "-x.mp4",
+                "https://example.invalid/x.mp4",
+                "file:x.mp4",
+                "pipe:1.mp4",
+                "data:,x.mp4",
+                "a\0.mp4",
+                "",
+                ".",
+                "..",
+                ".mp4",
+            )
+        ],
         (lambda p: iv.save_video("x" * 300 + ".mp4", CLIP), "cannot be written"),
         (lambda p: iv.save_video(p / "clip.mp4", CLIP, comment="a\0b"), "comment must be"),
         (lambda p: iv.save_video(p / "clip.mp4", CLIP, comment="a" * 200_000), "comment must be"),

@@ -1,7 +1,7 @@
 """Small models with random weights in the real classes.
 
-    tiny.pipeline()              4 latent channels, epsilon-prediction, AutoencoderKL: PIA's layout
-    tiny.pipeline("storybook")   6 latent channels, v-prediction, zero terminal SNR, AutoencoderTiny
+tiny.pipeline()              4 latent channels, epsilon-prediction, AutoencoderKL: PIA's layout
+tiny.pipeline("storybook")   6 latent channels, v-prediction, zero terminal SNR, AutoencoderTiny
 """
 
 import functools

@@ -7,17 +7,16 @@ import argparse
 import sys
 from importlib import import_module
 
-from ivkit.commands import answered
+from ivkit.support.commands import answered
 
-NAMES = ("full", "latency", "notebooks", "gpu", "storybench", "scaling", "animatebench",
-         "study", "charts", "pictures", "record", "drawings")  # fmt: skip
+NAMES = ("latency", "storybench", "animatebench", "study", "charts")
 
 
-def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m ivkit.bench")
+def main(argv=None, package: str = "ivkit.bench", names=NAMES) -> None:
+    parser = argparse.ArgumentParser(prog=f"python -m {package}")
     commands = parser.add_subparsers(dest="name", required=True, metavar="NAME")
-    for name in NAMES:  # their heavy imports are inside their functions
-        module = import_module(f"ivkit.bench.{name}")
+    for name in names:  # their heavy imports are inside their functions
+        module = import_module(f"{package}.{name}")
         summary = module.__doc__.splitlines()[0]
         command = commands.add_parser(name, help=summary, description=module.__doc__)
         module.add_arguments(command)

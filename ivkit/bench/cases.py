@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..disk import write_text
+from ..support.disk import write_text
 
 FILE = Path(__file__).with_name("storybench.json")
 SECOND = 21  # the seed of a second set of cases, drawn anew each time

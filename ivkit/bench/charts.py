@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..disk import write_picture
+from ..support.disk import write_picture
 from ..view import _drawn, _figure
 from .scores import MEASURES, SCALE
 from .tables import PAPER_1, PAPER_2, ROLES
@@ -55,7 +55,7 @@ def read(results: Path) -> tuple[dict, dict, list[dict]]:
         found = [json.loads((results / f"{name}.json").read_text(encoding="utf-8"))
                  for name in ("storybench", "sweep")]  # fmt: skip
     except OSError:
-        command = f"python -m ivkit.bench full --results {results}"
+        command = f"python -m tests.bench full --results {results}"
         raise ValueError(f"{results} holds no results: `{command}` makes them") from None
     times = sorted(results.glob("latency-*.json"))
     return *found, [json.loads(file.read_text(encoding="utf-8")) for file in times]

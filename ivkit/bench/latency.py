@@ -12,8 +12,8 @@ from itertools import count
 from statistics import median
 from time import perf_counter
 
-from .. import commands
-from ..disk import write_text
+from ..support import commands
+from ..support.disk import write_text
 
 TEXT = "a boat on the blue sea at day"
 EDIT_TEXT = "a sun and a boat on the blue sea at day"
@@ -58,7 +58,7 @@ def measure(pipe, num_inference_steps: int | None = None, repeat: int = 3) -> di
     import torch
 
     import ivkit as iv
-    from ivkit.machine import device_name, peak_memory_mb
+    from ivkit.support.machine import device_name, peak_memory_mb
 
     seeds = count()  # never the same clip twice: what the pipeline keeps of a run must not be timed
     steps = {} if num_inference_steps is None else {"num_inference_steps": num_inference_steps}

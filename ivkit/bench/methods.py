@@ -92,6 +92,7 @@ METHODS = {
         Method("frozen", "frozen"),
     )
 }
+OWN = "lam 0.3, paired, both"  # of the sweep: what `pipe.video` does when nothing else is said
 SWEEP = tuple(
     Method(f"lam {lam:g}, {reading}, {mechanism}", "blend", lam, reading, mechanism)
     for mechanism in ("condition", "dual-clock", "both")

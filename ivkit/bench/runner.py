@@ -20,8 +20,8 @@ from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 
-from .. import commands
-from ..disk import write_text
+from ..support import commands
+from ..support.disk import write_text
 from . import scores, study, tables
 from .methods import Maker, Method
 

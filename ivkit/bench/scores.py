@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .. import metrics
+from . import metrics
 from .methods import Job
 
 SCALE = 250  # CLIPScore's w = 2.5, x 100: what the paper's Table 1 seems to print

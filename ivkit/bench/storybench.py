@@ -187,7 +187,7 @@ class Judge:
         row = {"motion_obeyed": self.obeyed(frames[-1]), "edit_named": self.named(frames)}
         if not self.case.event:  # which changes all of the scene
             still = self.untouched()
-            from .. import metrics
+            from . import metrics
 
             picture = self.world.frames(self.world.scene(self.case), [0])[0]
             row["background"] = min(IDENTICAL, metrics.psnr(frames, picture, still))

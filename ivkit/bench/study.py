@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..disk import write_picture, write_text
+from ..support.disk import write_picture, write_text
 from .scores import bootstrap
 from .tables import PAPER_1, cell
 

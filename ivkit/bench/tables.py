@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..disk import whole, write_text
+from ..support.disk import whole, write_text
 from .scores import MEASURES, SCALE, bootstrap
 
 #: Table 1 as the paper prints it: CLIP image and text, user study image and text, satisfaction %
@@ -96,7 +96,7 @@ def provenance(processes: int = 1, commit: str | None = None) -> dict:
 
     commit: where there is no git to ask.
     """
-    from ..machine import device_name, versions
+    from ..support.machine import device_name, versions
 
     git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
     if commit is None:

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
-from ..validate import Kind, checked
+from ..support.validate import Kind, checked
 from .table import TABLE
 
 

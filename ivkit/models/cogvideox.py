@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..memory import retried
 from .common import Branch, Family, computing, kept, moved_cells, posterior_of
+from .memory import retried
 
 PARTS = {
     "transformer": "diffusers.CogVideoXTransformer3DModel",
@@ -94,7 +94,7 @@ class CogVideoXModel(Family):
             moved = moved_cells(pixels, (frames, *first.shape[-2:])).transpose(0, 1).to(given)
             given = torch.lerp(given, self.encode(pixels), moved)
         if self.parts["vae"].config.invert_scale_latents:  # as this checkpoint was trained
-            given = given / self.parts["vae"].config.scaling_factor**2
+            given = given / self.parts["vae"].config.scaling_factor ** 2
         return {"text": self.text_rows(branch)[0].to(dtype), "given": given.to(dtype)[None]}
 
     def network(self, z: Tensor, t: Tensor, *, text, given) -> Tensor:

@@ -18,8 +18,8 @@ import torch.nn.attention
 from PIL import Image
 from torch import Tensor
 
-from ..memory import Plan, let_go, level, ran_out, retried
-from ..validate import warn
+from ..support.validate import warn
+from .memory import Plan, let_go, level, ran_out, retried
 from .protocol import Prediction, alone
 
 KEPT_CODES = 4  # clips whose latents are kept

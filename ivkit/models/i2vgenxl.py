@@ -11,8 +11,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ..memory import retried
 from .common import Branch, Family, at_once, computing, kept, kept_text, pil, posterior_of
+from .memory import retried
 
 PARTS = {
     "unet": "diffusers.I2VGenXLUNet",

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..memory import retried
 from .common import Branch, Family, computing, kept, normalise, posterior_of
+from .memory import retried
 from .wan import to_given
 
 PARTS = {

@@ -18,8 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..memory import Plan, level, retried
-from ..validate import warn
+from ..support.validate import warn
 from .common import (
     Branch,
     Speed,
@@ -33,6 +32,7 @@ from .common import (
 )
 from .hub import fetch, pipeline_of, quietly, read
 from .lora import add_lora, find, merge_folder
+from .memory import Plan, level, retried
 from .motion import Network
 from .protocol import Prediction
 from .sd import BASE, CLIP_SCHEDULE, base_parts, safety_of, to_few_step

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..memory import retried
 from .common import Branch, Family, at_once, cast, computing, kept, posterior_of
+from .memory import retried
 
 PARTS = {
     "unet": "diffusers.UNetSpatioTemporalConditionModel",

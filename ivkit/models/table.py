@@ -162,7 +162,9 @@ def listing() -> str:
     for row in TABLE.values():
         size = f"{row.download_gb:g} GB" if row.ids else "no download"
         text = "text" if row.text else "no text"
-        lines += [f"{row.name:16s}{row.what}",
-                  f"{'':16s}{size}, about {row.memory_gb:g} GB of memory; {text}; {row.licence}"]
+        lines += [
+            f"{row.name:16s}{row.what}",
+            f"{'':16s}{size}, about {row.memory_gb:g} GB of memory; {text}; {row.licence}",
+        ]
         lines += [f"{'':16s}{row.notice}"] * bool(row.notice)
     return "\n".join(lines)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..memory import retried
 from .common import (
     Branch,
     Family,
@@ -25,6 +24,7 @@ from .common import (
     pil,
     posterior_of,
 )
+from .memory import retried
 from .table import WAN_NEGATIVE
 
 PARTS = {

@@ -9,8 +9,8 @@ import os
 import sys
 from pathlib import Path
 
-from .. import commands
-from ..disk import write_text
+from ..support import commands
+from ..support.disk import write_text
 
 #: the stages in their order, and how many seconds each takes where nothing else is said: about an
 #: hour and a half of one H200 in all

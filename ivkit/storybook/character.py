@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from ..pictures import open_file
 from ..pixels import to_pictures
-from ..validate import integer
+from ..support.validate import integer
 from . import sprites, words
 from .world import Scenes, World
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from ..metrics import track
+from ..bench.metrics import track
 from ..models import decoder as tiny
 from ..models.live import ACTS, NEW
 from . import words

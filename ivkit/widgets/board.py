@@ -24,7 +24,7 @@ from ipycanvas import MultiCanvas, hold_canvas
 from PIL import Image, ImageColor
 
 from ..pictures import to_picture
-from ..validate import Point
+from ..support.validate import Point
 from .page import Page
 from .session import Autosave, Sketch
 

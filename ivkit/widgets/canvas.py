@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from ..instructions import Stroke
 from ..paint import rasterise, region_mask
 from ..pictures import Picture, check_area, to_picture
-from ..validate import Name, Point, Side, Size, checked
+from ..support.validate import Name, Point, Side, Size, checked
 from .board import (
     LIVE,
     PAINT,

@@ -16,8 +16,8 @@ from ..instructions import EASINGS, Camera, Drag, Stroke, TrajectoryInstruction
 from ..paint import region_mask
 from ..pictures import Picture, to_picture
 from ..regions import grow
+from ..support.validate import Frames, Name, Point, Side, checked
 from ..trajectory import warp
-from ..validate import Frames, Name, Point, Side, checked
 from ..view import contact_sheet
 from .board import (
     LIVE,

@@ -10,13 +10,13 @@ import ipywidgets as w
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..attention import record as record_attention
 from ..blend import blend
+from ..models.attention import record as record_attention
+from ..models.sampling import scaled
 from ..pictures import png
 from ..pixels import to_frames
 from ..run import Run
-from ..sampling import scaled
-from ..validate import checked
+from ..support.validate import checked
 from ..view import _font, contact_sheet, heat, principal_colours
 from .board import TIP, Line, Page, flow, picture_view, row, words
 from .panel import Panel

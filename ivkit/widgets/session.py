@@ -17,8 +17,8 @@ from ..instructions import Change, Instructions, Strokes, TrajectoryInstruction
 from ..paint import on_picture
 from ..pictures import Picture
 from ..saved import Saved
+from ..support.validate import TEXT, Kind, Listed, Sentence, Steps, checked
 from ..trajectory import check
-from ..validate import TEXT, Kind, Listed, Sentence, Steps, checked
 
 
 @checked

@@ -19,8 +19,6 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from .. import validate
-from ..disk import write_picture
 from ..instructions import (
     ContentInstruction,
     ImageInstruction,
@@ -32,6 +30,8 @@ from ..paint import edit_region, latent_mask, rasterise
 from ..pictures import Picture, png
 from ..pipeline import Pipeline
 from ..settings import Settings
+from ..support import validate
+from ..support.disk import write_picture
 from ..trajectory import warp
 from ..view import contact_sheet, save_video
 from .board import TIP, Line, button, column, flow, heading, offer, picture_view, row, words

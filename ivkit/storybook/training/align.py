@@ -12,7 +12,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ...align import Align, ResidualAlign
-from ...disk import write_tensors
+from ...support.disk import write_tensors
 from .. import words
 from ..networks import SCHEDULE, Networks, affinity
 from ..world import World, frame_times

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ... import load, personal
+from ... import load
+from ...models import personal
 from ...pixels import to_pixels
 from ..character import CLASS, NAME, cast, draw_robot, portraits
 from ..world import World

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ...disk import write_tensors
+from ...support.disk import write_tensors
 from .. import sprites
 from ..world import GROUNDS, SLOTS, TIMES, Scenes, World
 from .common import Clock, Ranks, Trainer
@@ -117,9 +117,7 @@ def train(
         exact = float(((what > 0) == (truth(s, what.shape[1]) > 0.5)).all(1).float().mean())
         scene = float(((ground.argmax(1) == s.ground) & (time.argmax(1) == s.time)).float().mean())
     if ranks.first:
-        state = {
-            k: v.half() if v.is_floating_point() else v for k, v in judge.state_dict().items()
-        }
+        state = {k: v.half() if v.is_floating_point() else v for k, v in judge.state_dict().items()}
         write_tensors(Path(folder) / "classifier.safetensors", state, {"format": "pt"})
     result = {
         "steps": clock.n,

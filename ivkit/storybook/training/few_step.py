@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from ...disk import write_tensors
 from ...models.lora import beside
-from ...personal import TARGETS
+from ...models.personal import TARGETS
+from ...support.disk import write_tensors
 from ..networks import SCHEDULE, Networks
 from ..world import NUM_FRAMES
 from .common import Clock, Ranks, Trainer

@@ -28,13 +28,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .disk import destination, write_tensors
-from .models.lora import beside, find, read
-from .models.protocol import alone
-from .pictures import PICTURE, to_picture
-from .pipeline import Pipeline
-from .pixels import to_pixels
-from .validate import (
+from ..pictures import PICTURE, to_picture
+from ..pipeline import Pipeline
+from ..pixels import to_pixels
+from ..support.disk import destination, write_tensors
+from ..support.validate import (
     SENTENCE,
     TEXT,
     Guidance,
@@ -47,6 +45,8 @@ from .validate import (
     checked,
     shown,
 )
+from .lora import beside, find, read
+from .protocol import alone
 
 ADAPTER = "personal"
 #: every attention, feed-forward and residual convolution of a UNet

@@ -18,8 +18,8 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-from .. import commands
-from ..disk import write_text
+from ivkit.support import commands
+from ivkit.support.disk import write_text
 
 MOTION = "the boat moves right"
 GOALS = {"exact_of_stock": 1.0, "cached_of_stock": 0.5, "cached_db": 30.0,
@@ -46,7 +46,7 @@ def add_arguments(parser) -> None:
 def main(args) -> None:
     import torch
 
-    from ivkit.machine import device_name, versions
+    from ivkit.support.machine import device_name, versions
 
     if not args.tiny and not torch.cuda.is_available():
         sys.exit("no CUDA device is here; --tiny rehearses the benchmark on a CPU")
@@ -143,7 +143,7 @@ class Bench:
 
         import torch
 
-        from ivkit.memory import let_go
+        from ivkit.models.memory import let_go
 
         torch._dynamo.reset()
         torch.backends.cudnn.benchmark = False  # as a stock pipeline finds it
@@ -164,7 +164,7 @@ class Bench:
         options = ["--steps", a.steps, "--seconds", self.left, "--peak", a.peak, "--out", a.out]
         options += ["--no-compile"] * (not a.compile) + ["--tiny"] * a.tiny
         if names:
-            call = [sys.executable, "-m", "ivkit.bench", "gpu", "--only", *names, *options]
+            call = [sys.executable, "-m", "tests.bench", "gpu", "--only", *names, *options]
             subprocess.run([str(part) for part in call], check=False)
 
     def timed(self, name: str, call, warm=None) -> dict:
@@ -209,7 +209,7 @@ class Bench:
 
 def pia(b: Bench) -> None:
     """SD 1.5 + PIA: 16 frames, 512 x 512: stock, naive blend, ours in each way."""
-    from ivkit.bench import bodies
+    from tests.bench import bodies
 
     side, frames, options = _pia_size(b)
     parts = b.parts(lambda: bodies.sd(b.args.tiny))
@@ -226,7 +226,7 @@ def pia(b: Bench) -> None:
 
 def more(b: Bench) -> None:
     """Further ways on the clip of `pia`: inner blocks compiled, both branches compiled in one."""
-    from ivkit.bench import bodies
+    from tests.bench import bodies
 
     side, _, options = _pia_size(b)
     parts = b.parts(lambda: bodies.sd(b.args.tiny))
@@ -372,7 +372,7 @@ def caching(b: Bench) -> None:
     steps, and at that which the times of the large models are taken at.
     """
     import ivkit as iv
-    from ivkit import metrics
+    from ivkit.bench import metrics
 
     pipe = iv.load("storybook", device=b.device, dtype=None if b.on_gpu else "float32")
     text = "a boat on the blue sea at day"
@@ -406,9 +406,9 @@ def caching(b: Bench) -> None:
 
 def brush(b: Bench) -> None:
     """Stroke to picture, 512 x 512, SD-Turbo's size with TAESD: latency, each stroke alone."""
-    from ivkit.bench import bodies
     from ivkit.models import pia as family
     from ivkit.pipeline import Pipeline
+    from tests.bench import bodies
 
     side = 128 if b.args.tiny else 512
     parts = b.parts(lambda: bodies.turbo(b.args.tiny))
@@ -457,8 +457,8 @@ def coding(b: Bench) -> None:
     import torch
 
     import ivkit as iv
-    from ivkit.bench import bodies
     from ivkit.models import pia as family
+    from tests.bench import bodies
 
     side, frames = (128, 4) if b.args.tiny else (512, 16)
     parts = b.parts(lambda: bodies.sd(b.args.tiny, motion=False))
@@ -487,8 +487,8 @@ def svd(b: Bench) -> None:
     """SVD: 14 frames, 1024 x 576, ten steps: stock and ours."""
     from diffusers import StableVideoDiffusionPipeline
 
-    from ivkit.bench import bodies
     from ivkit.models.svd import SVDModel
+    from tests.bench import bodies
 
     size, frames = ((128, 64), 4) if b.args.tiny else ((1024, 576), 14)
     parts = b.parts(lambda: bodies.svd(b.args.tiny))
@@ -503,8 +503,8 @@ def wan(b: Bench) -> None:
     """Wan 2.2 TI2V 5B: 49 frames, 832 x 480, ten steps: stock and ours."""
     import diffusers.pipelines.wan.pipeline_wan_i2v as stock_wan
 
-    from ivkit.bench import bodies
     from ivkit.models.wan import WanModel
+    from tests.bench import bodies
 
     stock_wan.prompt_clean = str.strip  # its cleaning needs a library that is no part of this
     size, frames = ((64, 32), 5) if b.args.tiny else ((832, 480), 49)

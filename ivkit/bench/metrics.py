@@ -10,11 +10,22 @@ from typing import Annotated
 import numpy as np
 from PIL import Image
 
-from .validate import Array, Clip, Kind, Listed, Number, Pixels, Point, Region, Video, checked
+from ..support.validate import (
+    Array,
+    Clip,
+    Kind,
+    Listed,
+    Number,
+    Pixels,
+    Point,
+    Region,
+    Video,
+    checked,
+)
 
 
 def _character(value) -> Image.Image:
-    from .storybook.character import read
+    from ..storybook.character import read
 
     return read(value)
 

@@ -9,8 +9,8 @@ import re
 from datetime import datetime
 from pathlib import Path
 
-from ivkit.course import NOTEBOOKS, NotANotebook, execute, read
-from ivkit.disk import whole, write_picture, write_text
+from ivkit.course.classroom import NOTEBOOKS, NotANotebook, execute, read
+from ivkit.support.disk import whole, write_picture, write_text
 
 NOTEBOOK = NOTEBOOKS / "00_quickstart.ipynb"
 MODEL_LINE = re.compile(r'^MODEL = "[^"]*"', re.MULTILINE)
@@ -43,7 +43,7 @@ def demo(out="outputs/demo", model: str | None = None, notebook=NOTEBOOK) -> dic
         for cell in book.cells:
             cell.source = MODEL_LINE.sub(lambda _: f"MODEL = {model!r}", cell.source)
     out.mkdir(parents=True, exist_ok=True)
-    keeper = f"import ivkit.demo\nivkit.demo.keep(globals(), {str(out)!r})"
+    keeper = f"import ivkit.course.demo\nivkit.course.demo.keep(globals(), {str(out)!r})"
     book.cells.append(nbformat.v4.new_code_cell(keeper))
 
     count = sum(cell.cell_type == "code" for cell in book.cells)

@@ -7,8 +7,8 @@ picture, so run this again whenever the model's weights change, and look at the 
 
 from pathlib import Path
 
-from .. import commands
-from ..disk import write_picture
+from ivkit.support import commands
+from ivkit.support.disk import write_picture
 
 MEDIA = Path(__file__).parents[2] / "media"
 TEXT = "a boat on the blue sea at day"

@@ -13,10 +13,10 @@ import torch
 import torch.nn.attention
 from torch.nn.functional import scaled_dot_product_attention
 
-from .models.common import Speed
-from .models.motion import Network
-from .models.protocol import alone
-from .models.reuse import Reuse
+from .common import Speed
+from .motion import Network
+from .protocol import alone
+from .reuse import Reuse
 
 # Inner blocks, compiled one by one: a whole motion UNet has crashed the compiler.
 INNER = (
@@ -294,7 +294,7 @@ def _attend_frames(model) -> list[str]:
     if not layers:
         return []
     try:
-        from .models.frames import MOST_FRAMES, FramesAttention, attend_frames
+        from .frames import MOST_FRAMES, FramesAttention, attend_frames
 
         heads, wide = layers[0].heads, layers[0].to_qkv.out_features
         qkv = _random((4096, model.num_frames, wide), model.device, unet.dtype)

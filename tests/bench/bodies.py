@@ -114,7 +114,9 @@ def wan(tiny: bool) -> dict:
         "image_encoder": None,
         "image_processor": None,
         "scheduler": on_cpu(
-            diffusers.UniPCMultistepScheduler, prediction_type="flow_prediction",
-            use_flow_sigmas=True, flow_shift=5.0,
+            diffusers.UniPCMultistepScheduler,
+            prediction_type="flow_prediction",
+            use_flow_sigmas=True,
+            flow_shift=5.0,
         ),
     }

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 from time import perf_counter
 
-from .. import commands
-from ..disk import write_text
+from ivkit.support import commands
+from ivkit.support.disk import write_text
 
-PROBE = "from ivkit.machine import peak_memory_mb\nprint(peak_memory_mb())"
+PROBE = "from ivkit.support.machine import peak_memory_mb\nprint(peak_memory_mb())"
 
 
 def add_arguments(parser) -> None:
@@ -27,7 +27,7 @@ def add_arguments(parser) -> None:
 
 
 def main(args) -> None:
-    from ivkit.course import NOTEBOOKS, CourseError
+    from ivkit.course.classroom import NOTEBOOKS, CourseError
 
     figures, failed = {}, []
     for path in map(Path, args.paths or sorted(NOTEBOOKS.glob("*.ipynb"))):
@@ -53,12 +53,12 @@ def measure(path, threads: int = 2, save=None) -> dict[str, float]:
         save: a folder for the notebook with its outputs, to look at.
 
     Raises:
-        ivkit.course.CourseError: it is no notebook, or a cell failed.
+        ivkit.course.classroom.CourseError: it is no notebook, or a cell failed.
     """
     from nbformat import write
     from nbformat.v4 import new_code_cell
 
-    from ivkit.course import execute, printed, read
+    from ivkit.course.classroom import execute, printed, read
 
     path = Path(path)
     book = read(path)
@@ -75,7 +75,7 @@ def measure(path, threads: int = 2, save=None) -> dict[str, float]:
 def report(figures: dict, threads: int) -> dict:
     """The figures with what they depend on."""
     import ivkit as iv
-    from ivkit.machine import device_name
+    from ivkit.support.machine import device_name
 
     machine = {"threads": threads, "device": device_name().split(": ")[0]}
     return {**machine, "versions": iv.versions(), "notebooks": figures}

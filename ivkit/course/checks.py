@@ -9,7 +9,7 @@ from itertools import islice
 
 import numpy as np
 
-from .validate import MAX_SENTENCE, as_array
+from ..support.validate import MAX_SENTENCE, as_array
 
 
 class NotYet(Exception):
@@ -413,7 +413,7 @@ def cell_means(answer):
 @exercise
 def same_difference(pairs):
     """Align, exercise 1: ((v, x), (v, x)) that Eq. 5 as printed cannot tell apart."""
-    from .align import Align
+    from ..align import Align
 
     if pairs is None:
         return "my_pairs is None: give (v, x), (other_v, other_x)"
@@ -620,7 +620,7 @@ def two_loras(answer):
 @exercise
 def fitting_models(names, memory_gb: float):
     """Real models, exercise 1: the table's models that are given a still and fit with all parts."""
-    from .models import TABLE
+    from ..models import TABLE
 
     names = [names] if isinstance(names, str) else list(islice(names or (), len(TABLE) + 1))
     if not names:

@@ -18,7 +18,7 @@ def answered(name: str, work: Callable[[], Any]) -> int:
     """Run a command and return its exit code: 0, 1 for a notebook that failed, 2 for what was
     asked wrongly or cannot be written, 130 for an interrupt. What it prints comes through on a
     stdout of any encoding."""
-    from .course import CourseError
+    from ..course.classroom import CourseError
 
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):  # not one of a terminal or a file

@@ -18,8 +18,8 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
+from ..support.validate import Count, Index, Integer, Listed, check_index, checked
 from .speed import plain
-from .validate import Count, Index, Integer, Listed, check_index, checked
 
 Indices = Annotated[tuple[int, ...], Listed(Integer(0, 100_000), "indices", least=1)]
 

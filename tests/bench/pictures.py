@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from ivkit.bench.record import MEDIA, TEXT
-
-from .. import commands
-from ..disk import write_picture
+from ivkit.support import commands
+from ivkit.support.disk import write_picture
+from tests.bench.record import MEDIA, TEXT
 
 SAMPLES = {
     "a red car and a blue bird on the grey street at day": "the car moves right",

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .blend import placed
-from .models.protocol import Condition, Prediction, VideoModel, alone
-from .validate import MAX_STEPS, Kind, Number, check_index, checked
+from ..blend import placed
+from ..support.validate import MAX_STEPS, Kind, Number, check_index, checked
+from .protocol import Condition, Prediction, VideoModel, alone
 
 
 def stepped(

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import psutil
 import torch
 
-from .models.protocol import alone
-from .validate import warn
+from ..support.validate import warn
+from .protocol import alone
 
 CELL_BYTES = 16_000  # of one latent cell in one row, at the step's peak, half precision; about
 STEPS_DOWN = ("all at once", "one branch at a time", "one row at a time", "parts take turns")

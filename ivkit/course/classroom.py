@@ -1,7 +1,7 @@
 """The course as files: run a notebook in a fresh kernel, write the student version, mark answers.
 
 A notebook asks in cells that carry the tag `exercise`: a stub, and the call of its check from
-`ivkit.checks`. Answers are cells with the tag `solution`, in notebooks of their own
+`ivkit.course.checks`. Answers are cells with the tag `solution`, in notebooks of their own
 (notebooks/solutions/). Checks print and never raise, so an unanswered notebook runs to its end.
 """
 
@@ -13,9 +13,9 @@ import tomllib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .disk import new_folder, whole, whole_folder
+from ..support.disk import new_folder, whole, whole_folder
 
-NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 MEDIA = NOTEBOOKS.parent / "media"
 ASKS = {  # what the notebooks say while the repository's address is unknown: what then
     "asks for the address of the repository you found this notebook in, and installs":
@@ -159,7 +159,7 @@ class Mark:
 
     Attributes:
         notebook: its path.
-        check: the check's name in `ivkit.checks`.
+        check: the check's name in `ivkit.course.checks`.
         right: whether the check said so.
         said: what it printed, or the error of the cell.
     """

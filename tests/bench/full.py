@@ -1,7 +1,7 @@
 """All that the chapter on measuring shows, in one command: latency, StoryBench, the sweep.
 
-    python -m ivkit.bench full --processes 8 --seconds 420 --results media/results
-    python -m ivkit.bench full --results media/results -- --subset
+    python -m tests.bench full --processes 8 --seconds 420 --results media/results
+    python -m tests.bench full --results media/results -- --subset
 
 Several processes share the GPUs there are. When the time is up, or after Ctrl-C, the same command
 goes on where it stopped; --seconds 0 writes the results of what is there. What follows -- goes to
@@ -21,11 +21,11 @@ import sys
 import time
 from pathlib import Path
 
-from .. import commands
-from ..disk import write_text
+from ivkit.bench.methods import OWN
+from ivkit.support import commands
+from ivkit.support.disk import write_text
 
 BEST = 3  # settings of the sweep that go on to the reporting half
-OWN = "lam 0.3, paired, both"  # what `pipe.video` does when nothing else is said
 SLACK = 15  # seconds for starting Python and for the tables, of each step
 
 

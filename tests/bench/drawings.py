@@ -4,10 +4,8 @@ The pictures are rendered by the storybook's own world, so they do not depend on
 weights, and neither do the strokes on them. The cases are those of the paper's figures 4 and 5.
 """
 
-
-from ivkit.bench.record import MEDIA, move, paint_disc
-
-from .. import commands
+from ivkit.support import commands
+from tests.bench.record import MEDIA, move, paint_disc
 
 SKY, SEA, TREE = "#3a78d2", "#2f8fe0", "#e8862a"
 LIGHTS = ("#4df58c", "#7fe8a0", "#a860ea")

@@ -1,6 +1,6 @@
 """StoryBench by one process, then by several: how much faster, and are the numbers the same.
 
-    python -m ivkit.bench scaling --processes 2 -- --cases meadow-day-1-0 sea-sunset-1-0
+    python -m tests.bench scaling --processes 2 -- --cases meadow-day-1-0 sea-sunset-1-0
 
 What follows -- goes to storybench. Both runs start from nothing, in folders of their own; time
 counts from the first clip to the last, without loading.
@@ -15,9 +15,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .. import commands
-from ..disk import write_text
-from .scores import MEASURES
+from ivkit.bench.scores import MEASURES
+from ivkit.support import commands
+from ivkit.support.disk import write_text
 
 
 def add_arguments(parser) -> None:

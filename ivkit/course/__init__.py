@@ -1,0 +1,1 @@
+"""The course: checks of exercises, the student version, marking, the demo."""

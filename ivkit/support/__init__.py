@@ -1,0 +1,1 @@
+"""What every room leans on: what is accepted, files, commands, progress, the machine."""
