@@ -3,6 +3,8 @@
 import csv
 import inspect
 import json
+import os
+import socket
 import subprocess
 import sys
 import time
@@ -415,6 +417,37 @@ def test_two_processes_give_the_numbers_of_one(folder, tmp_path, every, monkeypa
     command = [sys.executable, *launch, "-m", "ivkit.bench", "storybench", *some]
     again = subprocess.run([*command, "--out", str(out / "many")], capture_output=True, text=True)
     assert "6 of 6 clips are measured, 0 of them here" in again.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "begin", ["bench.runner import _processes", "storybook.training.common import Ranks"]
+)
+def test_a_process_leaves_the_others_before_python_ends(begin):
+    """gloo's thread aborts a process that ends while it still holds a tensor."""
+    begin = f"from ivkit.{begin} as begin"
+    code = f"""if True:
+        import atexit, sys, torch
+        atexit.register(lambda: print("left", not torch.distributed.is_initialized()))
+        {begin}
+        begin()
+        torch.distributed.all_reduce(torch.zeros(1))
+        sys.exit(3)
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    together = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True,
+            env={**os.environ, **together, "RANK": rank, "LOCAL_RANK": rank},
+        )
+        for rank in "01"
+    ]  # fmt: skip
+    said = [process.communicate(timeout=300)[0] for process in started]
+    assert [process.returncode for process in started] == [3, 3]
+    assert all("left True" in text for text in said)
 
 
 def test_scaling_finds_a_measure_that_differs(tmp_path):

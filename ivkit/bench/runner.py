@@ -7,6 +7,7 @@ each start what it was; every row names the run that made it.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
@@ -181,10 +182,14 @@ def _processes():
     import torch
     from accelerate import PartialState
 
-    if "WORLD_SIZE" in os.environ:
-        cpu = not torch.cuda.is_available()
-        return PartialState(cpu=cpu, backend="gloo", timeout=timedelta(hours=12))
-    return PartialState()
+    if "WORLD_SIZE" not in os.environ:
+        return PartialState()
+    cpu = not torch.cuda.is_available()
+    state = PartialState(cpu=cpu, backend="gloo", timeout=timedelta(hours=12))
+    if torch.distributed.is_initialized():
+        # Else gloo's thread may drop its last tensor while Python ends, which aborts the process.
+        atexit.register(torch.distributed.destroy_process_group)
+    return state
 
 
 def together(state) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import math
 import os
@@ -40,6 +41,8 @@ class Ranks:
                 torch.compiler.load_cache_artifacts(self.kept.read_bytes())
         if self.size > 1 and not torch.distributed.is_initialized():
             torch.distributed.init_process_group("nccl" if cuda else "gloo")
+            if not cuda:  # see `_processes` in bench/runner.py
+                atexit.register(torch.distributed.destroy_process_group)
 
     def keep_compiled(self) -> None:
         """Writes what has been compiled so far to the file that IVKIT_COMPILED names."""
