@@ -29,6 +29,7 @@ _WHERE = {
         "TrajectoryInstruction",
     ),
     "pictures": ("to_picture",),
+    "live": ("Act", "Live", "LiveInstructions"),
     "paint": ("composite", "edit_mask", "latent_mask", "rasterise"),
     "pipeline": ("Pipeline", "load"),
     "trace": ("Trace", "TraceOptions"),

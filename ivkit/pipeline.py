@@ -28,10 +28,12 @@ from .instructions import (
     ImageInstruction,
     Instructions,
     MotionInstruction,
+    MotionScale,
     Moves,
     Strokes,
     TrajectoryInstruction,
 )
+from .live import Live, LiveInstructions
 from .models import memory, speed
 from .models.protocol import VideoModel, alone
 from .models.sampling import Chain
@@ -356,6 +358,33 @@ class Pipeline:
             strokes = {"strokes": y.strokes, "strength": y.strength}
             edits["edited"] = self.image(y.text, picture, **how, **strokes)
         return self.video(picture, i.motion.text, **edits | i.options() | options)
+
+    @checked
+    def live(
+        self,
+        picture: Any,
+        motion: str = "",
+        *,
+        motion_scale: MotionScale | None = None,
+        lam: Share = 0.0,
+        seed: Seed = 0,
+    ) -> Live:
+        """A stream that plays on from `picture`, four frames a pass, while you act: see `Live`.
+
+        Args:
+            picture: anything `to_picture` takes; or the `LiveInstructions` of a stream, which then
+                makes the same frames again, whatever the other arguments.
+            motion: the first text; empty where all rests until one is said.
+            motion_scale, lam, seed: see `Live.say` and `Live`.
+        """
+        if isinstance(picture, LiveInstructions):
+            return Live(self, picture)
+        stream = Live(self, LiveInstructions(picture, seed))
+        if motion:
+            stream.say(motion, motion_scale)
+        if lam:
+            stream.lam = lam
+        return stream
 
     @alone
     @checked(options=lambda: [Settings])

@@ -9,7 +9,7 @@ from importlib import import_module
 
 from ivkit.support.commands import answered
 
-NAMES = ("latency", "storybench", "animatebench", "study", "charts")
+NAMES = ("latency", "live", "storybench", "animatebench", "study", "charts")
 
 
 def main(argv=None, package: str = "ivkit.bench", names=NAMES) -> None:

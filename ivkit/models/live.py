@@ -6,15 +6,24 @@ stream itself call the very functions of this file.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from .pia import video_input
+from .decoder import load as load_tiny
+from .hub import quietly
+from .lora import merge_folder
+from .pia import motion_unet, video_input
 
+FOLDER = "live"  # of the LoRA, beside the other weights
 NEW, PAST = 4, 3  # frames of a chunk; frames of the past that it sees, beside the sink
 REST = "everything stays still"  # what the network reads once a text has ended
 ACTS = 16 // NEW  # chunks that a text acts for
+HANDS = 2  # things that can be held at once
 
 
 def affinity_of(speed: Tensor) -> Tensor:
@@ -115,3 +124,49 @@ def pull(encode, decode, last: Tensor, cut: Tensor, first: Tensor, masks: Tensor
     cut = torch.where(first.view(-1, 1, 1, 1, 1), shown[:, None].to(cut.dtype), cut)
     start, now, to = places
     return encode(carry(shown, cut.float(), masks, now - start, to - start)), cut
+
+
+@dataclass
+class Student:
+    """The networks that a stream needs, on one device and in one dtype."""
+
+    network: nn.Module  # the motion UNet, the student's LoRA merged into it
+    vae: nn.Module
+    decoder: nn.Module  # the tiny one
+
+    @classmethod
+    @lru_cache(2)
+    def load(cls, folder: Path, device, dtype) -> Student:
+        """What a folder of the storybook's layout holds; one for all streams."""
+        from diffusers import AutoencoderTiny, MotionAdapter, UNet2DConditionModel
+
+        kept = {"torch_dtype": torch.float32}
+        with quietly():
+            unet = UNet2DConditionModel.from_pretrained(folder / "unet", **kept)
+            adapter = MotionAdapter.from_pretrained(folder / "motion_adapter", **kept)
+            vae = AutoencoderTiny.from_pretrained(folder / "vae", **kept)
+        network = motion_unet(unet, adapter)
+        merge_folder(network, folder / FOLDER)
+        parts = network, vae, load_tiny(folder)
+        for part in parts:
+            nn.Module.to(part, device, dtype, memory_format=torch.channels_last)
+            part.eval().requires_grad_(False)
+        return cls(*parts)
+
+    @torch.no_grad()
+    def encode(self, pictures: Tensor) -> Tensor:
+        """(B, 3, H, W) in [-1, 1] to latents (B, C, h, w), float32."""
+        pictures = pictures.to(self.vae.device, self.vae.dtype)
+        return self.vae.encoder(pictures.contiguous(memory_format=torch.channels_last)).float()
+
+    @torch.no_grad()
+    def decode(self, z: Tensor) -> Tensor:
+        """Latents (B, C, h, w) to (B, 3, H, W) in [-1, 1], float32, by the tiny decoder."""
+        z = z.to(self.vae.dtype).contiguous(memory_format=torch.channels_last)
+        return self.decoder(z).clamp(-1, 1).float()
+
+    @torch.no_grad()
+    def chunk(self, noise, context, condition, text, affinity) -> Tensor:
+        """`chunk` of its network, for tensors of any dtype."""
+        low = self.vae.dtype
+        return chunk(self.network, noise, context, condition, text.to(low), affinity)
