@@ -82,6 +82,8 @@ class Run:
         painted: the chain of the painted clip without the drag, where a drag edits that.
         index: how many steps are done.
         z: the latent after them, (F, C, h, w): z' in `paired`, the one latent in `shared`.
+        skipped: the scheduler and the latent before the last of them, where that step was not
+            evaluated because dual-clock overwrites it: a change now may want it after all.
         scheduler: the diffusers scheduler as these steps have left it.
         edits: (the step from which on, `Edit`), in order.
         trace: the Trace: `run.trace[4]["eps_hat"]` is (F, C, h, w).
@@ -105,6 +107,7 @@ class Run:
     painted: Chain | None = None
     index: int = 0
     z: Tensor | None = None
+    skipped: tuple[Any, Tensor] | None = field(default=None, repr=False)
     scheduler: Any = None
     edits: tuple[tuple[int, Edit], ...] = ()
     trace: Trace = field(default_factory=Trace)
@@ -153,12 +156,17 @@ class Run:
             return self._decoded["frames"]
         z = self.z
         if not self.finished and self.last is not None:
-            z = self.last["x0"]
+            z = self.foreseen(self.last)
         edited = to_pixels(self.still if self.warped is None else self.warped.frames)
         frames = self._decode(z, blended_target(to_pixels(self._picture), edited, self.lam))
         if self.finished:
             self._decoded["frames"] = frames
         return frames
+
+    def foreseen(self, record: Record) -> Tensor:
+        """The clip's latents as a step predicts them, (F, C, h, w); those that dual-clock puts in
+        their place where it overwrites them."""
+        return self.edit_at(record.index).drag if record.overwritten else record["x0"]
 
     @property
     def unedited(self) -> np.ndarray:
@@ -408,9 +416,11 @@ class Step:
 
     @validate.checked
     def preview(self, frame: Index = -1) -> Image.Image:
-        """One frame of the clip as this step predicts it, decoded from x0: PIL RGB."""
+        """One frame of the clip as this step predicts it, decoded from x0: PIL RGB. Where a drag's
+        hold overwrites the step, a frame of the warped clip."""
         validate.check_index("frame", frame, len(self.run.z))
-        return to_pictures(self.run.model.preview(self["x0"], frame)[None])[0]
+        foreseen = self.run.foreseen(self.record)
+        return to_pictures(self.run.model.preview(foreseen, frame)[None])[0]
 
     @validate.checked(options=lambda: [edits])
     def change(self, **changes) -> None:

@@ -73,7 +73,8 @@ class Settings:
             looks as it did.
         blend_in: the unit in which Eq. 4 blends: "v", whatever the network predicts; "eps", the
             paper's letter; "x0"; or "native", what the network predicts. See `blend.blend_in`.
-        skip_zero: do not evaluate a branch whose weight is zero everywhere.
+        skip_zero: do not evaluate a branch whose weight is zero everywhere, nor a step whose answer
+            dual-clock overwrites before the next one.
         batch: both branches in one call of the network; None does so on a GPU, unless the network
             is compiled for one branch.
         eta: of a DDIM scheduler, in [0, 1]; 0 is deterministic.

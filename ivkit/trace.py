@@ -110,6 +110,7 @@ class Record:
     guidance: Tensor | None = None  # the scale, broadcasts to (F, 1, 1, 1); None: not guided
     left: tuple[str, ...] = ()  # names that the step had and that were not kept
     blended: str = "native"  # the unit of Eq. 4 at this step: "v", "eps" or "x0"
+    overwritten: bool = False  # by dual-clock before the next step: nothing was evaluated
 
     def __post_init__(self):
         if self.blended == "native":
@@ -145,9 +146,15 @@ class Record:
         if find is not None:
             return find().clone()
         self.check(name)
-        branch = " (its weight was zero there)" if name in NAMES else ""
+        branch = f" ({self.missing(name)})" if name in NAMES else ""
         known = ", ".join(self.names())
         raise KeyError(f"step {self.index} holds no {shown(name)}{branch}; it holds: {known}")
+
+    def missing(self, name: str) -> str:
+        """In words, why this step has nothing to show of a tensor; "" where it has."""
+        if name in self:
+            return "undefined, ᾱ = 0" if self.undefined(name) else ""
+        return "overwritten, not evaluated" if self.overwritten else "not evaluated, weight 0"
 
     def check(self, *names: str) -> None:
         """KeyError, which says how to keep it, where one of the names was not kept."""
@@ -411,7 +418,7 @@ def _unit(value: Any) -> str:
 
 
 #: what a file says of each step beside `steps`, and how it is read; older files say less
-_SAID = {"left": _names, "blended": _unit}
+_SAID = {"left": _names, "blended": _unit, "overwritten": bool}
 
 
 def _said(metadata: dict[str, str], name: str) -> list:

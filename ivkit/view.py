@@ -47,6 +47,8 @@ SYMBOLS = {
     "eps_cond": r"$\epsilon_{cond}$",
     "eps_edit": r"$\epsilon'$",
     "eps_hat": r"$\hat\epsilon$",
+    "v_edit": r"$v'$",
+    "v_hat": r"$\hat v$",
     "x0": r"$\hat x_0$",
     "v": r"$v$",
     "lam": r"$\lambda$",
@@ -264,7 +266,8 @@ def trace_grid(
 
     Args:
         trace: a Trace; trace[i][name] is (F, C, h, w). A cell says so where the tensor is undefined
-            (see `ivkit.trace`) or its branch was not evaluated.
+            (see `ivkit.trace`) or was not evaluated. A blend that was taken in another unit, of
+            which Eq. 4 does not hold, is marked as derived.
         names: which tensors, by their names in the trace.
         frame: which frame of the clip.
         steps: which steps; by default up to eight, evenly spread.
@@ -287,8 +290,10 @@ def trace_grid(
     rows |= _principal_colours(latents)
     figure, axes = _figure(len(names), len(steps), 1.35, 1.35, margin=0.35)
     for r, name in enumerate(names):
-        axes[r, 0].text(-0.08, 0.5, SYMBOLS.get(name, name), fontsize=13, ha="right", va="center",
-                        transform=axes[r, 0].transAxes)  # fmt: skip
+        left = {"ha": "right", "va": "center", "transform": axes[r, 0].transAxes}
+        axes[r, 0].text(-0.08, 0.5, SYMBOLS.get(name, name), fontsize=13, **left)
+        if name in ("eps_hat", "v_hat") and any(name not in trace[i].terms for i in steps):
+            axes[r, 0].text(-0.08, 0.3, "derived", fontsize=7, **left)
         for c, picture in enumerate(rows[name]):
             if isinstance(picture, str):
                 where = {"transform": axes[r, c].transAxes, "ha": "center", "va": "center"}
@@ -315,10 +320,7 @@ def cmp(name: str, mine: Numbers, theirs: Numbers, tolerance: Distance = 1e-5) -
 def _latent(record, name, frame):
     """(C, h, w) of one frame, or in a word why there is none."""
     record.check(name)
-    if name not in record:
-        return "not evaluated"
-    value = record[name][frame]
-    return value if np.isfinite(as_array(value)).all() else "undefined"
+    return record.missing(name).replace(", ", ",\n") or record[name][frame]
 
 
 def _pixels(decoded) -> np.ndarray:

@@ -271,7 +271,7 @@ def test_what_was_not_kept_is_said_in_one_sentence_with_how_to_keep_it(tmp_path)
     with pytest.raises(KeyError, match="did not keep"):
         iv.TraceExplorer(run)
     one = pipe.video(tiny.picture(), MOTION, lam=1.0, progress=False)
-    with pytest.raises(KeyError, match="holds no 'eps_edit' .its weight was zero there."):
+    with pytest.raises(KeyError, match="holds no 'eps_edit' .not evaluated, weight 0."):
         one.trace[1]["eps_edit"]
 
 

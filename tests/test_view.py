@@ -187,8 +187,8 @@ def test_trace_grid_has_a_row_a_tensor_and_a_column_a_step(trace):
 
 
 def test_a_missing_tensor_is_told_apart_from_an_undefined_one(trace):
-    assert view._latent(trace[0], "x0", 0) == "undefined"
-    assert view._latent(trace[0], "eps_edit", 0) == "not evaluated"
+    assert view._latent(trace[0], "x0", 0) == "undefined,\nᾱ = 0"
+    assert view._latent(trace[0], "eps_edit", 0) == "not evaluated,\nweight 0"
     assert view._latent(trace[1], "x0", 0).shape == (4, 8, 8)
 
 

@@ -5,36 +5,46 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+from html import escape
 
 import ipywidgets as w
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..blend import blend
+from ..blend import blend_in
 from ..models.attention import record as record_attention
 from ..models.sampling import scaled
 from ..pictures import png
 from ..pixels import to_frames
 from ..run import Run
 from ..support.validate import checked
+from ..trace import TERMS, Record
 from ..view import _font, contact_sheet, heat, principal_colours
 from .board import TIP, Line, Page, flow, picture_view, row, words
 from .panel import Panel
 
 TILE = 188
-LATENTS = ("z_t", "z_edit", "eps", "eps_edit", "eps_hat")
-TITLES = {
-    "z_t": "z<sub>t</sub>, unedited",
-    "z_edit": "z′<sub>t</sub>, edited",
-    "x0": "x̂<sub>0</sub>, as predicted",
-    "heat": "|ε − ε′| on the picture",
-    "frame": "the finished frame",
-    "eps": "ε, given x",
-    "eps_edit": "ε′, given the edits",
-    "eps_hat": "ε̂ = λ ε + (1 − λ) ε′",
-    "if_eps_hat": "ε̂, if λ were so",
-    "if_x0": "x̂<sub>0</sub>, if λ were so",
-}
+X0 = "x̂<sub>0</sub>"
+SIGNS = {"v": ("v", "v′", "v̂"), "eps": ("ε", "ε′", "ε̂"), "x0": (f"{X0} of x", f"{X0}′", X0)}
+TILES = ("z_t", "z_edit", "x0", "heat", "frame", "x", "x_edit", "x_hat", "if_x_hat", "if_x0")
+
+
+def titles(record: Record, unit: str) -> dict[str, str]:
+    """What stands above each tile, in HTML: Eq. 4 in the unit that was blended and in no other."""
+    x, x_edit, x_hat = SIGNS[unit]
+    derived = f"{x_hat}, derived: blended in {SIGNS[record.blended][0]}"
+    return {
+        "z_t": "z<sub>t</sub>, unedited",
+        "z_edit": "z′<sub>t</sub>, edited",
+        "x0": f"{X0}, as predicted",
+        "heat": f"|{x} − {x_edit}| on the picture",
+        "frame": "the finished frame",
+        "x": f"{x}, given x",
+        "x_edit": f"{x_edit}, given the edits",
+        "x_hat": f"{x_hat} = λ {x} + (1 − λ) {x_edit}" if unit == record.blended else derived,
+        "if_x_hat": f"{x_hat}, if λ were so",
+        "if_x0": f"{X0}, if λ were so",
+    }
 
 
 class TraceExplorer(Panel):
@@ -42,14 +52,16 @@ class TraceExplorer(Panel):
 
     Latents have more channels than a picture has colours: their three main directions, the same for
     all tiles, are shown as red, green and blue. The words' maps are computed when asked for: what
-    the edited branch's network looks at, word by word, at this step.
+    the edited branch's network looks at, word by word, at this step. "What if" is of Eq. 4 at this
+    step alone: z', which a drag's hold has weighted by 1 - lam as well, stays as it was.
 
     Args:
       run: a `Run`, as from `pipe.video`; one that was stopped shows the steps it has. KeyError
         where its trace did not keep what is shown.
 
     Attributes:
-      step, frame, what_if: the sliders. words: the switch of the words' maps.
+      step, frame, what_if: the sliders. words: the switch of the words' maps. unit: "v", "eps",
+        "x0", or "" for the one that was blended: in which the predictions are shown.
       tiles: {name: widgets.Image} of what is shown. errors: exceptions of the callbacks.
     """
 
@@ -58,18 +70,17 @@ class TraceExplorer(Panel):
         if not len(run.trace):
             raise ValueError("the run has no steps yet: there is nothing to explore")
         for record in run.trace:
-            record.check(*LATENTS, "x0", "out", "out_edit")
+            record.check("z_t", "z_edit", "x0", "out", "out_edit")
         self.run, self.line = run, Line()
         self.errors = self.line.errors
         count, frames = len(run.trace), len(run.state.z)
-        latents = {n: [r[n] for r in run.trace if n in r] for n in LATENTS}
-        self._colours = principal_colours([z for row in latents.values() for z in row])
         self._frames = run.frames
         last = {"min": 0, "max": count - 1, **row("Which step of the run", 400, 90)}
         self.step = w.IntSlider(count // 2, description="Step", **last)
         last = {"min": 0, "max": frames - 1, **row("Which frame of the clip", 400, 90)}
         self.frame = w.IntSlider(frames - 1, description="Frame", **last)
-        share = {"min": 0, "max": 1, "step": 0.05, **row("Another λ at this step", 400, 90)}
+        share = {"min": 0, "max": 1, "step": 0.05,
+                 **row("Another λ in Eq. 4 at this step", 400, 90)}  # fmt: skip
         self.what_if = w.FloatSlider(0.5, description="What if λ =", **share)
         last = {"min": 0, "max": count - 1, TIP: "Play the steps"}
         play = w.Play(value=count // 2, interval=900, **last)
@@ -78,24 +89,30 @@ class TraceExplorer(Panel):
             False, description="Words", icon="eye", tooltip="Where the network looks at each word",
             layout=w.Layout(width="110px"),
         )  # fmt: skip
+        self.unit = w.Dropdown(
+            options=[("as blended", ""), ("v", "v"), ("ε", "eps"), ("x̂0", "x0")],
+            description="Shown in", **row("The unit in which predictions are shown", 200, 90),
+        )  # fmt: skip
         self.text = words()
-        self.tiles = {name: _tile() for name in TITLES}
-        boxes = [_boxed(TITLES[name], tile) for name, tile in self.tiles.items()]
+        self.tiles = {name: _tile() for name in TILES}
+        boxes = [_boxed("", tile) for tile in self.tiles.values()]
+        self.titles = {name: box.children[0] for name, box in zip(TILES, boxes, strict=True)}
         self.word_row = flow()
         super().__init__([
             flow(self.step, play, self.frame),
             self.text,
             flow(*boxes[:5]),
             flow(*boxes[5:]),
-            flow(self.what_if, self.words),
+            flow(self.what_if, self.unit, self.words),
             self.word_row,
             self.line,
             Page(),
         ])  # fmt: skip
         self._decoded = functools.lru_cache(64)(self._decode)
         self._attention = functools.lru_cache(32)(self._attend)
+        self._colours = functools.cache(self._colours_of)
         guard = self.line.guard
-        for slider in (self.step, self.frame, self.words):
+        for slider in (self.step, self.frame, self.unit, self.words):
             slider.observe(guard(lambda _: self._show()), "value")
         self.what_if.observe(guard(lambda _: self._show_if()), "value")
         guard(self._show)()
@@ -109,6 +126,10 @@ class TraceExplorer(Panel):
     def record(self):
         return self.run.trace[self.step.value]
 
+    @property
+    def shown_unit(self) -> str:
+        return self.unit.value or self.record.blended
+
     def _frame(self, f: int) -> np.ndarray:
         """The clip's frame that latent frame f ends at: a video autoencoder has fewer of these."""
         return self._frames[f * (len(self._frames) - 1) // max(self.frame.max, 1)]
@@ -117,50 +138,53 @@ class TraceExplorer(Panel):
         """The record of this step as it would be with another λ. ValueError where a branch was
         not evaluated, because its weight was 0."""
         record = self.record
-        for name in ("out", "out_edit"):
+        for name, edits in (("out", "without"), ("out_edit", "of")):
             if name not in record:
                 raise ValueError(
-                    f"step {record.index} has no prediction {'of the edits' * (name != 'out')}"
-                    f"{'without the edits' * (name == 'out')}: its weight was 0 there "
-                    "(skip_zero=False evaluates it all the same)"
+                    f"step {record.index} has no prediction {edits} the edits: "
+                    f"{record.missing(name)} (skip_zero=False evaluates it all the same)"
                 )
-        out_hat = blend(record["out"], record["out_edit"], lam)
+        out, out_edit, z, z_edit = (record[n] for n in ("out", "out_edit", "z_t", "z_edit"))
+        level = record.signal, record.noise, record.kind
+        out_hat, _ = blend_in(record.blended, out, out_edit, lam, z, z_edit, level)
         return dataclasses.replace(record, tensors=record.tensors | {"out_hat": out_hat})
 
     def _show(self) -> None:
         record, f = self.record, self.frame.value
-        lam = record.lam
+        lam, edit, unit = record.lam, self.run.edit_at(record.index), self.shown_unit
         span = f"{float(lam.mean()):.2f}"
         if float(lam.max()) > float(lam.min()):
             span = f"{float(lam.min()):.2f} to {float(lam.max()):.2f}"
         self.text.value = (
             f"<b><code>run.trace[{record.index}]</code></b> · t = {record.t:g} · "
-            f"ᾱ = {record.alpha_bar:.4f} · <b>λ in force: {span}</b> · frame {f}"
+            f"ᾱ = {record.alpha_bar:.4f} · <b>λ in force: {span}</b> · frame {f} · "
+            f"<b>y′: {escape(edit.motion) or '(no text)'}</b>"
         )
-        for name in LATENTS:
-            self.tiles[name].value = self._latent(record, name, f)
-        self.tiles["x0"].value = _png(self._decoded(record.index, f, None))
+        for name, title in titles(record, unit).items():
+            self.titles[name].value = _titled(title)
+        a, b, _ = TERMS[unit]
+        for tile, name in zip(("z_t", "z_edit", "x", "x_edit", "x_hat"),
+                              ("z_t", "z_edit", *TERMS[unit]), strict=True):  # fmt: skip
+            self.tiles[tile].value = self._latent(record, name, f)
+        self.tiles["x0"].value = self._picture(record, f, None)
         self.tiles["frame"].value = _png(self._frame(f))
-        pair = [n for n in ("eps", "out") if n in record and f"{n}_edit" in record
-                and not record.undefined(n)]  # fmt: skip
-        if pair:
-            a, b = record[pair[0]][f], record[f"{pair[0]}_edit"][f]
-            self.tiles["heat"].value = _png(heat(a, b, self._frame(f)))
-        else:
-            self.tiles["heat"].value = _says("one branch only:\nλ is 0 or 1 here")
+        why = record.missing(a) or record.missing(b)
+        self.tiles["heat"].value = (
+            _says(why) if why else _png(heat(record[a][f], record[b][f], self._frame(f)))
+        )
         self._show_words()
         self._show_if()
 
     def _show_if(self) -> None:
-        f, lam = self.frame.value, round(self.what_if.value, 4)
-        try:
-            record = self.recomputed(lam)
-        except ValueError:
-            for name in ("if_eps_hat", "if_x0"):
-                self.tiles[name].value = _says("one branch only:\nλ was 0 or 1 here")
+        record, f, lam = self.record, self.frame.value, round(self.what_if.value, 4)
+        why = record.missing("out") or record.missing("out_edit")
+        if why:
+            for name in ("if_x_hat", "if_x0"):
+                self.tiles[name].value = _says(f"one branch only: {why}")
             return
-        self.tiles["if_eps_hat"].value = self._latent(record, "eps_hat", f)
-        self.tiles["if_x0"].value = _png(self._decoded(record.index, f, lam))
+        record = self.recomputed(lam)
+        self.tiles["if_x_hat"].value = self._latent(record, TERMS[self.shown_unit][2], f)
+        self.tiles["if_x0"].value = self._picture(record, f, lam)
 
     def _show_words(self) -> None:
         if not self.words.value:
@@ -176,17 +200,21 @@ class TraceExplorer(Panel):
 
     # ------------------------------------------------------------------------------- computing
 
+    def _colours_of(self, unit: str):
+        names = ("z_t", "z_edit", *TERMS[unit])
+        return principal_colours([r[n] for r in self.run.trace for n in names if n in r])
+
     def _latent(self, record, name: str, f: int) -> bytes:
-        if name not in record:
-            return _says("not evaluated:\nits weight was 0")
-        if record.undefined(name):
-            return _says("undefined here:\nᾱ = 0, pure noise")
-        return _png((self._colours(record[name][f]) * 255).astype(np.uint8))
+        if why := record.missing(name):
+            return _says(why)
+        return _png((self._colours(self.shown_unit)(record[name][f]) * 255).astype(np.uint8))
+
+    def _picture(self, record, f: int, lam: float | None) -> bytes:
+        why = record.missing("x0")
+        return _says(why) if why else _png(self._decoded(record.index, f, lam))
 
     def _decode(self, index: int, f: int, lam: float | None) -> np.ndarray:
         record = self.run.trace[index] if lam is None else self.recomputed(lam)
-        if record.undefined("x0"):
-            return np.full((8, 8, 3), 225, np.uint8)
         return to_frames(self.run.model.decode(record["x0"][f][None]))[0]
 
     def _attend(self, index: int) -> dict[str, np.ndarray]:
@@ -233,10 +261,13 @@ def _tile(width: int = TILE) -> w.Image:
     return tile
 
 
-def _boxed(title: str, tile: w.Image, width: int = TILE) -> w.VBox:
+def _titled(title: str) -> str:
     title = title.replace("<sub>", "<sub style='line-height:0'>")
-    title = f"<div style='font-size:12px;line-height:1.4'>{title}</div>"
-    label = words(title, margin="0 0 0 2px", height="20px")
+    return f"<div style='font-size:12px;line-height:1.4'>{title}</div>"
+
+
+def _boxed(title: str, tile: w.Image, width: int = TILE) -> w.VBox:
+    label = words(_titled(title), margin="0 0 0 2px", height="20px")
     layout = w.Layout(width=f"{width + 8}px", flex="0 0 auto", margin="0 6px 6px 0")
     return w.VBox([label, tile], layout=layout)
 
@@ -252,7 +283,8 @@ def _png(picture) -> bytes:
 
 @functools.cache
 def _says(text: str) -> bytes:
-    """A grey tile with a remark."""
+    """A grey tile with a remark, which stands on several lines."""
+    text = text.replace(": ", ":\n").replace(", ", ",\n")
     tile = Image.new("RGB", (TILE, TILE), (236, 238, 241))
     draw = ImageDraw.Draw(tile)
     draw.multiline_text((TILE / 2, TILE / 2), text, fill=(90, 90, 90), font=_font(14),

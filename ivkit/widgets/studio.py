@@ -541,7 +541,7 @@ class Studio(Panel):
         self._live_on(True)
         self.progress.max, self.progress.value = step.num_steps, number
         self.live_text.value = f"{what}, step {number} of {step.num_steps}, as it is predicted"
-        if not step.record.undefined("x0"):
+        if step.record.overwritten or not step.record.undefined("x0"):
             self.live.value = webp(self._predicted(step))
         self._shown_at = time.perf_counter()
 
@@ -550,7 +550,7 @@ class Studio(Panel):
         one of a picture."""
         if not hasattr(step, "change"):
             return [step.preview()]
-        begun, count = time.perf_counter(), len(step["x0"])
+        begun, count = time.perf_counter(), len(step.run.z)
         took = begun - self._shown_at if step.index else 0
         frames = [step.preview(count - 1)]
         each = max(time.perf_counter() - begun, 1e-4)
