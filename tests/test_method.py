@@ -53,10 +53,9 @@ def test_lam_one_ignores_the_edits_and_zero_follows_them_alone(kind, reading, un
 
 @pytest.mark.parametrize("reading", READINGS)
 def test_skipping_zero_weights_changes_nothing(reading):
-    lam = [1.0, 0.0, 0.4, 0.0]
+    options = {"lam": [1.0, 0.0, 0.4, 0.0], "mechanism": "condition", "drags": [drag()]}
     runs = [
-        clip(tiny.pipeline(), reading=reading, lam=lam, skip_zero=skip, drags=[drag()])
-        for skip in (True, False)
+        clip(tiny.pipeline(), reading=reading, skip_zero=skip, **options) for skip in (True, False)
     ]
     close(runs[0].state.z, runs[1].state.z)
     assert len(runs[0].trace[0].tensors) < len(runs[1].trace[0].tensors)
@@ -396,6 +395,14 @@ def test_a_thing_held_to_the_end_looks_as_in_the_warped_clip():
         moving, still = edit.mask.expand_as(z) == 1, edit.mask.expand_as(z) == 0
         assert torch.allclose(z[moving], edit.drag[moving]) == (lam == 0)
         assert not torch.allclose(z[still], edit.drag[still])
+
+
+@pytest.mark.parametrize("steps", range(1, 30))
+def test_all_of_the_noise_anew_is_finite_from_pure_noise_on(steps):
+    """eta = 1 where alpha_bar is 0: NaN at 3 steps before."""
+    scheduler = tiny.model("storybook").scheduler(steps)
+    out, z = torch.randn(2, 4, 6, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert scheduler_step(scheduler, out, scheduler.timesteps[0], z, 0, eta=1.0).isfinite().all()
 
 
 def test_noise_of_a_stochastic_scheduler_differs_by_step_and_seed_alone():

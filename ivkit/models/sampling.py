@@ -42,7 +42,8 @@ def scheduler_step(
     """
     out, z = placed(scheduler, out, z)
     accepted = inspect.signature(scheduler.step).parameters
-    options = {"eta": eta} if "eta" in accepted else {}
+    # At 1 and alpha_bar 0, DDIM takes the root of 1 - 1, which rounds to below 0.
+    options = {"eta": min(eta, 1 - 1e-6)} if "eta" in accepted else {}
     if "generator" in accepted:
         drawn = ((seed + 1) * 1_000_003 + i) % 2**64  # what a generator takes
         options["generator"] = torch.Generator().manual_seed(drawn)
