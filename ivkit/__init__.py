@@ -48,6 +48,7 @@ _WHERE = {
     "widgets.canvas": ("PaintCanvas",),
     "widgets.drag": ("DragCanvas",),
     "widgets.explorer": ("TraceExplorer",),
+    "widgets.live": ("LiveCanvas",),
     "widgets.studio": ("Studio",),
 }
 _HOME = {name: module for module, names in _WHERE.items() for name in names}

@@ -16,6 +16,7 @@ import dataclasses
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -148,6 +149,7 @@ class Live:
         self.pipe, self.student = pipe, live.Student.load(folder, pipe.device, pipe.model.dtype)
         self.picture = fit(instructions.picture, pipe.size, bool(instructions.acts))
         self.seed, self._acts = instructions.seed, list(instructions.acts)
+        self._lock, self._making = Lock(), False  # a chunk: what is done meanwhile is for the next
         first = self.student.encode(to_pixels(self.picture))
         self._states = deque([State(0, live.begin(first))], maxlen=KEPT)
         self._latents: deque[Tensor] = deque(maxlen=KEPT)
@@ -165,14 +167,20 @@ class Live:
     def __next__(self) -> np.ndarray:
         """The next four frames, uint8 (4, H, W, 3). An interrupt leaves the stream as it was."""
         state = self.state
-        for act in [act for act in self._acts if act.chunk == state.index]:
-            state = getattr(self, f"_{act.kind}")(state, act)
-        new, following, record = self._advance(state)
-        frames = to_frames(self.student.decode(new))
-        self._states.append(following)
-        self._latents.append(new)
-        self._records.append(record)
-        return frames
+        with self._lock:
+            self._making = True
+            acts = [act for act in self._acts if act.chunk == state.index]
+        try:
+            for act in acts:
+                state = getattr(self, f"_{act.kind}")(state, act)
+            new, following, record = self._advance(state)
+            frames = to_frames(self.student.decode(new))
+            self._latents.append(new)
+            self._records.append(record)
+            self._states.append(following)
+            return frames
+        finally:
+            self._making = False
 
     def _advance(self, s: State) -> tuple[Tensor, State, Record]:
         """Latents (4, C, h, w) of the next chunk, the state after it, and its record."""
@@ -284,10 +292,16 @@ class Live:
     # -------------------------------------------------------------------------- what one can do
 
     def _pending(self) -> list[Act]:
-        return [act for act in self._acts if act.chunk == self.index]
+        """What was done and is not in `state` yet."""
+        return [act for act in self._acts if act.chunk >= self.index]
 
     def _do(self, kind: str, **what) -> None:
-        self._acts.append(Act(self.index, kind, **what))
+        with self._lock:
+            act = Act(self.index + self._making, kind, **what)
+            if kind == "move":  # the last one before a chunk counts
+                same = act.chunk, kind, act.handle
+                self._acts = [a for a in self._acts if (a.chunk, a.kind, a.handle) != same]
+            self._acts.append(act)
 
     @checked
     def say(self, text: Sentence, motion_scale: MotionScale | None = None) -> None:
@@ -338,13 +352,7 @@ class Live:
         """Where the pointer of a held thing is now, (x, y) in pixels; the last one before a chunk
         counts. ValueError for a handle that holds nothing and for a point outside the picture."""
         self._check_handle(handle)
-        point = self._point("point", point)
-        self._acts = [
-            act
-            for act in self._acts
-            if (act.chunk, act.kind, act.handle) != (self.index, "move", handle)
-        ]
-        self._do("move", handle=handle, point=point)
+        self._do("move", handle=handle, point=self._point("point", point))
 
     @checked
     def release(self, handle: Handle) -> None:
@@ -447,8 +455,13 @@ class Live:
         inside(name, point, self.picture.size[::-1])
         return point
 
+    @checked
+    def region(self, handle: Handle) -> np.ndarray:
+        """The region of a held thing as it is shown, bool (H, W)."""
+        self._check_handle(handle)
+        return self._regions()[handle]
+
     def _regions(self) -> dict[int, np.ndarray]:
-        """The region of each held thing as it is shown, bool (H, W)."""
         found = {}
         for k, h in self.state.held:
             size = torch.tensor(self.picture.size, dtype=torch.float32)

@@ -187,6 +187,10 @@ function render({ model, el }) {
     ring.top = `${event.clientY - frame.top - width / 2}px`;
   }
 
+  if (model.get("beats")) {
+    const timer = setInterval(() => model.send({ event: "alive" }), 2000);
+    end.signal.addEventListener("abort", () => clearInterval(timer));
+  }
   el.append(document.createElement("div"));
   model.on("change:label", name);
   watchNames();

@@ -16,7 +16,8 @@ class Page(_Base):
 
     label: what the canvas is called for who cannot see it. takes: the keys that are its own; all
     others are the page's. brush: width of the brush as a share of the canvas' width, 0 for none.
-    density, zoom: what the page says of itself; 1 where nothing speaks.
+    density, zoom: what the page says of itself; 1 where nothing speaks. beats: whether it says
+    {"event": "alive"} every two seconds.
     Messages: {"event": "key", "key", "shift", "command"} and {"event": "double", "x", "y"},
     {"event": "file", "name"} with the file as its buffer.
     """
@@ -34,6 +35,7 @@ class Page(_Base):
     brush = t.Float(0.0).tag(sync=True)
     density = t.Float(1.0).tag(sync=True)
     zoom = t.Float(1.0).tag(sync=True)
+    beats = t.Bool(False).tag(sync=True)
 
     def __init__(self, **options):
         super().__init__(**options)
