@@ -1,18 +1,33 @@
-"""P_img, the first half of Eq. 1: text to picture, picture to picture, and the regional edit."""
+"""P_img, the first half of Eq. 1: text to picture, picture to picture, and the regional edit.
+
+`PictureJob` is what `pipe.image` is asked for, `denoise_image` the loop. `Brush` is the same in one
+step, for which all that does not depend on the stroke is made once: one function from pixels to
+pixels of fixed shapes is left, on a CUDA device one graph.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Annotated, Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from .blend import noised
-from .models.protocol import Condition, Prediction, VideoModel
+from .instructions import PictureSettings, Stroke, Strokes
+from .models.protocol import Condition, Prediction, VideoModel, alone
 from .models.sampling import levels, scheduler_step
+from .models.speed import Graphed
+from .paint import composite, edit_region, latent_mask, paint_over, rasterise
+from .pictures import Picture, as_bytes, as_floats, fit, to_pictures, to_pixels
+from .support.validate import Number, Seed, Sentence, as_array, checked
 from .trace import Record
+
+Strength = Annotated[float, Number(0, 1, above=True)]
 
 
 @dataclass
@@ -90,3 +105,152 @@ def denoise_image(
             keep = original if last else noised(scheduler, original, noise, timesteps[i + 1])
             z = mask * z + (1 - mask) * keep
         yield ImageStep(record, z.clone(), len(timesteps))
+
+
+@dataclass
+class PictureJob:
+    """One picture to make.
+
+    Attributes:
+        original: x, which is kept outside the region; None where the picture begins from noise.
+        painted: x with the strokes on it, which P_img begins from; the same where there are none.
+        region: the edit mask, float32 (H, W) in [0, 1]; None where all may change.
+    """
+
+    model: VideoModel
+    prompt: str
+    settings: PictureSettings
+    original: Image.Image | None = None
+    painted: Image.Image | None = None
+    region: np.ndarray | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model: VideoModel,
+        prompt: str,
+        settings: PictureSettings,
+        picture=None,
+        strokes: Sequence[Stroke] = (),
+        mask: np.ndarray | None = None,
+    ) -> PictureJob:
+        """Checked; `settings` are resolved ones, the rest as for `Pipeline.denoise_image`."""
+        s, marked = settings, bool(strokes) or mask is not None
+        if picture is None and marked:
+            raise ValueError("strokes and mask need a picture: say which one they are on")
+        if picture is None:
+            return cls(model, prompt, s)
+        original = painted = fit(picture, s.size, marked)
+        region = None
+        if strokes:
+            painted, alpha = rasterise(original, strokes)
+            region = edit_region(strokes, alpha, s.grow, model.cell, s.feather)
+        if mask is not None:
+            region = _checked(mask, original)
+        return cls(model, prompt, s, original, painted, region)
+
+    def steps(self) -> Iterator[ImageStep]:
+        """The steps of P_img; none where strength 0 takes the painted picture as it is."""
+        s, model, painted = self.settings, self.model, self.painted
+        count = s.num_inference_steps
+        if painted is not None and first_step(count, s.strength) == count:
+            return
+        generator = torch.Generator().manual_seed(s.seed)
+        z0 = keep = mask = None
+        if painted is not None:
+            z0 = model.encode(to_pixels(painted), s.posterior, generator)
+        noise = model.image_noise(s.size, generator)
+        if self.region is not None:
+            keep = model.encode(to_pixels(self.original), s.posterior, generator)
+            mask = torch.from_numpy(latent_mask(self.region, model.cell))
+        condition = model.image_condition(self.prompt, s.negative_prompt, s.guidance_scale)
+        start = {"z0": z0, "strength": s.strength, "original": keep, "mask": mask}
+        for step in denoise_image(model, condition, noise, count, **start, seed=s.seed):
+            step.finish = self.finish
+            yield step
+
+    def finish(self, z: Tensor) -> Image.Image:
+        """A latent (1, C, h, w) decoded, with the original outside the region."""
+        pixels = self.model.decode(z)
+        if hasattr(self.model, "hide_unsafe"):
+            pixels = self.model.hide_unsafe(pixels)
+        drawn = to_pictures(pixels)[0]
+        return drawn if self.region is None else composite(self.original, drawn, self.region)
+
+
+def _checked(mask, picture: Image.Image) -> np.ndarray:
+    mask = as_array(mask).astype(np.float32)
+    if mask.shape != picture.size[::-1]:
+        raise ValueError(f"mask must have the picture's {picture.size[::-1]}, got {mask.shape}")
+    if not (np.isfinite(mask).all() and 0 <= mask.min() and 0 < mask.max() <= 1):
+        raise ValueError("mask must hold values in [0, 1] and must not be empty")
+    return mask
+
+
+class Brush:
+    """`brush(strokes)` draws on `picture` and redraws the whole in one evaluation of the network.
+
+        brush = pipe.brush("a sun over the sea", picture)
+        picture = brush([ivkit.Stroke(points)])   # PIL RGB; brush.seconds: how long it took
+
+    strength: in (0, 1], how far the result may depart from what is painted: the noise level of the
+        one step, the nearest of 1, 1/2, 1/3 and so on. Guidance is off. `taesd` codes the pictures
+        where the model has it, which is what makes the brush fast.
+    """
+
+    @checked
+    def __init__(
+        self, model: Any, prompt: Sentence, picture: Picture, strength: Strength, seed: Seed = 0
+    ):
+        self.model, self.picture = model, picture
+        self.seconds = 0.0
+        model, device = self.model, self.model.device
+        self.scheduler = model.scheduler(max(1, round(1 / strength)), "image")
+        alphas = self.scheduler.alphas_cumprod.to(device)
+        self.t = self.scheduler.timesteps[-1 if strength < 1 else 0].long().to(device)
+        self.signal, self.noise_level = alphas[self.t] ** 0.5, (1 - alphas[self.t]) ** 0.5
+        self.kind = self.scheduler.config.prediction_type
+        self.condition = model.image_condition(model.check_text(prompt, "prompt"), "", 1.0)
+        self.eps = model.image_noise(picture.size, torch.Generator().manual_seed(seed))
+        self._steps = Graphed(self._draw) if device.type == "cuda" else self._draw
+        self()  # what is made at the first use is made now
+
+    @checked
+    def __call__(self, strokes: Strokes = ()) -> Image.Image:
+        """The picture with the strokes, redrawn; PIL RGB of the picture's size."""
+        begun = time.perf_counter()
+        painted = np.array(self.picture)
+        if strokes:
+            paint_over(painted, strokes)
+        drawn = Image.fromarray(self.draw(torch.from_numpy(painted)).cpu().numpy())
+        self.seconds = time.perf_counter() - begun
+        return drawn
+
+    @alone
+    @torch.no_grad()
+    def draw(self, painted: Tensor) -> Tensor:
+        """uint8 (H, W, 3) to the same, on the model's device."""
+        return self._steps(painted.to(self.model.device))
+
+    def _draw(self, painted: Tensor) -> Tensor:
+        model = self.model
+        z0 = self._encode(as_floats(painted[None]))
+        z = self.signal * z0 + self.noise_level * self.eps  # Eq. 2, whatever the scheduler
+        out = model.predict_image(z, self.t, self.condition).guided
+        if self.kind == "v_prediction":
+            x0 = self.signal * z - self.noise_level * out
+        else:
+            x0 = (z - self.noise_level * out) / self.signal
+        return as_bytes(self._decode(x0))[0].contiguous()
+
+    def _encode(self, pixels: Tensor) -> Tensor:
+        tiny = self.model.taesd
+        if tiny is None:
+            return self.model.encode.__wrapped__(self.model, pixels)  # nothing to keep here
+        return tiny.encode(pixels.to(tiny.dtype)).latents.float()
+
+    def _decode(self, z: Tensor) -> Tensor:
+        tiny = self.model.taesd
+        if tiny is None:
+            return self.model.decode(z)
+        return tiny.decode(z.to(tiny.dtype)).sample.float().clamp(-1, 1)

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import dataclasses
 from itertools import islice
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from PIL import ImageColor
 
 from .pictures import Picture
-from .saved import Saved
+from .support.saved import Saved
 from .support.validate import (
+    MAX_DRAWN,
     MAX_STEPS,
+    RENAMED,
     Angle,
     Choice,
     Frames,
+    Guidance,
     Guidances,
     Instance,
     Integer,
@@ -38,10 +41,14 @@ from .support.validate import (
     Times,
     Weights,
     Zoom,
+    check_clip,
     checked,
     scalar,
     shown,
 )
+
+if TYPE_CHECKING:
+    from .models.protocol import VideoModel
 
 
 def _colour(value: Any) -> str:
@@ -71,6 +78,8 @@ Source = Literal["still", "clip"]  # what a drag edits
 UNITS = ("v", "eps", "x0", "native")  # in which Eq. 4 can be taken; native: the network's own
 Unit = Annotated[str, Choice(*UNITS)]
 Posterior = Literal["mode", "sample"]
+Cells = Annotated[float, Number(0, 1000)]
+Rim = Annotated[float, Number(0, 10_000)]
 MotionScale = Annotated[int, Kind("an integer in [0, 255]", _motion_scale)]
 
 
@@ -283,9 +292,127 @@ class Change(Saved):
 Changes = Annotated[tuple[Change, ...], Listed(Instance(Change), "Change", alone=Change)]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Settings:
+    seed: Seed = 0
+    num_inference_steps: Steps | None = None
+    negative_prompt: str | None = None
+    posterior: Posterior = "mode"
+    size: Size | None = None
+
+    def _resolved(self, model: VideoModel, own: dict[str, Any], multiple: int):
+        """The settings with `own` where there is None, and what both kinds share checked."""
+        own = {RENAMED.get(name, name): value for name, value in own.items()}
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        if given.get("negative_prompt") not in (None, "", own.get("negative_prompt")):
+            model.check_text(given["negative_prompt"], "negative_prompt")
+        s = type(self)(**{"negative_prompt": "", **own, **given})
+        w, h = s.size
+        if w % multiple or h % multiple:
+            raise ValueError(
+                f"size must be multiples of {multiple} pixels for {model.name}, got {w} x {h}"
+            )
+        if w * h > MAX_DRAWN:
+            raise ValueError(f"size must hold at most {MAX_DRAWN} pixels, got {w} x {h}")
+        return s
+
+
+@checked
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PictureSettings(_Settings):
+    """How a picture is made (P_img); None takes the model's own.
+
+    Attributes:
+        seed: of the starting noise, and of a stochastic scheduler's.
+        num_inference_steps: at least 1.
+        negative_prompt: text that guidance leads away from; "" for none. Wan, LTX-Video and
+            I2VGen-XL have one of their own.
+        posterior: "mode", or "sample" as diffusers' own pipelines do.
+        size: (width, height) that pictures are fitted to.
+        guidance_scale: a number; 1 and below switch guidance off.
+        strength: in [0, 1], how far the result may depart from the painted picture.
+        grow, feather: of the edit mask, see `edit_mask`.
+    """
+
+    guidance_scale: Guidance | None = None
+    strength: Share = 0.7
+    grow: Cells = 1.5
+    feather: Rim | None = None
+
+    def resolve(self, model: VideoModel, size: tuple[int, int], multiple: int) -> PictureSettings:
+        """Checked, with `size` and the model's own values where there was None."""
+        return self._resolved(model, {"size": size, **model.defaults["image"]}, multiple)
+
+
+@checked
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(_Settings):
+    """How a clip is made (P_video); None takes the model's own.
+
+    Attributes:
+        seed, num_inference_steps, negative_prompt, posterior, size: as of `PictureSettings`.
+        num_frames: at least 1.
+        guidance_scale: a number, or one for each frame; 1 and below switch guidance off.
+        motion_scale: how much moves, as the model counts it; PIA: 0 to 8, SVD: 0 to 255.
+        reading: "paired" or "shared", the two readings of Eq. 4.
+        mechanism: what carries a drag: "condition" (each frame has its own condition),
+            "dual-clock" (the noised warped clip is put back at each step), or "both".
+        source: what a drag edits: "still", the picture, so that all else stands still in the steps
+            that hold the whole frame; or "clip", the clip as the text moves it without the drag, so
+            that text and drag are both obeyed; where there is paint, this costs one more branch.
+        weak, strong: shares of the steps in [0, 1]: dual-clock acts everywhere before `weak` (a
+            text that moves the same thing elsewhere then leaves no second one behind), and where
+            things move before `strong`; at 1 in the finished clip as well, so that a dragged thing
+            looks as it did.
+        blend_in: the unit in which Eq. 4 blends: "v", whatever the network predicts; "eps", the
+            paper's letter; "x0"; or "native", what the network predicts. See `blend.blend_in`.
+        skip_zero: do not evaluate a branch whose weight is zero everywhere, nor a step whose answer
+            dual-clock overwrites before the next one.
+        batch: both branches in one call of the network; None does so on a GPU, unless the network
+            is compiled for one branch.
+        eta: of a DDIM scheduler, in [0, 1]; 0 is deterministic.
+        align: Eq. 5 after the denoising, where the model brings the module.
+    """
+
+    num_frames: Frames | None = None
+    guidance_scale: Guidances | None = None
+    motion_scale: MotionScale | None = None
+    reading: Reading = "paired"
+    mechanism: Mechanism = "both"
+    source: Source = "still"
+    blend_in: Unit = "v"
+    weak: Share = 0.8
+    strong: Share = 1.0
+    skip_zero: bool = True
+    batch: bool | None = None
+    eta: Share = 0.0
+    align: bool = True
+
+    def resolve(self, model: VideoModel) -> Settings:
+        """Checked, with the model's own values where there was None."""
+        batch = model.device.type != "cpu" and not model.speed.one_shape
+        own = {"num_frames": model.num_frames, "size": model.size, "batch": batch}
+        own |= model.defaults["video"]
+        s = self._resolved(model, own, model.multiple)
+        scale = s.guidance_scale
+        if isinstance(scale, list) and len(scale) != s.num_frames:
+            raise ValueError(
+                f"guidance_scale needs one number for each of the {s.num_frames} frames, "
+                f"got {len(scale)}"
+            )
+        model.check_clip(s.num_frames, s.size)
+        if s.mechanism == "condition" and not model.per_frame:
+            raise ValueError(
+                f"mechanism must be both or dual-clock for {model.name}, which has one condition "
+                "picture for the whole clip"
+            )
+        check_clip(s.num_frames, s.size[::-1])
+        return s
+
+
 @checked
 @dataclasses.dataclass(frozen=True, eq=False)
-class Instructions(Saved):
+class Instructions(Saved, Settings):
     """All that a person asks for (Eq. 1), in one thing that can be saved and replayed.
 
     `run.instructions` are those of a clip: `pipe.run` makes of them the same frames again.
@@ -296,7 +423,7 @@ class Instructions(Saved):
         (steps, F, 1, h, w).
       edited: x' as it is; None lets P_img make it of the content's strokes.
       changes: what is changed on the way, in order.
-      seed and the others: the fields of `Settings`; None takes what it takes.
+      seed and the others: those of `Settings`; `motion_scale` is that of the motion instruction.
     """
 
     image: ImageInstruction | None = None
@@ -304,32 +431,24 @@ class Instructions(Saved):
     motion: MotionInstruction | None = None
     trajectory: TrajectoryInstruction | None = None
     lam: Weights = 0.3
-    seed: Seed = 0
-    num_frames: Frames | None = None
-    num_inference_steps: Steps | None = None
-    guidance_scale: Guidances | None = None
-    weak: Share | None = None
-    strong: Share | None = None
-    negative: str | None = None
-    reading: Reading | None = None
-    mechanism: Mechanism | None = None
-    source: Source | None = None
-    blend_in: Unit | None = None
-    skip_zero: bool | None = None
-    batch: bool | None = None
-    eta: Share | None = None
-    posterior: Posterior | None = None
-    align: bool | None = None
-    size: Size | None = None
     edited: Picture | None = None
     changes: Changes = ()
 
-    _BEFORE = {"blend_in": "native"}
+    def __post_init__(self) -> None:
+        if self.motion is None:
+            return
+        if self.motion.motion_scale is None:
+            said = dataclasses.replace(self.motion, motion_scale=self.motion_scale)
+            self._set(motion=said)
+        self._set(motion_scale=self.motion.motion_scale)
 
     def options(self) -> dict[str, Any]:
         """What `Pipeline.video` takes by the same names: all but the texts and the edits."""
         edits = ("image", "content", "motion", "trajectory", "edited")
-        options = {n: v for n, v in vars(self).items() if n not in edits and v is not None}
-        if self.motion is None or self.motion.motion_scale is None:
-            return options
-        return options | {"motion_scale": self.motion.motion_scale}
+        return {n: v for n, v in vars(self).items() if n not in edits and v is not None}
+
+    @classmethod
+    def _opened(cls, fields: dict[str, Any]) -> Instructions:
+        """Of older files, too. What they leave out, or say None of, is what was done then."""
+        fields = {"blend_in": "native"} | fields
+        return cls(**{RENAMED.get(n, n): v for n, v in fields.items() if v is not None})

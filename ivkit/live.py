@@ -29,10 +29,9 @@ from .instructions import MotionScale, Strokes
 from .models import live
 from .models.protocol import alone
 from .paint import edit_region, latent_mask, rasterise
-from .pictures import Picture
-from .pixels import fit, to_frames, to_pictures, to_pixels
+from .pictures import Picture, fit, to_frames, to_pictures, to_pixels
 from .regions import grow, inside
-from .saved import Saved
+from .support.saved import Saved
 from .support.validate import (
     POINT,
     File,

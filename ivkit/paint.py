@@ -6,19 +6,16 @@ The paper's regional edit (section 4.2): pixels outside the edit mask stay exact
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw
 
-from .instructions import Stroke, Strokes
+from .instructions import Cells, Rim, Stroke, Strokes
 from .pictures import Picture
-from .support.validate import Map, Number, Pixels, Side, Size, SoftMask, checked
+from .support.validate import Map, Pixels, Side, Size, SoftMask, checked
 
 _SUPERSAMPLE = 4
-
-Cells = Annotated[float, Number(0, 1000)]
-Rim = Annotated[float, Number(0, 10_000)]
 
 
 @checked

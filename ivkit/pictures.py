@@ -1,4 +1,7 @@
-"""Any picture that a person has, as an RGB PIL image."""
+"""Any picture that a person has as an RGB PIL image, and pictures to tensors and back.
+
+Outside, pictures are PIL or uint8 (N, H, W, 3); inside, float (N, 3, H, W) in [-1, 1].
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,15 @@ import struct
 import warnings
 import zlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from .support.validate import FILE, Kind, Size, as_array, checked, warn
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAX_PIXELS = 64_000_000
 TOO_LARGE = f"has more than the accepted {MAX_PIXELS // 10**6} megapixels"
@@ -80,9 +86,7 @@ def open_file(path: Path) -> Image.Image:
     if not path.is_file():
         raise ValueError(f"there is no picture at {str(path)!r}")
     try:
-        with warnings.catch_warnings():  # our own limit is the stricter one
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(path, formats=_formats())
+        return _opened(path, _formats())
     except Image.DecompressionBombError:
         raise ValueError(f"{path.name!r} {TOO_LARGE}") from None
     except (OSError, SyntaxError):
@@ -92,9 +96,7 @@ def open_file(path: Path) -> Image.Image:
 def open_png(content: bytes) -> Image.Image:
     """The picture in a PNG file's bytes; ValueError for any other format, and for a damaged one."""
     try:
-        with warnings.catch_warnings():  # our own limit is the stricter one
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(content), formats=("PNG",))
+        picture = _opened(io.BytesIO(content), ("PNG",))
         check_area(*picture.size)
         picture.load()
     except Image.UnidentifiedImageError:
@@ -104,6 +106,12 @@ def open_png(content: bytes) -> Image.Image:
     except (OSError, SyntaxError, EOFError, IndexError, struct.error, zlib.error) as error:
         raise ValueError(f"this is no whole PNG ({error})") from None
     return picture
+
+
+def _opened(file, formats) -> Image.Image:
+    with warnings.catch_warnings():  # our own limit is the stricter one
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(file, formats=formats)
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
@@ -148,3 +156,47 @@ def png(picture: Image.Image, **options) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", **options)
     return buffer.getvalue()
+
+
+# ------------------------------------------------------------- between pictures and tensors
+
+
+def fit(picture, size: tuple[int, int], marked: bool, name: str = "picture") -> Image.Image:
+    """A picture of `size`, cropped and resized; ValueError where it must not be, since it is
+    `marked`: strokes, masks or drags in its pixels would fit no more."""
+    picture = to_picture(picture)
+    if marked and picture.size != tuple(size):
+        raise ValueError(
+            f"{name} is {picture.width} x {picture.height} pixels where {size[0]} x {size[1]} are "
+            f"needed for edits to fit it: use ivkit.to_picture({name}, size={tuple(size)}) first"
+        )
+    return to_picture(picture, size)
+
+
+def to_pixels(frames: np.ndarray | Image.Image) -> Tensor:
+    """uint8 (N, H, W, 3), or one picture, to float32 (N, 3, H, W) in [-1, 1]."""
+    import torch
+
+    found = np.array(as_array(frames))
+    found = found[None] if found.ndim == 3 else found
+    return as_floats(torch.from_numpy(found))
+
+
+def to_frames(pixels: Tensor) -> np.ndarray:
+    """float (N, 3, H, W) in [-1, 1] to uint8 (N, H, W, 3)."""
+    return as_bytes(pixels).cpu().numpy()
+
+
+def as_floats(frames: Tensor) -> Tensor:
+    """uint8 (N, H, W, 3) to float32 (N, 3, H, W) in [-1, 1], on the same device."""
+    return frames.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def as_bytes(pixels: Tensor) -> Tensor:
+    """float (N, 3, H, W) in [-1, 1] to uint8 (N, H, W, 3), on the same device."""
+    return ((pixels.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1)
+
+
+def to_pictures(pixels: Tensor) -> list[Image.Image]:
+    """float (N, 3, H, W) in [-1, 1] to PIL RGB."""
+    return [Image.fromarray(frame) for frame in to_frames(pixels)]

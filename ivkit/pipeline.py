@@ -20,8 +20,7 @@ from torch import Tensor
 
 from . import models
 from .align import load_align
-from .brush import Brush, Strength
-from .image import ImageStep
+from .image import Brush, ImageStep, PictureJob, Strength
 from .instructions import (
     Camera,
     Changes,
@@ -30,6 +29,8 @@ from .instructions import (
     MotionInstruction,
     MotionScale,
     Moves,
+    PictureSettings,
+    Settings,
     Strokes,
     TrajectoryInstruction,
 )
@@ -37,11 +38,8 @@ from .live import Live, LiveInstructions
 from .models import memory, speed
 from .models.protocol import VideoModel, alone
 from .models.sampling import Chain
-from .picture import PictureJob
-from .pictures import Picture, to_picture
-from .pixels import fit, to_frames, to_pictures, to_pixels
+from .pictures import Picture, fit, to_frames, to_picture, to_pictures, to_pixels
 from .run import Run, Step
-from .settings import PictureSettings, Settings
 from .support.progress import bar
 from .support.validate import (
     Integer,
@@ -61,6 +59,9 @@ from .video import denoise
 Reuse = Annotated[int, Integer(0, 100)]  # steps
 KEPT_REFERENCES = 3  # chains kept for a second edit: at most so many, and all but the latest
 KEPT_BYTES = 4 * 10**9  # only as long as they take no more than this together
+#: the settings that a clip without edits depends on
+UNEDITED = ("seed", "num_frames", "num_inference_steps", "guidance_scale", "motion_scale")
+UNEDITED += ("negative_prompt", "posterior", "eta", "size")
 
 
 @checked(options=lambda: [models.load])
@@ -231,7 +232,7 @@ class Pipeline:
             strength: in [0, 1], how far the result may depart from the painted picture.
             seed: of the starting noise.
             num_inference_steps, guidance_scale: None takes the model's own.
-            negative: what guidance leads away from; None takes the model's own, where it has one.
+            negative_prompt: what guidance leads away from; None takes the model's own, if any.
             size: (width, height); None takes the model's own.
             grow, feather: of the edit mask, see `edit_mask`.
             posterior: "mode", or "sample" as diffusers' own pipelines do.
@@ -245,7 +246,7 @@ class Pipeline:
     def brush(
         self, prompt: Sentence, picture: Picture, strength: Strength = 0.5, seed: Seed = 0
     ) -> Brush:
-        """A real-time brush on `picture`: see `brush.Brush`. Load "sd-turbo" with `taesd=True`."""
+        """A real-time brush on `picture`: see `image.Brush`. Load "sd-turbo" with `taesd=True`."""
         if "image" not in self.pictures.defaults:
             raise ValueError(f"{self.name} makes clips alone: take the brush of 'sd-turbo'")
         return Brush(self.pictures, prompt, fit(picture, self.size, True), strength, seed)
@@ -449,9 +450,7 @@ class Pipeline:
 
     def _reference(self, run: Run, picture: Image.Image, eps: Tensor, whole: bool = False) -> Chain:
         """The chain of a clip that nothing edits: kept from an earlier run where it is the same."""
-        s = run.settings
-        same = (run.motion, s.negative, s.seed, s.num_frames, s.num_inference_steps, s.posterior,
-                s.guidance_scale, s.motion_scale, s.eta, s.size, self.model.changed)  # fmt: skip
+        same = [run.motion, self.model.changed, *(getattr(run.settings, name) for name in UNEDITED)]
         key = hashlib.sha256(picture.tobytes() + repr(same).encode()).hexdigest()
         chain = self._references.pop(key, None)
         if chain is None or whole > chain.whole:

@@ -20,13 +20,11 @@ from torch import Tensor
 
 from .align import align_frames, blended_target
 from .blend import lam_schedule
-from .instructions import Camera, Change, Instructions, Moves, TrajectoryInstruction
+from .instructions import Camera, Change, Instructions, Moves, Settings, TrajectoryInstruction
 from .models.common import to_cells
 from .models.protocol import Condition, VideoModel, alone
 from .models.sampling import Chain
-from .pictures import Picture
-from .pixels import fit, to_frames, to_pictures, to_pixels
-from .settings import Settings
+from .pictures import Picture, fit, to_frames, to_pictures, to_pixels
 from .support import validate
 from .support.validate import Index, Path2D, Weights
 from .trace import Record, Trace
@@ -379,7 +377,7 @@ class Run:
             pixels,
             self.motion,
             num_frames=s.num_frames,
-            negative=s.negative,
+            negative=s.negative_prompt,
             guidance_scale=scale,
             motion_scale=s.motion_scale,
             posterior=s.posterior,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 import ivkit as iv
-from ivkit import align, blend, pixels, view
+from ivkit import align, blend, pictures, view
 from ivkit.bench import metrics
 from ivkit.models import TABLE, attention, personal, sampling
 from ivkit.trace import convert
@@ -41,8 +41,8 @@ def given_back(pipe, run, away):
     record, scheduler = trace[1], state.scheduler
     t, condition, eps = scheduler.timesteps[1], state.edit.condition, state.reference.eps
     z, out, x0 = (away(record[name]) for name in ("z_edit", "out_hat", "x0"))
-    still = pixels.to_pixels(run.picture)
-    clip = pixels.to_pixels(run.warped.frames)
+    still = pictures.to_pixels(run.picture)
+    clip = pictures.to_pixels(run.warped.frames)
     count, size = run.settings.num_frames, run.picture.size
     mask = away(torch.rand(size[::-1]))
     at = t.to(away(t).device)  # a coarser time would be another time
@@ -79,8 +79,8 @@ def given_back(pipe, run, away):
     yield "drag of a mask", lambda: iv.warp(run.picture, pulled(mask=(mask > 0.5) * 1))
     yield "psnr", lambda: metrics.psnr(bytes_of(run, away), run.frames, mask > 0.5)
     yield "presence", lambda: metrics.presence(run.frames, run.frames, mask > 0.5)
-    yield "to_frames", lambda: pixels.to_frames(away(clip))
-    yield "to_pixels", lambda: pixels.to_pixels(bytes_of(run, away))
+    yield "to_frames", lambda: pictures.to_frames(away(clip))
+    yield "to_pixels", lambda: pictures.to_pixels(bytes_of(run, away))
     yield "blended_target", lambda: align.blended_target(away(still), clip, away(state.lam))
     for module in (align.Align(), align.ResidualAlign()):
         yield "align_frames", lambda m=module: align.align_frames(m, away(clip), still)

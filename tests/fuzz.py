@@ -27,7 +27,7 @@ import torch
 from PIL import Image
 
 import ivkit as iv
-from ivkit import align, blend, paint, pictures, pixels, trajectory, view
+from ivkit import align, blend, paint, pictures, trajectory, view
 from ivkit.bench import metrics
 from ivkit.instructions import (
     Camera,
@@ -174,7 +174,7 @@ MEANT = {
     "autosave": lambda v: v is None or _text(v),
     "key": lambda v: _text(v) or _real(-4, 3, whole=True)(v),
     "i": _real(-4, 3, whole=True),
-    "prompt motion negative text name targets caption model": _text,
+    "prompt motion negative_prompt text name targets caption model": _text,
     "path file folder": lambda v: isinstance(v, (str, Path)) or _list(v),
     "fps": _real(0.1, 240),
     "cell height width step": _real(0, 10_000),
@@ -295,7 +295,7 @@ def also(w: World) -> dict:
 
 
 #: modules whose public functions are tried; notebooks import them
-MODULES = (align, attention, blend, metrics, paint, personal, pictures, pixels, trajectory, view)
+MODULES = (align, attention, blend, metrics, paint, personal, pictures, trajectory, view)
 CLASSES = (Stroke, Drag, Camera, ImageInstruction, ContentInstruction, MotionInstruction,
            TrajectoryInstruction, Instructions)  # fmt: skip
 #: not tried: what is given a function or a module of the reader's own
@@ -339,7 +339,7 @@ LEFT = {
 
 def options_of(name: str) -> list[str]:
     """The names that a function takes by **options."""
-    from ivkit.settings import PictureSettings, Settings
+    from ivkit.instructions import PictureSettings, Settings
 
     picture = ["strokes", "mask", *(f.name for f in dataclasses.fields(PictureSettings))]
     video = ["edited", "drags", "pins", "camera", "lam"]

@@ -12,7 +12,7 @@ from test_exercises import defined, refused
 from ivkit.align import Align, ResidualAlign
 from ivkit.bench.metrics import flicker
 from ivkit.course import checks
-from ivkit.pixels import to_pixels
+from ivkit.pictures import to_pixels
 
 
 @pytest.mark.parametrize("reading", ["paired", "shared"])

@@ -11,7 +11,7 @@ from test_personal import HOW, TEXT, fresh
 from ivkit.bench import metrics
 from ivkit.course import checks
 from ivkit.models import personal
-from ivkit.pixels import to_pixels
+from ivkit.pictures import to_pixels
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import ivkit as iv
 from ivkit.blend import blend, lam_schedule
 from ivkit.instructions import READINGS, UNITS
 from ivkit.models.sampling import Chain, scheduler_step, stepped
-from ivkit.pixels import to_pixels
+from ivkit.pictures import to_pixels
 from ivkit.trace import convert
 
 KINDS = ("pia", "storybook")
@@ -112,7 +112,7 @@ def test_a_second_edit_reuses_the_reference_chain_exactly(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "other", [{"seed": 1}, {"negative": "red"}, {"motion_scale": 2}, {"num_frames": 3}]
+    "other", [{"seed": 1}, {"negative_prompt": "red"}, {"motion_scale": 2}, {"num_frames": 3}]
 )
 def test_another_reference_is_not_mistaken_for_the_kept_one(other):
     pipe = tiny.pipeline()

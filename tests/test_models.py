@@ -191,7 +191,7 @@ BOX = tiny.region()
         ({"motion": "the bote moves right"}, "'bote', which tiny does not know; near it are boat"),
         ({"motion": None}, "motion must be a text"),
         ({"motion": "the boat " * 9}, "motion is 18 tokens long; tiny reads 10"),
-        ({"negative": "ugly"}, "negative has the word 'ugly'"),
+        ({"negative_prompt": "ugly"}, "negative_prompt has the word 'ugly'"),
         ({"num_inference_steps": 0}, "num_inference_steps must be"),
         ({"num_inference_steps": -3}, "num_inference_steps must be"),
         ({"num_frames": 17}, "num_frames is 17; tiny knows 16 at most"),

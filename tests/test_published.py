@@ -16,9 +16,9 @@ import torch
 from diffusers.configuration_utils import FrozenDict
 
 import ivkit as iv
+from ivkit.instructions import Settings
 from ivkit.models import pia
 from ivkit.models.table import TABLE
-from ivkit.settings import Settings
 
 FLOAT = {"dtype": "float32", "device": "cpu"}
 FILE = json.loads((Path(__file__).parent / "published.json").read_text())
@@ -164,8 +164,8 @@ def test_defaults_of_a_clip_are_the_published_ones(name, small):
     video = model.defaults["video"]
     assert video["num_inference_steps"] == told.steps
     assert video["guidance_scale"] == told.guidance
-    assert Settings().resolve(model).negative == (told.negative or "")
-    assert Settings(negative="").resolve(model).negative == ""
+    assert Settings().resolve(model).negative_prompt == (told.negative or "")
+    assert Settings(negative_prompt="").resolve(model).negative_prompt == ""
     if told.motion_bucket:
         assert video["motion_scale"] == told.motion_bucket
         assert model.noise_aug_strength == told.noise_aug_strength

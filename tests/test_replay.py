@@ -16,9 +16,8 @@ from test_interrupts import model
 
 import ivkit as iv
 from ivkit.align import ResidualAlign
-from ivkit.instructions import READINGS, UNITS, Change, Instructions
+from ivkit.instructions import READINGS, UNITS, Change, Instructions, Settings
 from ivkit.pipeline import Pipeline
-from ivkit.settings import Settings
 from ivkit.video import denoise
 from ivkit.widgets.session import Session
 
@@ -55,7 +54,7 @@ def clips(draw, name):
         "seed": st.integers(0, 9),
         "guidance_scale": guidance,
         "motion_scale": st.sampled_from(SCALES.get(name, (None,))),
-        "negative": st.sampled_from(["", "red"]),
+        "negative_prompt": st.sampled_from(["", "red"]),
         "reading": st.sampled_from(READINGS),
         "mechanism": st.sampled_from(["both", "dual-clock", *["condition"] * per_frame]),
         "source": st.sampled_from(["still", "clip"]),
@@ -127,10 +126,25 @@ def test_a_clips_own_instructions_make_it_again(name, data):
 
 
 def test_every_setting_is_one_of_the_instructions():
-    of_clip = {field.name for field in dataclasses.fields(Settings)} - {"motion_scale"}
+    of_clip = {field.name for field in dataclasses.fields(Settings)}
     assert of_clip <= {field.name for field in dataclasses.fields(Instructions)}
     given = Instructions(motion=iv.MotionInstruction(MOTION))
-    assert set(given.options()) == {"lam", "seed", "changes"}  # the rest is the model's own
+    assert Settings(**{n: v for n, v in given.options().items() if n in of_clip}) == Settings()
+
+
+def test_how_much_moves_is_said_in_one_place():
+    said = Instructions(motion=iv.MotionInstruction(MOTION), motion_scale=3)
+    assert said.motion.motion_scale == said.motion_scale == said.options()["motion_scale"] == 3
+    said = dataclasses.replace(said, motion=iv.MotionInstruction(MOTION, 2))
+    assert said.motion.motion_scale == said.motion_scale == 2
+
+
+def test_an_old_name_is_understood_and_says_the_new_one():
+    with pytest.warns(DeprecationWarning, match="negative is called negative_prompt now"):
+        assert Settings(negative="red") == Settings(negative_prompt="red")
+    data = Instructions(negative_prompt="red").to_json()
+    data["negative"] = data.pop("negative_prompt")
+    assert Instructions.from_json(data).negative_prompt == "red"
 
 
 @pytest.mark.parametrize("name", ["pia", *FAMILIES])
@@ -177,7 +191,7 @@ def test_instructions_of_before_open_and_say_what_they_said():
     """Saved when only some of the settings were part of them, and Eq. 4 blended what the network
     predicts."""
     saved = Instructions.load(SAVED / "instructions-1.json")
-    assert saved.blend_in == "native" and Instructions().blend_in is None
+    assert saved.blend_in == "native" and Instructions().blend_in == "v"
     drag = iv.Drag(path=[(5, 7), (10, 7)], mask=tiny.region())
     stroke = iv.Stroke(points=[(8, 8)], width=4)
     r = iv.TrajectoryInstruction([drag], [(14, 14)], iv.Camera(pan=(1, 0)))

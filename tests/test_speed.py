@@ -13,10 +13,10 @@ from diffusers import MotionAdapter
 from families import FAMILIES, NAMES
 
 import ivkit as iv
+from ivkit.instructions import Settings
 from ivkit.models import pia, speed
 from ivkit.models.attention import record
 from ivkit.pipeline import Pipeline
-from ivkit.settings import Settings
 
 MOTION = "the boat moves right"
 

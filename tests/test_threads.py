@@ -54,7 +54,7 @@ def test_clips_made_at_once_are_those_made_one_after_the_other(name):
     if name == "pia-reuse":  # keeps the features of four branches, which are two clips
         clips = clips[1::2]
     alone = [Pipeline(model(name)).video(**options) for options in clips]
-    pixels = iv.pixels.to_pixels(family.picture(3))
+    pixels = iv.pictures.to_pixels(family.picture(3))
     z = alone[0].z
     there_and_back = pipe.model.encode(pixels), pipe.model.decode(z)
     pipe.forget()

@@ -122,8 +122,8 @@ class Maker:
         self.pipe.forget()
         self.job, self.edited = job, job.picture
         if job.strokes:
-            how = {"strokes": job.strokes, "strength": job.strength, "seed": job.seed,
-                   "negative": job.negative}  # fmt: skip
+            how = {"strokes": job.strokes, "strength": job.strength, "seed": job.seed}
+            how["negative_prompt"] = job.negative
             self.edited = self.pipe.image(job.text, job.picture, size=job.picture.size, **how)
         return self.edited
 
@@ -140,7 +140,7 @@ class Maker:
         job, edited = self.job, self.edited
         count = self.options.get("num_frames") or self.pipe.model.num_frames
         options = {**self.options, "seed": job.seed, "size": job.picture.size}
-        options["negative"] = job.negative
+        options["negative_prompt"] = job.negative
         if method.kind in ("frozen", "warp"):
             if job.drags and method.kind == "warp":
                 return warp(edited, job.drags, count).frames

@@ -28,9 +28,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..pictures import PICTURE, to_picture
+from ..pictures import PICTURE, to_picture, to_pixels
 from ..pipeline import Pipeline
-from ..pixels import to_pixels
 from ..support.disk import destination, write_tensors
 from ..support.validate import (
     SENTENCE,

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from ..pictures import open_file
-from ..pixels import to_pictures
+from ..pictures import open_file, to_pictures
 from ..support.validate import integer
 from . import sprites, words
 from .world import Scenes, World

@@ -43,6 +43,9 @@ MAX_TEXT = 100_000  # characters
 MAX_SEED = 2**64 - 1  # of torch's and NumPy's generators
 MAX_SENTENCE = 400  # characters
 
+#: old names of arguments and fields, which are still understood
+RENAMED = {"negative": "negative_prompt"}
+
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 100
 
@@ -56,12 +59,17 @@ def shown(value: Any) -> str:
     return line if len(line) <= 100 else f"{line[:97]}..."
 
 
-def warn(message: str) -> None:
+def warn(message: str, kind: type[Warning] = UserWarning) -> None:
     """A warning that points at the line outside ivkit which all this was called from."""
     frame, level = sys._getframe(1), 2
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "ivkit":
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, stacklevel=level)
+    warnings.warn(message, kind, stacklevel=level)
+
+
+def renamed(old: str, new: str) -> None:
+    """Say that a name is an old one."""
+    warn(f"{old} is called {new} now; the old name goes with the next release", DeprecationWarning)
 
 
 # ------------------------------------------------------------------------------------------ kinds
@@ -509,6 +517,10 @@ class Arguments:
         if len(args) > len(self.placed) and not self.several:
             raise TypeError(f"{self.name} takes {len(self.placed)} arguments, got {len(args)}")
         given = dict(zip(self.placed, args, strict=False))
+        for old in named.keys() - self.kinds.keys() & RENAMED.keys():
+            if (new := RENAMED[old]) in self.kinds and new not in named:
+                renamed(old, new)
+                named[new] = named.pop(old)
         for name in named:
             if name in given:
                 raise TypeError(f"{self.name} got {name} twice: by its place and by its name")

@@ -14,8 +14,7 @@ from PIL import Image, ImageDraw
 from ..blend import blend_in
 from ..models.attention import record as record_attention
 from ..models.sampling import scaled
-from ..pictures import png
-from ..pixels import to_frames
+from ..pictures import png, to_frames
 from ..run import Run
 from ..support.validate import checked
 from ..trace import TERMS, Record

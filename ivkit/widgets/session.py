@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from ..instructions import Change, Instructions, Strokes, TrajectoryInstruction
 from ..paint import on_picture
 from ..pictures import Picture
-from ..saved import Saved
+from ..support.saved import Saved
 from ..support.validate import TEXT, Kind, Listed, Sentence, Steps, checked
 from ..trajectory import check
 

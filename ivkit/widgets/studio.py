@@ -24,12 +24,12 @@ from ..instructions import (
     ImageInstruction,
     Instructions,
     MotionInstruction,
+    Settings,
     TrajectoryInstruction,
 )
 from ..paint import edit_region, latent_mask, rasterise
 from ..pictures import Picture, png
 from ..pipeline import Pipeline
-from ..settings import Settings
 from ..support import validate
 from ..support.disk import write_picture
 from ..trajectory import warp

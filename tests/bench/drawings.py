@@ -98,7 +98,7 @@ def scene(ground: str, time: str, things: dict):
     """A rendered picture, PIL RGB 256 x 256; things: {name: (x, y, size)} in shares of it."""
     import torch
 
-    from ivkit.pixels import to_pictures
+    from ivkit.pictures import to_pictures
     from ivkit.storybook.world import GROUNDS, SLOTS, TIMES, World
 
     world = World()

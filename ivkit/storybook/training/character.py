@@ -13,7 +13,7 @@ import torch
 
 from ... import load
 from ...models import personal
-from ...pixels import to_pixels
+from ...pictures import to_pixels
 from ..character import CLASS, NAME, cast, draw_robot, portraits
 from ..world import World
 from .common import Ranks, save_grid

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import numpy as np
 from PIL import Image
 
-from .pictures import open_png, png, to_picture
-from .support.disk import write_text
-from .support.validate import File, Instance, checked
+from ..pictures import open_png, png, to_picture
+from .disk import write_text
+from .validate import File, Instance, checked
 
 Json = Annotated[dict | str | bytes, Instance(dict, str, bytes)]
 VERSION = 1  # of the JSON form; another version is refused, never guessed at
@@ -21,8 +21,6 @@ VERSION = 1  # of the JSON form; another version is refused, never guessed at
 
 class Saved:
     """to_json / from_json / save / load and equality, the same for every instruction."""
-
-    _BEFORE = {}  # what was done before a field was there: files that lack it mean that
 
     def to_json(self) -> dict:
         """A dict of plain JSON values, with the version of the format."""
@@ -70,6 +68,11 @@ class Saved:
             reason = getattr(error, "strerror", None) or error  # without the "[Errno 2]"
             raise ValueError(f"{str(path)!r} cannot be loaded: {reason}") from None
 
+    @classmethod
+    def _opened(cls, fields: dict[str, Any]):
+        """The object that a file describes, which may be of an earlier version of the class."""
+        return cls(**fields)
+
     def _set(self, **values: Any) -> None:
         """How a frozen dataclass puts its own fields into one form."""
         for name, value in values.items():
@@ -116,7 +119,7 @@ def _decode(value: Any, where: str = "") -> Any:
             return to_picture(image) if kind == "picture" else np.asarray(image.convert("L")) > 0
         if kind == "array":
             return np.asarray(fields["values"], np.float64)
-        return known[kind](**known[kind]._BEFORE | fields)
+        return known[kind]._opened(fields)
     except KeyError:
         raise ValueError(f"damaged data: {kind!r} with {sorted(fields)} is not known") from None
     except (TypeError, OverflowError) as error:  # a field too many or too few, a number too large
