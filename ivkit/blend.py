@@ -8,18 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .models.sampling import placed
 from .support.validate import SIDE, Listed, Number, Side, Steps, TensorOf, Weights, checked
 from .trace import NATIVE, convert
 
 Noise = Annotated[Tensor, TensorOf("F C h w", "C h w", "")]
 Weight = Annotated[Tensor | float, TensorOf("F C h w", broadcasts=True, number=Number(0, 1))]
 LatentShape = Annotated[tuple, Listed(SIDE, "lengths", least=3)]
-
-
-def placed(scheduler, *tensors: Tensor) -> list[Tensor]:
-    """Tensors of any device as float32 (or finer) where the scheduler's timesteps are."""
-    device = scheduler.timesteps.device
-    return [x.to(device, torch.promote_types(x.dtype, torch.float32)) for x in tensors]
 
 
 def noised(scheduler, z0: Tensor, eps: Tensor, t: Tensor) -> Tensor:

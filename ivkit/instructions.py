@@ -43,6 +43,7 @@ from .support.validate import (
     Zoom,
     check_clip,
     checked,
+    once,
     scalar,
     shown,
 )
@@ -297,6 +298,7 @@ class _Settings:
     seed: Seed = 0
     num_inference_steps: Steps | None = None
     negative_prompt: str | None = None
+    negative = once("negative", "negative_prompt")
     posterior: Posterior = "mode"
     size: Size | None = None
 

@@ -37,9 +37,7 @@ from .instructions import (
 from .live import Live, LiveInstructions
 from .models import memory, speed
 from .models.protocol import VideoModel, alone
-from .models.sampling import Chain
 from .pictures import Picture, fit, to_frames, to_picture, to_pictures, to_pixels
-from .run import Run, Step
 from .support.progress import bar
 from .support.validate import (
     Integer,
@@ -54,7 +52,7 @@ from .support.validate import (
     warn,
 )
 from .trace import Trace, TraceOptions
-from .video import denoise
+from .video import ReferenceChain, Run, Step, denoise
 
 Reuse = Annotated[int, Integer(0, 100)]  # steps
 KEPT_REFERENCES = 3  # chains kept for a second edit: at most so many, and all but the latest
@@ -97,7 +95,7 @@ class Pipeline:
         folder = getattr(model, "folder", None)
         self.align = load_align(folder, model.device) if folder else None
         self.last_run: Run | None = None
-        self._references: OrderedDict[str, Chain] = OrderedDict()
+        self._references: OrderedDict[str, ReferenceChain] = OrderedDict()
         self.weights = 0  # a count: what was made at another one was made by other weights
 
     def __repr__(self) -> str:
@@ -417,9 +415,9 @@ class Pipeline:
         steps = len(model.scheduler(s.num_inference_steps, shape=tuple(eps.shape)).timesteps)
         edits = {"edited": edited, "drags": drags, "pins": pins, "camera": camera, "lam": lam}
         shape = (steps, len(eps), *eps.shape[-2:])
-        edits = run.checked(edits, shape)
+        edits = run.fields_of(edits, shape)
         for k, change in enumerate(changes):
-            run.checked(change.edits(), shape)
+            run.fields_of(change.edits(), shape)
             if change.step >= steps:
                 raise ValueError(f"changes[{k}] is at step {change.step}; the clip has {steps}")
         asked = vars(s) | {"batch": options.get("batch")}
@@ -448,7 +446,9 @@ class Pipeline:
             print(plan)
         plan.apply(self.model)
 
-    def _reference(self, run: Run, picture: Image.Image, eps: Tensor, whole: bool = False) -> Chain:
+    def _reference(
+        self, run: Run, picture: Image.Image, eps: Tensor, whole: bool = False
+    ) -> ReferenceChain:
         """The chain of a clip that nothing edits: kept from an earlier run where it is the same."""
         same = [run.motion, self.model.changed, *(getattr(run.settings, name) for name in UNEDITED)]
         key = hashlib.sha256(picture.tobytes() + repr(same).encode()).hexdigest()

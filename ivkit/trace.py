@@ -34,6 +34,7 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor
 
+from .models.protocol import guided
 from .support.disk import write_tensors
 from .support.validate import TEXT, Either, File, Integer, Kind, Number, TensorOf, checked, shown
 
@@ -195,11 +196,6 @@ class Record:
     def undefined(self, name: str) -> bool:
         """True where `name` cannot be derived because alpha_bar is 0 at this step."""
         return not name.startswith(("z", "out")) and bool(torch.isnan(self[name]).all())
-
-
-def guided(cond: Tensor, uncond: Tensor, scale: float | Tensor) -> Tensor:
-    """Classifier-free guidance: uncond + scale (cond - uncond)."""
-    return uncond + scale * (cond - uncond)
 
 
 @dataclass(frozen=True)

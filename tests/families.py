@@ -71,7 +71,7 @@ class Tiny:
             latents, generator = None, torch.Generator().manual_seed(seed)
         against = self.model().defaults["video"].get("negative")
         options = {"prompt": motion, "negative_prompt": against} if self.text else {}
-        torch.random.set_rng_state(run.drawn)  # one stock pipeline draws from torch's own
+        torch.random.set_rng_state(run.rng_state)  # one stock pipeline draws from torch's own
         out = pipe(
             image=picture, height=self.size[1], width=self.size[0], num_frames=self.num_frames,
             num_inference_steps=steps, latents=latents, generator=generator, output_type="latent",
@@ -85,7 +85,7 @@ class Tiny:
 
 def drawn(run):
     generator = torch.Generator()
-    generator.set_state(run.drawn)
+    generator.set_state(run.rng_state)
     return generator
 
 

@@ -115,7 +115,7 @@ def test_dual_clock_written_out_is_ivkits():
     edit, eps = run.state.edit, run.state.reference.eps
     assert edit.weak > 0  # the first step: pure noise, and the mask is 1 everywhere
     t = run.state.scheduler.timesteps[:1]
-    clip = run.state.scheduler.add_noise(edit.drag, eps, t)
+    clip = run.state.scheduler.add_noise(edit.warped_latents, eps, t)
     mine = chapter["put_back"](eps, clip, torch.ones_like(edit.mask), 0.25)
     torch.testing.assert_close(mine, run.trace[0]["z_edit"])
 

@@ -180,7 +180,7 @@ def test_a_held_step_says_so_wherever_it_is_shown(tmp_path):
 def test_a_held_step_foresees_the_dragged_clip():
     pipe = tiny.pipeline("storybook")
     step = next(steps_of(pipe))
-    held = step.run.edit.drag
+    held = step.run.edit.warped_latents
     seen = np.stack([np.asarray(step.preview(f)) for f in range(len(held))])
     np.testing.assert_array_equal(seen, pipe.decode(held))
     np.testing.assert_array_equal(step.run.frames, seen)

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 import ivkit as iv
 from ivkit.blend import blend, lam_schedule
 from ivkit.instructions import READINGS, UNITS
-from ivkit.models.sampling import Chain, scheduler_step, stepped
+from ivkit.models.sampling import scheduler_step, stepped
 from ivkit.pictures import to_pixels
 from ivkit.trace import convert
+from ivkit.video import ReferenceChain
 
 KINDS = ("pia", "storybook")
 MOTION = "the boat moves right"
@@ -46,7 +47,7 @@ def test_lam_one_ignores_the_edits_and_zero_follows_them_alone(kind, reading, un
     plain = clip(tiny.pipeline(kind), edited=None)
     close(one.state.z, plain.state.z)
     zero = clip(pipe, lam=0.0, **options, drags=[drag()], mechanism="condition")
-    alone = Chain(pipe.model, zero.state.edit.condition, zero.state.reference.eps, 4)
+    alone = ReferenceChain(pipe.model, zero.state.edit.condition, zero.state.reference.eps, 4)
     close(zero.state.z, alone.end)
     assert (one.state.z - zero.state.z).abs().max() > 1e-2
 
@@ -378,7 +379,7 @@ def test_dual_clock_puts_the_noised_warped_clip_back():
     assert (edit.weak, edit.strong) == (2, 3)
     for i in range(1, 4):
         t, eps = scheduler.timesteps[i : i + 1], run.state.reference.eps
-        put = scheduler.add_noise(edit.drag, eps, t)
+        put = scheduler.add_noise(edit.warped_latents, eps, t)
         z = run.trace[i]["z_edit"]
         moving, still = edit.mask.expand_as(z) == 1, edit.mask.expand_as(z) == 0
         assert torch.allclose(z[moving], put[moving], atol=1e-4) == (i < 3)
@@ -393,8 +394,8 @@ def test_a_thing_held_to_the_end_looks_as_in_the_warped_clip():
         run = clip(pipe, lam=lam, **options)
         z, edit = run.state.z, run.state.edit
         moving, still = edit.mask.expand_as(z) == 1, edit.mask.expand_as(z) == 0
-        assert torch.allclose(z[moving], edit.drag[moving]) == (lam == 0)
-        assert not torch.allclose(z[still], edit.drag[still])
+        assert torch.allclose(z[moving], edit.warped_latents[moving]) == (lam == 0)
+        assert not torch.allclose(z[still], edit.warped_latents[still])
 
 
 @pytest.mark.parametrize("steps", range(1, 30))

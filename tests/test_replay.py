@@ -142,6 +142,7 @@ def test_how_much_moves_is_said_in_one_place():
 def test_an_old_name_is_understood_and_says_the_new_one():
     with pytest.warns(DeprecationWarning, match="negative is called negative_prompt now"):
         assert Settings(negative="red") == Settings(negative_prompt="red")
+        assert Settings(negative_prompt="red").negative == "red"
     data = Instructions(negative_prompt="red").to_json()
     data["negative"] = data.pop("negative_prompt")
     assert Instructions.from_json(data).negative_prompt == "red"

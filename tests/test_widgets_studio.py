@@ -164,7 +164,7 @@ def test_stop_is_heard_while_a_bad_change_is_refused(studio, monkeypatch):
         studio.stop()
         raise ValueError("no such change")
 
-    monkeypatch.setattr("ivkit.run.Step.change", refuse)
+    monkeypatch.setattr("ivkit.video.Step.change", refuse)
     studio.resume()
     studio.join(5)
     assert not studio.busy and studio.results[-1].take.stopped == 1

@@ -15,8 +15,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ..trace import guided
-
 _LOCK = threading.RLock()
 
 
@@ -31,6 +29,11 @@ class _Alone(contextlib.ContextDecorator):
 alone = _Alone()
 
 Condition = Any  # one branch's inputs besides z_t: made and read by the model alone
+
+
+def guided(cond: Tensor, uncond: Tensor, scale: float | Tensor) -> Tensor:
+    """Classifier-free guidance: uncond + scale (cond - uncond)."""
+    return uncond + scale * (cond - uncond)
 
 
 @dataclass(frozen=True)

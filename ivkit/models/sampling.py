@@ -1,4 +1,4 @@
-"""One step of a diffusers scheduler, what its noise levels mean, and a chain of such steps."""
+"""One step of a diffusers scheduler, and what its noise levels mean."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import copy
 import inspect
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..blend import placed
 from ..support.validate import MAX_STEPS, Kind, Number, check_index, checked
-from .protocol import Condition, Prediction, VideoModel, alone
+from .protocol import VideoModel
+
+
+def placed(scheduler, *tensors: Tensor) -> list[Tensor]:
+    """Tensors of any device as float32 (or finer) where the scheduler's timesteps are."""
+    device = scheduler.timesteps.device
+    return [x.to(device, torch.promote_types(x.dtype, torch.float32)) for x in tensors]
 
 
 def stepped(
@@ -96,86 +100,3 @@ def levels(scheduler: Scheduler, t: Time, i: int) -> tuple[float, float, str]:
     check_index("t", int(t), len(scheduler.alphas_cumprod))
     alpha_bar = float(scheduler.alphas_cumprod[int(t)].clamp(0, 1))
     return alpha_bar**0.5, (1 - alpha_bar) ** 0.5, kind
-
-
-class Chain:
-    """A branch that steps on its own prediction: z_T, z_{T-1}, ... and what was predicted there.
-
-    The reference chain of P_video depends on no edit. It is computed as far as it is asked for and
-    then kept, so that a second edit of the same picture costs one branch, not two.
-
-    condition: what the branch sees. eps: the starting noise, (F, C, h, w).
-    whole: keep both rows of guidance, as a trace of them needs; else the guided prediction alone.
-
-    What is kept lies on the CPU, where a trace of it costs nothing more; `latest`, the latent that
-    the next step is taken from, is on the model's device.
-    """
-
-    def __init__(
-        self,
-        model: VideoModel,
-        condition: Condition,
-        eps: Tensor,
-        num_inference_steps: int,
-        seed: int = 0,
-        eta: float = 0.0,
-        whole: bool = True,
-    ):
-        self.model, self.seed, self.eta, self.whole = model, seed, eta, whole
-        self.eps = eps = eps.to(model.device, torch.float32)
-        self.num_inference_steps, self.changed = num_inference_steps, model.changed
-        self.conditions = [(0, condition)]  # (from this step on, what it sees)
-        self.scheduler = model.scheduler(num_inference_steps, shape=tuple(eps.shape))
-        self.latest = eps * getattr(self.scheduler, "init_noise_sigma", 1)
-        self.z = [self.latest.cpu()]
-        self.out: list[Prediction] = []
-        self.frames: dict[bool, np.ndarray] = {}  # the clip, by whether it is aligned (Eq. 5)
-
-    def __len__(self) -> int:
-        """Steps in all; a second-order scheduler takes more than `num_inference_steps`."""
-        return len(self.scheduler.timesteps)
-
-    def condition(self, i: int) -> Condition:
-        return [c for start, c in self.conditions if start <= i][-1]
-
-    @alone
-    def push(self, out: Prediction) -> None:
-        """Step on the prediction at the chain's end."""
-        i, t = len(self.out), self.scheduler.timesteps[len(self.out)]
-        found = stepped(self.scheduler, out.guided, t, self.latest, i, self.seed, self.eta)
-        out = (out if self.whole else Prediction(out.guided)).to("cpu")
-        new = {"z": [*self.z, found[1].cpu()], "out": [*self.out, out]}
-        vars(self).update(scheduler=found[0], latest=found[1], **new)  # in one go
-
-    @alone
-    def at(self, i: int) -> Prediction:
-        """The prediction at step i, computing what is missing up to there; on the device."""
-        while len(self.out) <= i:
-            check_weights(self.model, self.changed)
-            k = len(self.out)
-            t = self.scheduler.timesteps[k]
-            z = scaled(self.scheduler, self.latest, t)
-            self.push(self.model.predict(z[None], t, [self.condition(k)])[0])
-        return self.out[i].to(self.eps.device)
-
-    @property
-    def nbytes(self) -> int:
-        """What it takes on the CPU at most, once all its steps are computed."""
-        return len(self) * (3 if self.whole else 2) * self.eps.nbytes
-
-    @property
-    def end(self) -> Tensor:
-        """z_0, (F, C, h, w)."""
-        self.at(len(self) - 1)
-        return self.latest
-
-    @alone
-    def fork(self, i: int, condition: Condition) -> Chain:
-        """The same chain up to step i, under another condition from there on."""
-        same = (self.eps, self.num_inference_steps, self.seed, self.eta, self.whole)
-        other = Chain(self.model, condition, *same)
-        other.changed = self.changed
-        other.conditions = [c for c in self.conditions if c[0] < i] + [(i, condition)]
-        for out in self.out[:i]:
-            other.push(out.to(self.eps.device))
-        return other

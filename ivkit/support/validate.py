@@ -72,6 +72,16 @@ def renamed(old: str, new: str) -> None:
     warn(f"{old} is called {new} now; the old name goes with the next release", DeprecationWarning)
 
 
+def once(old: str, new: str) -> property:
+    """An attribute by its old name."""
+
+    def get(self):
+        renamed(old, new)
+        return getattr(self, new)
+
+    return property(get)
+
+
 # ------------------------------------------------------------------------------------------ kinds
 
 

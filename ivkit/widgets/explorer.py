@@ -15,9 +15,9 @@ from ..blend import blend_in
 from ..models.attention import record as record_attention
 from ..models.sampling import scaled
 from ..pictures import png, to_frames
-from ..run import Run
 from ..support.validate import checked
 from ..trace import TERMS, Record
+from ..video import Run
 from ..view import _font, contact_sheet, heat, principal_colours
 from .board import TIP, Line, Page, flow, picture_view, row, words
 from .panel import Panel
