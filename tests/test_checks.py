@@ -1,91 +1,84 @@
-"""The exercises' checks: a stub is told what is missing, a solution is right."""
+"""The exercises' checks: every right answer is accepted, every wrong one refused with a reason."""
 
 import inspect
 
 import numpy as np
 import pytest
-from PIL import Image
+from answers import CHAPTERS, paused
+from test_exercises import ROOT, called, cells
 
-import ivkit as iv
 from ivkit.course import checks
+from ivkit.course.checks import CHECKS
+from ivkit.widgets.session import Session, Sketch
 
-SKY = np.zeros((64, 64))
-SKY[4:12, 10:40] = 1
-
-
-@pytest.mark.parametrize(
-    "alpha, words",
-    [
-        (None, "nothing is painted"),
-        (np.zeros((64, 64)), "nothing is painted"),
-        (np.ones((64, 64)), "lower half"),
-        (SKY * (np.arange(64) < 12), "%"),
-    ],
-)
-def test_painted_share_says_what_is_missing(alpha, words, capsys):
-    assert not checks.painted_share(alpha)
-    assert words in capsys.readouterr().out
+ANSWERS = {name: answers for chapter in CHAPTERS.values() for name, answers in chapter.items()}
+RIGHT = [pytest.param(n, i, id=f"{n}-{i}") for n, a in ANSWERS.items() for i in range(len(a.right))]
+WRONG = [pytest.param(n, i, id=f"{n}-{i}") for n, a in ANSWERS.items() for i in range(len(a.wrong))]
 
 
-def test_painted_share_takes_a_cloud():
-    assert checks.painted_share(SKY)
+def test_each_check_has_five_right_answers_and_five_wrong_ones():
+    assert set(ANSWERS) == set(CHECKS)
+    for name, answers in ANSWERS.items():
+        assert len(answers.right) >= 5 and len(answers.wrong) >= 5, name
 
 
-def test_the_hint_of_the_first_exercise_solves_it():
-    stroke = iv.Stroke([(60, 40), (120, 40)], colour="white", width=30)
-    alpha = iv.rasterise(Image.new("RGB", (256, 256)), [stroke])[1]
-    assert checks.painted_share(alpha) and round(alpha.mean(), 2) == 0.04
+@pytest.mark.parametrize("stem", CHAPTERS)
+def test_each_check_is_asked_for_in_its_chapter(stem):
+    assert list(CHAPTERS[stem]) == [called(c) for c in cells(ROOT / f"{stem}.ipynb", "exercise")]
 
 
-@pytest.mark.parametrize(
-    "answer, words",
-    [
-        (lambda eps, eps_edit, lam: None, "nothing yet"),
-        (lambda eps, eps_edit, lam: lam * eps_edit + (1 - lam) * eps, "lam = 1"),
-        (lambda eps, eps_edit, lam: lam * eps, "lam = 0"),
-        (lambda eps, eps_edit, lam: eps if lam > 0.5 else eps_edit, "weighted sum"),
-        (lambda eps, eps_edit, lam: eps[:99] @ "x", "raised"),
-    ],
-)
-def test_blend_says_what_is_wrong(answer, words, capsys):
-    assert not checks.blend(answer)
-    assert words in capsys.readouterr().out
+@pytest.mark.parametrize("name, i", RIGHT)
+def test_right_answers_are_accepted(name, i, capsys):
+    answers = ANSWERS[name]
+    right = CHECKS[name](answers.right[i], *answers.beside())
+    assert right, capsys.readouterr().out
+    assert capsys.readouterr().out == "✓ right\n"
 
 
-def test_blend_takes_equation_four():
-    assert checks.blend(lambda eps, eps_edit, lam: lam * eps + (1 - lam) * eps_edit)
+@pytest.mark.filterwarnings("ignore:Mean of empty slice")
+@pytest.mark.parametrize("name, i", WRONG)
+def test_wrong_answers_are_refused_in_one_line(name, i, capsys):
+    answers = ANSWERS[name]
+    assert not CHECKS[name](answers.wrong[i], *answers.beside())
+    said = capsys.readouterr().out
+    assert (
+        said.startswith("✗ not yet: ") and said.count("\n") == 1 and "cannot be checked" not in said
+    )
 
 
-@pytest.mark.parametrize(
-    "lam, words",
-    [
-        (0.5, "0.5 in the first"),
-        (np.linspace(1, 0, 16), "reshape"),
-        (None, "first frame"),
-        ("much", "reshape"),
-        (np.linspace(0, 1, 16).reshape(-1, 1, 1, 1), "1 and 0"),
-        (np.array([1, 0.2, 0.6, 0]).repeat(4).reshape(-1, 1, 1, 1), "rise"),
-    ],
-)
-def test_fading_lam_says_what_is_wrong(lam, words, capsys):
-    assert not checks.fading_lam(lam, 16)
-    assert words in capsys.readouterr().out
-
-
-def test_fading_lam_takes_a_ramp_over_frames():
-    assert checks.fading_lam(np.linspace(1, 0, 16).reshape(-1, 1, 1, 1), 16)
-
-
-CHECKS = {name: value for name, value in vars(checks).items() if hasattr(value, "__wrapped__")}
+@pytest.mark.filterwarnings("ignore:Mean of empty slice")
+@pytest.mark.parametrize("name", ANSWERS)
+def test_different_mistakes_are_told_apart(name, capsys):
+    for wrong in ANSWERS[name].wrong:
+        CHECKS[name](wrong, *ANSWERS[name].beside())
+    assert len(set(capsys.readouterr().out.splitlines())) >= 4
 
 
 @pytest.mark.parametrize("name", CHECKS)
 @pytest.mark.parametrize("answer", ["a word", 3, object(), lambda *given: "a word", lambda: 1])
 def test_no_check_raises_whatever_the_answer_is(name, answer, capsys):
     """In a lesson the next cells must run, and one sentence must say what is wrong."""
-    given = {"pipe": None, "num_frames": 4, "num_steps": 4, "memory_gb": 8, "picture": SKY,
-             "alpha_bar": [1, 0]}  # fmt: skip
-    first, *others = inspect.signature(CHECKS[name]).parameters.values()
-    others = [given[p.name] for p in others if p.default is p.empty]
-    assert CHECKS[name](answer, *others) is False
+    assert CHECKS[name](answer, *ANSWERS[name].beside()) is False
     assert capsys.readouterr().out.startswith("✗ not yet: ")
+
+
+def test_a_check_shows_what_it_takes():
+    assert list(inspect.signature(CHECKS["blend"]).parameters)[0] == "answer"
+    assert "Eq. 4" in CHECKS["blend"].__doc__ and CHECKS["blend"].__name__ == "blend"
+
+
+def test_a_function_that_changes_its_arguments_is_told_so(capsys):
+    def in_place(scores, k):
+        scores[..., k] = -np.inf
+        return scores.softmax(-1)
+
+    assert not CHECKS["mute"](in_place)
+    assert "work on a copy" in capsys.readouterr().out
+
+
+def test_a_saved_session_can_be_given_to_the_checks(tmp_path):
+    """As the README tells teachers."""
+    takes = paused(1, of=10), paused(8, of=10)
+    Session(Sketch(takes[0].instructions.image.picture), takes=takes).save(tmp_path / "theirs.json")
+    theirs = Session.load(tmp_path / "theirs.json").takes
+    assert checks.early_and_late(theirs) and not checks.inside_only(theirs)

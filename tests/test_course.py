@@ -130,14 +130,14 @@ def test_the_command_writes_the_student_version(tmp_path, capsys):
 def test_marks_are_what_the_checks_say_now(lesson, monkeypatch):
     monkeypatch.setattr(course, "NOTEBOOKS", write(
         lesson / "real" / "00_x.ipynb",
-        *[exercise(f"checks.{name}(None)") for name in ("blend", "painted_share", "mute", "ring")],
+        *[exercise(f"checks.{name}(None)") for name in ("blend", "cloud", "mute", "ring")],
     ).parent)  # fmt: skip
     path = write(
         lesson / "handed in.ipynb",
         new_code_cell("import os\nprint(os.getcwd())"),
         new_code_cell("1 / 0"),
         exercise(f"checks.blend({RIGHT});"),
-        exercise("checks.painted_share(None);"),
+        exercise("checks.cloud(None, None);"),
         exercise("checks.mute(;"),
     )
     blend, share, mute, ring = mark(path)

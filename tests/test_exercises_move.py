@@ -1,15 +1,14 @@
-"""Chapters 4 and 5: what they write out is the library's, and their checks say what is wrong."""
+"""Chapters 4 and 5: what they write out is what the libraries compute."""
 
 import cv2
 import numpy as np
 import pytest
 import tiny
 import torch
-from test_exercises import defined, refused
+from test_exercises import defined
 
 import ivkit
 from ivkit.bench.metrics import centre
-from ivkit.course import checks
 
 # ---- chapter 4 -------------------------------------------------------------------------------
 
@@ -40,57 +39,6 @@ def test_the_loop_written_out_is_ivkits(kind):
     with torch.no_grad():
         mine = chapter["denoise"](condition.text, condition.affinity, condition.latents)
     torch.testing.assert_close(mine, run.state.reference.end, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    "values, words",
-    [
-        (None, "None"),
-        (np.ones((8, 1)), "shape"),
-        (np.ones(8), "from 1 to 1"),
-        (np.linspace(1, 0.25, 8) ** 0.5, "not all the same"),
-    ],
-)
-def test_affinity_says_what_is_wrong(values, words, capsys):
-    refused(capsys, lambda v: checks.affinity(v, 8), values, words)
-
-
-@pytest.mark.parametrize(
-    "answer, words",
-    [
-        (lambda weight: weight, "(8, 9, 3, 3)"),
-        (lambda weight: torch.zeros(8, 9, 3, 3), "old weight"),
-        (lambda weight: torch.cat([weight, weight, weight[:, :1]], 1), "add 0"),
-        (lambda weight: torch.cat([weight, 0], 1), "TypeError"),
-    ],
-)
-def test_widen_says_what_is_wrong(answer, words, capsys):
-    refused(capsys, checks.widen, answer, words)
-
-
-def hidden_in_place(scores):
-    scores[..., torch.ones(5, 5).triu(1) > 0] = -torch.inf
-    return scores.softmax(-1)
-
-
-def hidden_evenly(scores):
-    looks = torch.ones_like(scores).tril()
-    return looks / looks.sum(-1, keepdim=True)
-
-
-@pytest.mark.parametrize(
-    "answer, words",
-    [
-        (lambda scores: scores[0], "shape"),
-        (hidden_in_place, "clone"),
-        (lambda scores: scores / 0, "infinities"),
-        (lambda scores: scores.softmax(-1), "looks ahead"),
-        (lambda scores: scores.softmax(-1).tril(), "add up"),
-        (hidden_evenly, "not the softmax"),
-    ],
-)
-def test_no_looking_ahead_says_what_is_wrong(answer, words, capsys):
-    refused(capsys, checks.no_looking_ahead, answer, words)
 
 
 # ---- chapter 5 -------------------------------------------------------------------------------
@@ -128,66 +76,3 @@ def test_the_middle_of_a_thing_written_out_is_ivkits():
     mine, (theirs, _) = chapter["middle"](frame, background), centre(frame, background)
     np.testing.assert_allclose(mine, theirs)
     np.testing.assert_allclose(mine, (25.5, 9.5))
-
-
-def path(*points):
-    return ivkit.Drag(path=points)
-
-
-@pytest.mark.parametrize(
-    "drag, words",
-    [
-        (None, "None"),
-        (path((50, 90), (120, 90)), "2 points"),
-        (path((50, 90), (60, 60), (90, 90)), "40 pixels"),
-        (path((50, 90), (60, 60), (120, 60)), "30 pixels above"),
-        (path((50, 90), (60, 60), (120, 99)), "9 pixels below"),
-        (path((50, 90), (80, 120), (120, 90)), "rises 0"),
-    ],
-)
-def test_detour_says_what_is_wrong(drag, words, capsys):
-    refused(capsys, checks.detour, drag, words)
-
-
-def rolled(picture, mask, background, shift):
-    there = np.roll(mask, shift[::-1], (0, 1))
-    return np.where(there[..., None], np.roll(picture, shift[::-1], (0, 1)), background)
-
-
-def uncut(picture, mask, background, shift):
-    there = np.roll(mask, shift[::-1], (0, 1))
-    return np.where(there[..., None], picture, background)
-
-
-def left_behind(picture, mask, background, shift):
-    moved = rolled(picture, mask, background, shift)
-    moved[mask] = picture[mask]
-    return moved
-
-
-@pytest.mark.parametrize(
-    "answer, words",
-    [
-        (lambda *given: rolled(*given).astype(float), "uint8"),
-        (lambda *given: rolled(*given)[:5], "(12, 16, 3)"),
-        (left_behind, "background now"),
-        (uncut, "move inside by"),
-        (rolled, "beyond the frame by"),
-        (lambda picture, mask: picture, "for a move inside, your function raised TypeError"),
-    ],
-)
-def test_cut_and_drag_says_what_is_wrong(answer, words, capsys):
-    refused(capsys, checks.cut_and_drag, answer, words)
-
-
-@pytest.mark.parametrize(
-    "answer, words",
-    [
-        (lambda region, cell: region.reshape(3, 3, 4, 4, 4).mean((2, 4)), "channel"),
-        (lambda region, cell: region, "(3, 1, 3, 4)"),
-        (lambda region, cell: region[:, None, ::cell, ::cell], "one pixel"),
-        (lambda region, cell: region.reshape(3, 1, 3, 4, 4, 4).max((3, 5)), "not hold the mean"),
-    ],
-)
-def test_cell_means_says_what_is_wrong(answer, words, capsys):
-    refused(capsys, checks.cell_means, answer, words)

@@ -1,0 +1,125 @@
+"""Checks of chapters 6 and 7: λ, and alignment."""
+
+import numpy as np
+
+from ...support.validate import as_array
+from .compare import compared, exercise, normal, numbers_of
+
+# ----------------------------------------------------------------------------------- 06_lambda
+
+
+@exercise
+def late_edit(lam, num_steps: int, num_frames: int):
+    """Exercise 1: 1 everywhere, but 0 from step 2 on in the last four frames."""
+    lam = numbers_of("my_lam", lam, "numbers")
+    shape = (num_steps, num_frames, 1, *(lam.shape[-2:] if lam.ndim > 1 else (1, 1)))
+    try:
+        found = np.broadcast_to(lam, shape)
+    except ValueError:
+        return f"lam of shape {lam.shape} does not broadcast to {shape}: steps first, then frames"
+    wanted = np.ones(shape)
+    wanted[2:, -4:] = 0
+    for at in np.argwhere(np.abs(found - wanted) > 1e-6)[:1]:
+        is_, must = found[tuple(at)], wanted[tuple(at)]
+        return f"at step {at[0]}, frame {at[1]} (from 0) it is {is_:g} and must be {must:g}"
+
+
+def _two_edits():
+    weights = (1.0, 0.3), (0.0, 1.0), (0.0, 0.0), (0.4, 0.25), (0.7, 0.6)
+    return [(*three, *pair) for three in normal(3) for pair in weights]
+
+
+@compared(_two_edits)
+def two_edits(eps, eps_a, eps_b, lam, share):
+    """Exercise 2: (eps, eps_a, eps_b, lam, share) -> Eq. 4 with two edits."""
+    edits, other = share * eps_a + (1 - share) * eps_b, share * eps_b + (1 - share) * eps_a
+    yield lam * eps + (1 - lam) * edits
+    yield lam * eps + (1 - lam) * other, "share is the part of the first edit, not of the second"
+    yield (1 - lam) * eps + lam * edits, "lam is the weight of eps, not of the edits"
+    yield lam * eps + edits, "the weights add up to more than 1: share divides what lam leaves over"
+    weights = lam, (1 - lam) * share, (1 - lam) * (1 - share)
+    yield "at lam = {:g}, share = {:g} the weights are {:g}, {:g}, {:g}".format(
+        lam, share, *weights
+    )
+
+
+@compared(lambda: [(*four, *pair) for four in normal(4) for pair in ((0.3, 0.2), (0.8, 0.6))])
+def blend_in_eps(v, v_edit, z, z_edit, lam, a):
+    """Exercise 3: (v, v_edit, z, z_edit, lam, a) -> the blended eps, and its velocity at z_edit."""
+    signal, noise = a**0.5, (1 - a) ** 0.5
+    v_hat = lam * v + (1 - lam) * v_edit
+    eps_hat = signal * v_hat + noise * (lam * z + (1 - lam) * z_edit)
+    velocity = (eps_hat - noise * z_edit) / signal
+    yield eps_hat, velocity
+    yield (velocity, eps_hat), "the two are the wrong way round: ε first, then its velocity"
+    yield (v_hat, ...), "the first is a blend of velocities: turn each into ε, with its own latent"
+    yield (eps_hat, v_hat), "the second blends the velocities: turn the blended ε into one instead"
+    yield (eps_hat, ...), "ε is right; its velocity at z_edit is (ε - √(1 - a) z_edit) / √a"
+    yield "the first is not the blended ε: v goes with z, and v_edit with z_edit"
+
+
+# ------------------------------------------------------------------------------------ 07_align
+
+
+@exercise
+def same_difference(pairs):
+    """Exercise 1: ((v, x), (v, x)) that Eq. 5 as printed cannot tell apart."""
+    import torch
+
+    from ...align import Align
+
+    if pairs is None:
+        return "my_pairs is None: give (v, x), (other_v, other_x)"
+    pairs = pairs if isinstance(pairs, (tuple, list)) else ()
+    if [len(pair) for pair in pairs if isinstance(pair, (tuple, list))] != [2, 2]:
+        return "give two pairs of tensors, (v, x), (other_v, other_x)"
+    (v, x), (other_v, other_x) = (
+        [torch.tensor(as_array(p)).float() for p in pair] for pair in pairs
+    )
+    if v.shape != other_v.shape or (v - other_v).abs().mean() < 0.05:
+        return "the two frames v are (nearly) the same: take frames that differ"
+    if min((v - x).abs().mean(), (other_v - other_x).abs().mean()) < 0.01:
+        return "a difference v - x is zero: section 2 has that case already"
+    for seed in range(3):
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.manual_seed(seed)
+            module = Align()
+            off = (module(v, x) - module(other_v, other_x)).abs().max()
+        if not off <= 1e-2:
+            return f"Eq. 5 tells them apart, by up to {off:.2f}: v - x must be the same in both"
+
+
+def _lams():
+    lams = [1.0, 0.4, 0.0, 0.7, 1.0, 0.0, 0.2, 0.8], np.linspace(1, 0, 8)
+    for x, x_edit in normal(2, (1, 3, 8, 8), (1, 3, 5, 9)):
+        yield from ((x, x_edit, np.asarray(lam, x.dtype)) for lam in lams)
+
+
+@compared(_lams)
+def align_targets(x, x_edit, lam):
+    """Exercise 2: (x, x_edit, lam (F,)) -> (F, 3, H, W), what each frame is aligned with."""
+    lam = lam.reshape(-1, 1, 1, 1)
+    yield lam * x + (1 - lam) * x_edit
+    yield lam * x_edit + (1 - lam) * x, "where lam = 1 the edit does not count: the target is x"
+    yield np.where(lam > 0.5, x, x_edit), "where lam lies between 0 and 1 the target is a mixture"
+    yield "the target of a frame is lam x + (1 - lam) x_edit, with that frame's lam"
+
+
+def _clips():
+    for seed, shape in enumerate(((4, 8, 8, 3), (7, 5, 9, 3), (2, 6, 4, 3))):
+        frames, reference = np.random.default_rng(seed).integers(0, 256, (2, *shape), np.uint8)
+        yield frames, np.concatenate([reference, reference[:1]]) // 2
+
+
+@compared(_clips, "numpy")
+def relative_flicker(frames, reference):
+    """Exercise 3: (frames, reference) -> mean change of frames over that of reference."""
+    steps = [np.diff(clip.astype(float), axis=0) for clip in (frames, reference)]
+    own, other = (np.abs(step).mean() for step in steps)
+    wrapped = np.diff(frames, axis=0).mean() / np.diff(reference, axis=0).mean()
+    yield own / other
+    yield wrapped, "uint8 wraps around below 0 (3 - 5 is 254): go to float first"
+    yield other / own, "upside down: the reference clip's change divides"
+    yield own, "that is the change of frames: divide it by the reference's"
+    yield steps[0].std() / steps[1].std(), "take the mean of absolute changes, not their spread"
+    yield "it is the mean absolute change of frames over that of reference"

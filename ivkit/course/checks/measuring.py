@@ -1,0 +1,65 @@
+"""Checks of chapter 9: measures, and a study."""
+
+import numpy as np
+
+from .compare import compared
+
+
+def _ends():
+    for seed, (n, lost, width) in enumerate(((4, 1, 200), (9, 3, 256), (6, 0, 100), (3, 3, 320))):
+        rng = np.random.default_rng(seed)
+        ends, targets = rng.uniform(0, width, (2, n, 2))
+        ends[rng.permutation(n)[:lost]] = np.nan
+        yield ends, targets, width
+
+
+@compared(_ends, "numpy")
+def lost_things(ends, targets, width):
+    """Exercise 1: (ends (N, 2), targets (N, 2), width) -> mean drag distance in widths."""
+    far = np.linalg.norm(ends - targets, axis=1) / width
+    yield np.nan_to_num(far, nan=1).mean()
+    yield far.mean(), "it is NaN: a thing that is lost counts as one width"
+    yield far[~np.isnan(far)].sum() / max(1, (~np.isnan(far)).sum()), "you left the lost things out"
+    yield np.nan_to_num(far, nan=0).mean(), "a lost thing counts as 0, as if it had arrived"
+    yield np.nan_to_num(far * width, nan=1).mean(), "that is in pixels: divide by the width"
+    yield "a distance is the straight line from end to target, over the width"
+
+
+def _votes():
+    for seed, n in enumerate((6, 20, 35)):
+        rng = np.random.default_rng(seed)
+        names = [(*rng.permutation(list("abc"))[:2].tolist(), vote)
+                 for vote in rng.choice(["left", "right", "same"], n).tolist()]  # fmt: skip
+        rows = [dict(zip(("left", "right", "image"), row, strict=True)) for row in names]
+        yield from ((rows, method) for method in "abc")
+
+
+@compared(_votes, "numpy")
+def preference(rows, method):
+    """Exercise 2: (rows of a study, method) -> share in which it was preferred."""
+    own = [row for row in rows if method in (row["left"], row["right"])]
+    ties = sum(row["image"] == "same" for row in own)
+    won = sum(row.get(row["image"]) == method for row in own)
+    yield (won + ties / 2) / len(own)
+    yield (won + ties / 2) / len(rows), "divide by the number of pairs with that method in them"
+    yield won / len(own), "a tie counts half, not nothing"
+    yield (won + ties) / len(own), "a tie counts half, not as much as a win"
+    yield "the method may be on either side"
+
+
+def _scores():
+    random = np.random.default_rng(0).uniform(0.1, 5, (20, 3)) / (5, 1, 1)
+    return [(1.0, 0.0, 4.0), (0.8, 4.0, 4.0), (0.8, 9.0, 4.0), (0.8, 1.0, 4.0), *random.tolist()]
+
+
+@compared(_scores, "numpy")
+def moving_alignment(image, motion, true_motion):
+    """Exercise 3: (image, motion, true_motion) -> alignment that stillness cannot buy."""
+    share = motion / true_motion
+    yield image * min(1, share)
+    if not motion:
+        yield "a frozen clip must get 0"
+    elif share > 1:
+        yield "more motion than the truth's must not earn more, nor less"
+    else:
+        yield "it must grow evenly: a quarter of the true motion, a quarter of the alignment"

@@ -1,0 +1,134 @@
+"""Checks of chapters 10 and 11: training, and real models."""
+
+from itertools import islice
+
+import numpy as np
+
+from ...support.validate import as_array
+from .compare import NotYet, compared, exercise, normal
+
+# ------------------------------------------------------------------------- 10_make_it_yours
+
+
+@compared(lambda: [(*four, weight) for four in normal(4) for weight in (0.3, 1.0, 2.0)])
+def dreambooth(out, v, out_prior, v_prior, weight):
+    """Exercise 1: (out, v, out_prior, v_prior, weight) -> both terms, one number."""
+    differences = out - v, out_prior - v_prior
+    own, prior = (np.square(d).mean() for d in differences)
+    yield own + weight * prior
+    yield own, "that is the first term: add the class pictures', times weight"
+    yield own + prior, "both terms are there; the second must be multiplied by weight"
+    yield weight * own + prior, "weight belongs to the second term, not to the first"
+    absolute = [np.abs(d).mean() for d in differences]
+    yield absolute[0] + weight * absolute[1], "take the squares of the differences, not their sizes"
+    yield "it is the mean of (out - v)², and weight times that of the class pictures"
+
+
+def _layers():
+    for n in (3, 1, 7):
+        sizes = np.random.default_rng(n).integers(8, 999, (n, 2)).tolist()
+        yield from ((rank, [tuple(size) for size in sizes]) for rank in (8, 1, 3))
+
+
+@compared(_layers, "numpy")
+def lora_size(rank, layers):
+    """Exercise 2: (rank, [(out, in), ...]) -> how many numbers A and B have."""
+    yield rank * sum(out + into for out, into in layers)
+    yield sum(out * into for out, into in layers), "that counts the weights W: A and B are thin"
+    yield rank * sum(out for out, _ in layers), "that is B alone; A has numbers too"
+    yield rank * sum(into for _, into in layers), "that is A alone; B has numbers too"
+    yield "A has rank x in numbers and B has out x rank, in every layer"
+
+
+def _loras():
+    for seed, (out, into, ranks) in enumerate(((7, 9, (3, 2)), (12, 5, (1, 4)))):
+        rng = np.random.default_rng(seed)
+        A1, A2 = (rng.standard_normal((rank, into)).astype("float32") for rank in ranks)
+        B1, B2 = (rng.standard_normal((out, rank)).astype("float32") for rank in ranks)
+        yield from ((A1, B1, A2, B2, *scales) for scales in ((0.5, -2.0), (1.0, 0.25)))
+
+
+def _product(found):
+    try:
+        A, B = (as_array(matrix) for matrix in found)
+    except (TypeError, ValueError):
+        raise NotYet("your function must return two matrices, A and B") from None
+    if A.ndim != 2 or B.ndim != 2 or B.shape[1] != A.shape[0]:
+        raise NotYet(f"B of shape {B.shape} cannot be multiplied with A of shape {A.shape}")
+    return B @ A, len(A)
+
+
+@compared(_loras, seen=_product)
+def two_loras(A1, B1, A2, B2, s1, s2):
+    """Exercise 3: (A1, B1, A2, B2, s1, s2) -> A and B of one LoRA that is both."""
+    rank = len(A1) + len(A2)
+    first, second = B1 @ A1, B2 @ A2
+    both = s1 * first + s2 * second
+    yield both, rank
+    yield (first + second, rank), "that is the sum of both at strength 1: put the strengths into it"
+    yield (
+        (s1**2 * first + s2**2 * second, rank),
+        "the strengths are in A and in B: they count twice",
+    )
+    yield (both, ...), f"the product is right, but A must have {rank} rows, those of A1 and A2"
+    yield "B A is not s1 B1 A1 + s2 B2 A2: mind the order of rows and columns"
+
+
+# --------------------------------------------------------------------------- 11_real_models
+
+
+@exercise
+def fitting_models(names, memory_gb: float):
+    """Exercise 1: the table's models that are given a still and fit with all parts.
+
+    Those that take more than 90% of the memory may be named or left out: ivkit keeps a tenth free.
+    """
+    from ...models import TABLE
+
+    names = [] if names is None else [names] if isinstance(names, str) else names
+    names = list(islice(names, len(TABLE) + 1))
+    if not names:
+        return "my_models is empty: put names of the table into the list"
+    moves = {n: row.memory_gb for n, row in TABLE.items()
+             if row.image not in ("none", "noised (SDEdit)")}  # fmt: skip
+    for name in names:
+        if name not in TABLE:
+            return f"{name!r} is not in the table: its names are {', '.join(TABLE)}"
+        if name not in moves:
+            return f"{name} does not move a still: in its row, image is {TABLE[name].image!r}"
+        if moves[name] > memory_gb:
+            return f"{name} needs about {moves[name]:g} GB, and there are {memory_gb:g}"
+    left = [name for name, gb in moves.items() if name not in names and gb <= 0.9 * memory_gb]
+    if left:
+        return f"all of these fit, but {len(left)} more of the table would too"
+
+
+def _lengths():
+    random = np.random.default_rng(0).integers(1, (200, 12), (20, 2)).tolist()
+    return [(16, 4), (17, 4), (97, 8), (20, 1), (3, 8), (1, 4), *map(tuple, random)]
+
+
+@compared(_lengths, "numpy")
+def longest_clip(wanted, stride):
+    """Exercise 2: (wanted, stride) -> most frames, stride * k + 1, up to wanted."""
+    yield (wanted - 1) // stride * stride + 1
+    yield wanted, "a clip has a multiple of stride frames, and one more"
+    yield wanted // stride * stride, "the first frame stands alone, beside the stride * k others"
+    yield wanted // stride * stride + 1, "that may be more than wanted"
+    yield "a clip has stride * k + 1 frames, with the largest k that stays within wanted"
+
+
+def _latents():
+    for sigma in (0.7, 0.2, 1.0):
+        for given, eps in normal(2):
+            yield ((1 - sigma) * given + sigma * eps).astype(given.dtype), given, sigma
+
+
+@compared(_latents)
+def straight_velocity(z, given, sigma):
+    """Exercise 3: (z, given, sigma) -> v with z - sigma v = given."""
+    yield (z - given) / sigma
+    yield (given - z) / sigma, "the other way round: a step of the sampler subtracts v = ε - x0"
+    yield z - given, "that is the way from given to z; it takes σ to go it, so v is it over σ"
+    yield (z - (1 - sigma) * given) / sigma, "that is ε; take x0 off it"
+    yield "with your v, z - σ v is not given"

@@ -1,0 +1,133 @@
+"""Checks of chapters 4 and 5: a clip, and a drag."""
+
+import numpy as np
+
+from ...support.validate import as_array
+from .compare import NotYet, compared, exercise, normal, numbers_of
+from .pictures import attention
+
+# ---------------------------------------------------------------------------- 04_make_it_move
+
+
+@exercise
+def affinity(values, num_frames: int):
+    """Exercise 1: one number a frame, evenly from 1 down to 0.5."""
+    values = numbers_of("my_affinity", values, f"{num_frames} numbers, one for each frame")
+    rows = values.reshape(len(values), -1) if values.ndim else values[None, None]
+    if len(rows) != num_frames or (values.ndim > 1 and values.shape[1:2] != (1,)):
+        return f"the shape must be ({num_frames},), one number a frame, not {values.shape}"
+    values = rows[:, 0]
+    if np.abs(rows - rows[:, :1]).max() > 1e-6:
+        return "within a frame all cells must have the same number"
+    if not np.allclose(values[[0, -1]], (1, 0.5)):
+        return f"it goes from {values[0]:g} to {values[-1]:g}; it must go from 1 to 0.5"
+    if not np.allclose(values, np.linspace(1, 0.5, num_frames)):
+        return "the ends are right, but the steps between them are not all the same"
+
+
+@compared(lambda: [(w,) for (w,) in normal(1, (8, 4, 3, 3), (6, 16, 3, 3))])
+def widen(weight):
+    """Exercise 2: weight (out, C, 3, 3) -> (out, 2C + 1, 3, 3), same answers."""
+    new = np.zeros_like(weight)
+    yield np.concatenate([weight, new, new[:, :1]], 1)
+    yield (
+        np.concatenate([new, new[:, :1], weight], 1),
+        "the first C channels meet z_t, not the last",
+    )
+    yield np.concatenate([weight, weight, new[:, :1]], 1), "the new channels must add 0"
+    yield "the first C channels must be the old weight, and the new ones must add 0"
+
+
+@compared(lambda f: [(s,) for (s,) in normal(1, (3, 2, f, f), (5, 1, f, f))])
+def no_looking_ahead(scores):
+    """Exercise 3: (scores (cells, heads, F, F)) -> attention to the frames so far."""
+    ahead = np.triu(np.ones(scores.shape, bool), 1)
+    yield from attention(scores, ahead, "looks of row i at columns after i")
+
+
+# ------------------------------------------------------------------------------------- 05_drag
+
+
+@exercise
+def detour(drag, mask):
+    """Exercise 1: from the turtle a path that rises 20 pixels and ends 60 to the right."""
+    if drag is None:
+        return "my_drag is None: give an iv.Drag with a path of three points or more"
+    path = np.array(getattr(drag, "path", ()), float)
+    if len(path) < 3:
+        return f"the path has {len(path)} points: it takes three to leave the straight line"
+    mask = as_array(mask) > 0
+    x, y = path[0].round().astype(int)
+    if not (0 <= y < mask.shape[0] and 0 <= x < mask.shape[1] and mask[y, x]):
+        return f"the path starts at ({x}, {y}), which is not on the turtle"
+    if drag.mask is not None:
+        region = as_array(drag.mask) > 0
+        if region.shape != mask.shape or (region & mask).sum() < 0.5 * (region | mask).sum():
+            return "the drag's mask is not that of the turtle"
+    right, down = path[-1] - path[0]
+    if right < 60:
+        return f"it ends {right:g} pixels to the right of its handle; 60 or more are wanted"
+    if abs(down) > 5:
+        side = "below" if down > 0 else "above"
+        return f"it ends {abs(down):g} pixels {side} its handle; it must end at the same height"
+    rise = path[0, 1] - path[:, 1].min()
+    if rise < 20:
+        return f"it rises {rise:g} pixels on its way; y grows downwards, so subtract 20"
+
+
+def _moves():
+    moves = ((12, 16), (3, 2)), ((12, 16), (9, -5)), ((20, 11), (-6, 9)), ((9, 9), (0, 0))
+    for seed, (size, shift) in enumerate(moves):
+        rng = np.random.default_rng(seed)
+        picture, background = rng.integers(0, 256, (2, *size, 3), np.uint8)
+        mask = np.zeros(size, bool)
+        mask[3:7, 4:9] = rng.random((4, 5)) < 0.8
+        yield picture, mask, background, shift
+
+
+def _picture(found):
+    if as_array(found).dtype != np.uint8:
+        raise NotYet(f"a picture is uint8, not {as_array(found).dtype}")
+    return found
+
+
+@compared(_moves, "numpy", _picture)
+def cut_and_drag(picture, mask, background, shift):
+    """Exercise 2: (picture, mask, background, (dx, dy)) -> the picture with the thing moved."""
+    moved, over, swapped = background.copy(), picture.copy(), background.copy()
+    old = np.argwhere(mask)
+    for way, result in ((shift[::-1], moved), (shift[::-1], over), (shift, swapped)):
+        new = old + way
+        inside = ((new >= 0) & (new < mask.shape)).all(1)
+        result[tuple(new[inside].T)] = picture[tuple(old[inside].T)]
+    rolled, there = (np.roll(p, shift[::-1], (0, 1)) for p in (picture, mask))
+    yield moved
+    yield over, "where the thing was, there must be background now"
+    yield swapped, "shift is (dx, dy), and an array's axes are (y, x)"
+    yield np.where(there[..., None], rolled, background), "what leaves the frame must not come back"
+    yield "some pixels are not what they should be"
+
+
+def _regions():
+    for cell, shape in ((4, (3, 12, 16)), (8, (2, 16, 40))):
+        yield from ((np.abs(region), cell) for (region,) in normal(1, shape))
+
+
+def _tensor(found):
+    import torch
+
+    if not isinstance(found, torch.Tensor):
+        raise NotYet("the mask must be a torch tensor")
+    return found
+
+
+@compared(_regions, "numpy", _tensor)
+def cell_means(region, cell):
+    """Exercise 3: (region (F, H, W), cell) -> a tensor (F, 1, h, w), the mean of each cell."""
+    f, h, w = region.shape
+    cells = region.reshape(f, 1, h // cell, cell, w // cell, cell)
+    yield cells.mean((3, 5))
+    yield cells[:, :, :, 0, :, 0], "that is one pixel of each cell, not their mean"
+    yield cells.max((3, 5)), "that is the largest pixel of each cell, not their mean"
+    yield cells.sum((3, 5)), "that is the sum of each cell, not the mean"
+    yield "the shape is right, but the cells do not hold the mean of their pixels"

@@ -1,0 +1,254 @@
+"""Checks of chapters 0 to 3: a picture, its noise, its text, its paint."""
+
+import re
+
+import cv2
+import numpy as np
+
+from ...instructions import ContentInstruction
+from ...paint import rasterise
+from ...support.validate import as_array
+from .compare import compared, exercise, normal, numbers_of, outcome
+
+# ------------------------------------------------------------------------------- 00_quickstart
+
+
+@exercise
+def cloud(strokes, picture):
+    """Exercise 1: white strokes in the upper half that cover 1 to 10% of the picture."""
+    strokes = ContentInstruction("a cloud", strokes or ()).strokes
+    if not strokes:
+        return "nothing is painted yet: add at least one iv.Stroke to my_strokes"
+    alpha = rasterise(picture, strokes)[1]
+    for stroke in strokes:
+        shade = [int(stroke.colour[i : i + 2], 16) for i in (1, 3, 5)]
+        if stroke.tool == "brush" and min(shade) < 200:
+            return f"a stroke has the colour {stroke.colour}: clouds are white"
+    if alpha[len(alpha) // 2 :].any():
+        return "some paint lies in the lower half: y grows downwards, and 0 is the top"
+    share = float((alpha > 0.1).mean())
+    if not 0.01 <= share <= 0.1:
+        return f"{share:.1%} of the picture is painted; aim for 1% to 10%"
+    outlines, _ = cv2.findContours(
+        (alpha > 0.1).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+    )
+    _, sides, _ = cv2.minAreaRect(max(outlines, key=cv2.contourArea))
+    if min(sides) < 0.25 * max(sides):
+        return f"a shape of {max(sides):.0f} x {min(sides):.0f} pixels is a line: make it rounder"
+
+
+@compared(lambda: [(*two, lam) for two in normal(2) for lam in (1.0, 0.0, 0.3)])
+def blend(eps, eps_edit, lam):
+    """Exercise 2: a function (eps, eps_edit, lam) -> Eq. 4 of the paper."""
+    yield lam * eps + (1 - lam) * eps_edit
+    yield lam * eps_edit + (1 - lam) * eps, "lam is the weight of eps, not of eps_edit"
+    yield f"at lam = {lam:g} it must be {lam:g} eps + {1 - lam:g} eps_edit"
+
+
+@exercise
+def fading_lam(lam, num_frames: int):
+    """Exercise 3: λ that falls from 1 in the first frame to 0 in the last."""
+    lam = numbers_of("my_lam", lam, "numbers")
+    if lam.ndim not in (4, 5) or lam.shape[-4:-2] != (num_frames, 1):
+        wants = f"reshape it to (F, 1, 1, 1), with F = {num_frames}"
+        return f"lam of shape {lam.shape} does not broadcast to (steps, F, 1, h, w): {wants}"
+    by_frame = np.moveaxis(lam, -4, 0).reshape(num_frames, -1)
+    for f, wanted, where in ((0, 1, "first"), (-1, 0, "last")):
+        if not np.allclose(by_frame[f], wanted, atol=1e-6):
+            return f"lam is {by_frame[f].mean():g} in the {where} frame; it must be {wanted}"
+    if (np.diff(by_frame, axis=0) > 1e-6).any():
+        return "lam must never rise on its way from 1 to 0"
+
+
+# ------------------------------------------------------------------------------- 01_see_noise
+
+
+@exercise
+def equal_strength(t, alpha_bar):
+    """Exercise 1: the time at which sqrt(alpha_bar) and sqrt(1 - alpha_bar) meet."""
+    alpha_bar, last = as_array(alpha_bar).astype(float), len(alpha_bar) - 1
+    t = numbers_of("my_t", t, f"a whole number from 0 to {last}")
+    if t.size != 1 or t.item() % 1 or not 0 <= t.item() <= last:
+        return f"my_t is {t}: a time is a whole number from 0 to {last}"
+    t = int(t.item())
+    near = alpha_bar[max(t - 1, 0) : t + 2]
+    if not near.min() <= 0.5 <= near.max():
+        picture, noise = alpha_bar[t] ** 0.5, (1 - alpha_bar[t]) ** 0.5
+        more = "picture, so take a later t" if picture > noise else "noise, so take an earlier t"
+        return f"at t = {t} there is {picture:.3f} of picture and {noise:.3f} of noise: more {more}"
+
+
+@compared(lambda: [(*two, *a) for two in normal(2) for a in ((0.7, 0.2), (0.95, 0.6))])
+def step_down(z, eps, a, a_next):
+    """Exercise 2: a function (z, eps, a, a_next) -> the latent at alpha_bar = a_next."""
+
+    def noised(z0):
+        return a_next**0.5 * z0 + (1 - a_next) ** 0.5 * eps
+
+    x0 = (z - (1 - a) ** 0.5 * eps) / a**0.5
+    yield noised(x0)
+    yield noised(z), "Eq. 2 wants the clean x0 where you put z: get x0 out of z first"
+    yield x0, "that is x0, half of the way: now noise it to a_next"
+    yield noised((z - (1 - a) * eps) / a), "take the square roots of a and of 1 - a"
+    yield "x0 = (z - sqrt(1 - a) eps) / sqrt(a), then Eq. 2 at a_next"
+
+
+@exercise
+def schedule_without_leak(mine, alpha_bar):
+    """Exercise 3: 1000 numbers from above 0.99 down to 0, slowest at both ends, and a new curve."""
+    mine = numbers_of("my_alpha_bar", mine, "1000 numbers")
+    if mine.shape != (1000,):
+        return f"the shape must be (1000,), one number for each time, not {mine.shape}"
+    if not 0 <= mine.min() <= mine.max() <= 1:
+        return "alpha_bar is a share: every number must lie within [0, 1]"
+    if (np.diff(mine) >= 0).any():
+        return f"it must always fall, and does not at t = {np.diff(mine).argmax()}"
+    if mine[0] <= 0.99:
+        return f"at t = 0 it is {mine[0]:.3f}: above 0.99 there is almost no noise yet"
+    if mine[-1] > 1e-9:
+        return f"at t = 999 √ᾱ is {mine[-1] ** 0.5:.5f}: that much of the picture leaks"
+    fall = [mine[t] - mine[t + 100] for t in (0, 450, 899)]
+    if max(fall[0], fall[2]) >= fall[1]:
+        falls = "in the first, the middle and the last 100 times it falls by {:.3f}, {:.3f}, {:.3f}"
+        return f"{falls.format(*fall)}: it must fall slower at both ends than in the middle"
+    if np.abs(mine - as_array(alpha_bar)).max() < 1e-3:
+        return "that is the schedule the model already has: design one of your own"
+
+
+# -------------------------------------------------------------------------- 02_make_a_picture
+
+
+@exercise
+def caption(text, pipe):
+    """Exercise 1: a sentence of known words, with two things of the storybook's and a colour."""
+    from ...storybook import sprites
+    from ...storybook.words import PLURAL
+
+    if not isinstance(text, str) or not text.strip():
+        return "my_text is empty: write a sentence"
+    try:
+        pipe.model.check_text(text, "my_text")
+    except ValueError as error:
+        return str(error)
+    words = " ".join(re.findall(r"\w+", text.lower()))
+    colours = "|".join((*sprites.COLOURS, "pink", "white", "grey"))
+    names = "|".join(sorted(sprites.NAMES, key=len, reverse=True))
+    every = re.findall(rf"\b(?:{names})\b", words)
+    things = re.findall(rf"\b(?:an?|the) (?:(?:{colours}) )?({names})\b", words)
+    things += [name for name in every if name in PLURAL and name not in things]
+    if len(things) < 2:
+        named = " and ".join(every) or "no thing"
+        more = ": give each an article, as in 'a boat'" if len(every) > 1 else ": name two things"
+        return f"it names {named}{more}"
+    if not re.search(rf"\b(?:{colours})\b", words):
+        return f"give one of them a colour: {', '.join(sprites.COLOURS)}"
+
+
+def _guidances():
+    shapes = (1, 4, 8, 8), (1, 16, 5, 6)
+    return [(*two, scale) for two in normal(2, *shapes) for scale in (6.0, 2.5)]
+
+
+@compared(_guidances)
+def rescaled_guidance(uncond, cond, guidance_scale):
+    """Exercise 2: (uncond, cond, guidance_scale) -> guided, as large as cond."""
+    guided = uncond + guidance_scale * (cond - uncond)
+    ratio = cond.std() / guided.std()
+    yield guided * ratio
+    yield guided, f"that is plain guidance: its standard deviation is {1 / ratio:.1f} of cond's"
+    yield cond, "that is cond: guide first, then scale what came out"
+    yield guided / ratio, "the ratio is upside down"
+    yield (guided - guided.mean()) * ratio + guided.mean(), "multiply all of it, its mean as well"
+    yield "it must be the guided prediction times one number, cond.std() / guided.std()"
+
+
+def softmax(scores):
+    e = np.exp(scores - scores.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def attention(scores, hidden, whose):
+    """Yields, for `compared`, attention in which the `hidden` places of the scores get nothing."""
+    yield softmax(np.where(hidden, -np.inf, scores))
+    yield softmax(scores), f"{whose} still get attention"
+    after = softmax(scores) * ~hidden
+    yield after, "the looks of a row no longer add up to 1: hide before the softmax, not after"
+    yield softmax(scores * ~hidden), "a score of 0 is no small score: its softmax is not 0"
+    even = ~hidden / (~hidden).sum(-1, keepdims=True)
+    yield even, "all that is left gets the same: take the softmax of its scores"
+    yield f"{whose} must get 0, and the rest the softmax of its scores, which comes last"
+
+
+def _scores():
+    for (scores,) in normal(1, (2, 5, 6), (4, 9, 12)):
+        yield from ((scores, k) for k in (2, 0, scores.shape[-1] - 1))
+
+
+@compared(_scores)
+def mute(scores, k):
+    """Exercise 3: (scores (heads, cells, tokens), k) -> attention without the token k."""
+    hidden = np.broadcast_to(np.arange(scores.shape[-1]) == k, scores.shape)
+    yield from attention(scores, hidden, f"looks at token {k}")
+
+
+# ------------------------------------------------------------------------------------ 03_paint
+
+
+@exercise
+def ring(alpha):
+    """Exercise 1: paint (H, W) in the sky, with a hole in it."""
+    alpha = as_array(alpha)
+    if alpha.ndim != 2 or not alpha.any():
+        return "nothing is painted yet: add a dot with the brush to my_strokes"
+    paint = (alpha > 0.5).astype(np.uint8)
+    if paint[int(0.59 * len(paint)) :].any():
+        return "some of it lies in the sea: the sky ends at 0.59 of the height"
+    _, _, pieces, _ = cv2.connectedComponentsWithStats(paint)
+    if pieces[1:, cv2.CC_STAT_WIDTH].max(initial=0) == paint.shape[1]:
+        return "the paint reaches from edge to edge, and makes a band: a ring ends inside"
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(1 - paint)
+    outside = {*labels[0], *labels[-1], *labels[:, 0], *labels[:, -1]}
+    holes = [stats[i, cv2.CC_STAT_AREA] for i in range(1, len(stats)) if i not in outside]
+    if max(holes, default=0) < 20:
+        return "the paint surrounds no hole: erase its middle, with a stroke after the brush's"
+
+
+@exercise
+def composite(answer):
+    """Exercise 2: (original, edited, mask) -> uint8 (H, W, 3), the original at mask 0."""
+    for seed, (h, w) in enumerate(((16, 16), (9, 20), (24, 11))):
+        rng = np.random.default_rng(seed)
+        original, edited = rng.integers(0, 256, (2, h, w, 3), np.uint8)
+        mask = (rng.random((h, w)) * 2 - 0.5).clip(0, 1).astype("float32" if seed else "float64")
+        found = as_array(outcome(answer, (original, edited, mask), "numpy"))
+        if found.shape != original.shape or found.dtype != np.uint8:
+            return f"a picture here is uint8 {original.shape}, yours is {found.dtype} {found.shape}"
+        off = np.abs(found - (original + mask[..., None] * (edited.astype(float) - original)))
+        for value, whose in ((0, "original"), (1, "edited picture")):
+            if off[mask == value].any():
+                return f"where the mask is {value}, some pixels are not the {whose}'s"
+        if off.max() > 0.51:
+            advice = "uint8 does not round, and wraps below 0: compute in float, then np.rint"
+            return f"where the mask lies between 0 and 1 you are off by {off.max():.1f}; {advice}"
+
+
+@exercise
+def left_crown(mask, picture):
+    """Exercise 3: the crown of the left of two trees, bool (H, W), found by its colour."""
+    r, g, b = np.moveaxis(np.asarray(picture).astype(int), -1, 0)
+    mask = numbers_of("my_mask", mask, "True or False for each pixel")
+    if mask.shape != r.shape:
+        return f"the mask must have the picture's shape {r.shape}, not {mask.shape}"
+    mask = mask > 0
+    if not mask.any():
+        return "the mask is empty"
+    middle = r.shape[1] // 2
+    if mask[:, middle:].mean() > 0.001:
+        return f"some of it lies right of the middle, x = {middle}: that is the other tree"
+    leaves = (g > r) & (r > b + 40)  # yellowish green: no sky, no meadow, no trunk
+    leaves[:, middle:] = False
+    inside, covered = (mask & leaves).sum() / mask.sum(), (mask & leaves).sum() / leaves.sum()
+    if inside < 0.8:
+        return f"only {inside:.0%} of the mask is leaves: sky is blue, meadow has little red"
+    if covered < 0.6:
+        return f"it covers {covered:.0%} of the leaves: loosen the thresholds"

@@ -1,0 +1,1156 @@
+"""Right and wrong answers to the exercises of each chapter, for tests/test_checks.py."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as nn
+from PIL import Image
+
+import ivkit as iv
+from ivkit.instructions import TrajectoryInstruction
+from ivkit.models import TABLE
+from ivkit.widgets.session import Change, Take
+
+MEDIA = Path(__file__).parents[1] / "media"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Of one exercise. beside: what its check is given beside the answer."""
+
+    right: Sequence
+    wrong: Sequence
+    beside: Callable[[], tuple] = tuple
+
+
+# ------------------------------------------------------------------------------ 00_quickstart
+
+
+def line(*points, width=30, colour="white", tool="brush", opacity=1.0):
+    return iv.Stroke(points, colour=colour, width=width, tool=tool, opacity=opacity)
+
+
+def around(x, y, r, n=40):
+    """The points of a circle."""
+    turns = np.linspace(0, 2 * np.pi, n)
+    return [(x + r * np.cos(a), y + r * np.sin(a)) for a in turns]
+
+
+PUFF = line((60, 40), (120, 40))
+QUICKSTART = {
+    "cloud": Answers(
+        right=[
+            [PUFF],  # the hint
+            [line((40, 50), (90, 50), width=24), line((55, 36), (75, 36), width=24)],
+            line(*around(100, 60, 20), width=16, colour="#eef4ff"),
+            [line((50, 40)), line((120, 44)), line((190, 40))],
+            [line((50, 60), (110, 60), width=40, opacity=0.4)],
+            (PUFF, line((90, 52), width=12, tool="eraser")),
+        ],
+        wrong=[
+            [],
+            None,
+            [line((20, 30), (230, 30), colour="red", width=10)],
+            [line((20, 30), (230, 30), width=10)],
+            [line((20, 10), (200, 110), width=10)],
+            [line((60, 140), (120, 140))],
+            [line((60, 40), width=20)],
+            [line((60, 60), (200, 60), width=100)],
+            [replace(PUFF, colour="#808080")],
+        ],
+        beside=lambda: (Image.new("RGB", (256, 256)),),
+    ),
+    "blend": Answers(
+        right=[
+            lambda eps, eps_edit, lam: lam * eps + (1 - lam) * eps_edit,
+            lambda eps, eps_edit, lam: torch.lerp(eps_edit, eps, lam),
+            lambda eps, eps_edit, lam: eps_edit + lam * (eps - eps_edit),
+            lambda eps, eps_edit, lam: eps_edit.lerp(eps, float(lam)),
+            lambda eps, eps_edit, lam: np.average([eps, eps_edit], axis=0, weights=[lam, 1 - lam]),
+            lambda eps, eps_edit, lam: torch.add(eps * lam, eps_edit, alpha=1 - float(lam)).float(),
+        ],
+        wrong=[
+            lambda eps, eps_edit, lam: None,
+            lambda eps, eps_edit, lam: lam * eps_edit + (1 - lam) * eps,
+            lambda eps, eps_edit, lam: lam * eps + eps_edit,
+            lambda eps, eps_edit, lam: eps if lam > 0.5 else eps_edit,
+            lambda eps, eps_edit, lam: lam**2 * eps + (1 - lam**2) * eps_edit,
+            lambda eps, eps_edit, lam: (lam * eps + (1 - lam) * eps_edit).mean(0),
+            lambda eps, eps_edit, lam: eps.mul_(lam).add_((1 - lam) * eps_edit),
+            lambda eps, eps_edit, lam: eps[:99] @ "x",
+        ],
+    ),
+    "fading_lam": Answers(
+        right=[
+            np.linspace(1, 0, 16).reshape(-1, 1, 1, 1),
+            torch.linspace(1, 0, 16).view(1, 16, 1, 1, 1),
+            np.linspace(1, 0, 16).reshape(1, -1, 1, 1, 1).repeat(25, 0),
+            np.cos(np.linspace(0, np.pi / 2, 16)).reshape(-1, 1, 1, 1),
+            np.broadcast_to(np.linspace(1, 0, 16).reshape(-1, 1, 1, 1), (16, 1, 8, 8)),
+            [[[[1 - f / 15]]] for f in range(16)],
+        ],
+        wrong=[
+            0.5,
+            None,
+            "much",
+            np.linspace(1, 0, 16),
+            np.linspace(0, 1, 16).reshape(-1, 1, 1, 1),
+            np.array([1, 0.2, 0.6, 0]).repeat(4).reshape(-1, 1, 1, 1),
+            np.array([1] + [np.nan] * 14 + [0]).reshape(-1, 1, 1, 1),
+            np.linspace(1, 0.1, 16).reshape(-1, 1, 1, 1),
+            np.linspace(1, 0, 16).reshape(-1, 1, 1, 1, 1),
+        ],
+        beside=lambda: (16,),
+    ),
+}
+
+# ------------------------------------------------------------------------------- 01_see_noise
+
+ALPHA_BAR = torch.linspace(0.02, 1.55, 1000).cos().square().double()
+ALPHA_BAR[-1] = 0
+HALF = int((ALPHA_BAR - 0.5).abs().argmin())
+TIME = np.linspace(0, 1, 1000)
+SEE_NOISE = {
+    "equal_strength": Answers(
+        right=[
+            HALF,
+            torch.tensor(HALF),
+            np.int64(HALF),
+            float(HALF),
+            (ALPHA_BAR.sqrt() - (1 - ALPHA_BAR).sqrt()).abs().argmin(),
+            int((ALPHA_BAR > 0.5).sum()),
+        ],
+        wrong=[None, -1, HALF + 0.5, 100, 900, "half", HALF + 5, ALPHA_BAR, True],
+        beside=lambda: (ALPHA_BAR,),
+    ),
+    "step_down": Answers(
+        right=[
+            lambda z, eps, a, b: (
+                b.sqrt() * (z - (1 - a).sqrt() * eps) / a.sqrt() + (1 - b).sqrt() * eps
+            ),
+            lambda z, eps, a, b: (
+                math.sqrt(b / a) * (z - math.sqrt(1 - a) * eps) + math.sqrt(1 - b) * eps
+            ),
+            lambda z, eps, a, b: (
+                (b / a) ** 0.5 * z + ((1 - b) ** 0.5 - (b * (1 - a) / a) ** 0.5) * eps
+            ),
+            lambda z, eps, a, b: (
+                np.sqrt(b) * (z - np.sqrt(1 - a) * eps) / np.sqrt(a) + np.sqrt(1 - b) * eps
+            ),
+            lambda z, eps, a, b: (
+                torch.sqrt(b) * (z - torch.sqrt(1 - a) * eps) / torch.sqrt(a)
+                + torch.sqrt(1 - b) * eps
+            ),
+        ],
+        wrong=[
+            lambda z, eps, a, b: None,
+            lambda z, eps, a, b: b.sqrt() * z + (1 - b).sqrt() * eps,
+            lambda z, eps, a, b: (z - (1 - a).sqrt() * eps) / a.sqrt(),
+            lambda z, eps, a, b: b * (z - (1 - a) * eps) / a + (1 - b) * eps,
+            lambda z, eps, a, b: z,
+            lambda z, eps, a, b: z[0],
+            lambda z, eps: z,
+        ],
+    ),
+    "schedule_without_leak": Answers(
+        right=[
+            np.cos(np.linspace(0, np.pi / 2, 1000)) ** 2,
+            torch.linspace(0, math.pi / 2, 1000).cos() ** 2,
+            (1 - 3 * TIME**2 + 2 * TIME**3).tolist(),
+            (1 + np.cos(np.pi * TIME)) / 2,
+            1 - TIME**3 * (10 - 15 * TIME + 6 * TIME**2),
+            0.995 * np.cos(np.linspace(0.01, np.pi / 2, 1000)) ** 2,
+        ],
+        wrong=[
+            None,
+            np.linspace(1, 0, 1000),
+            ALPHA_BAR,
+            np.ones(10),
+            np.linspace(2, 0, 1000),
+            np.ones(1000),
+            0.9 * np.cos(np.linspace(0, np.pi / 2, 1000)) ** 2,
+            np.cos(np.linspace(0, 1.5, 1000)) ** 2,
+            np.linspace(1, 0, 1000) ** 2,
+            np.full(1000, np.nan),
+        ],
+        beside=lambda: (ALPHA_BAR,),
+    ),
+}
+
+# -------------------------------------------------------------------------- 02_make_a_picture
+
+
+def softened(scores, hidden):
+    scores = torch.where(hidden, torch.tensor(-1e30, dtype=scores.dtype), scores)
+    return scores.softmax(-1)
+
+
+def renormalised(scores, hidden):
+    looks = scores.softmax(-1) * ~hidden
+    return looks / looks.sum(-1, keepdim=True)
+
+
+def by_hand(scores, hidden):
+    exp = np.exp(np.asarray(scores)) * ~np.asarray(hidden)
+    return exp / exp.sum(-1, keepdims=True)
+
+
+def at(scores, k):
+    """Where the token is, bool of the scores' shape."""
+    return (torch.arange(scores.shape[-1]) == k).expand(scores.shape)
+
+
+def in_place(scores, hidden):
+    scores[hidden] = -torch.inf
+    return scores.softmax(-1)
+
+
+def mute_loop(scores, k):
+    kept = [i for i in range(scores.shape[-1]) if i != k]
+    looks = torch.zeros_like(scores)
+    looks[..., kept] = scores[..., kept].softmax(-1)
+    return looks
+
+
+#: attention with hidden places, rightly and wrongly: (scores, hidden) -> attention
+HIDE = (
+    lambda scores, hidden: scores.masked_fill(hidden, -torch.inf).softmax(-1),
+    softened,
+    renormalised,
+    by_hand,
+    lambda scores, hidden: (scores + torch.where(hidden, -torch.inf, 0.0)).softmax(-1),
+)
+HIDE_WRONGLY = (
+    lambda scores, hidden: None,
+    lambda scores, hidden: scores.softmax(-1),
+    lambda scores, hidden: scores.softmax(-1) * ~hidden,
+    lambda scores, hidden: (scores * ~hidden).softmax(-1),
+    lambda scores, hidden: ~hidden / (~hidden).sum(-1, keepdim=True),
+    lambda scores, hidden: scores.masked_fill(hidden, -torch.inf),
+    lambda scores, hidden: scores / 0,
+    lambda scores, hidden: scores[0],
+    in_place,
+)
+
+
+def std_ratio(uncond, cond, w, **how):
+    return cond.std(**how) / (uncond + w * (cond - uncond)).std(**how)
+
+
+MAKE_A_PICTURE = {
+    "caption": Answers(
+        right=[
+            "a red boat and a sun",
+            "a red car and a blue car on the grey street at day",
+            "A boat and a moon, on the blue sea at night.",
+            "a palm tree and a crab on the yellow beach",
+            "the purple balloon rises and the cow stays still",
+            "polar lights and a green tree",
+        ],
+        wrong=[
+            "",
+            None,
+            "blue boat sun",
+            "a red boat and a zebra",
+            "the boat moves on the blue sea",
+            "a boat and a sun",
+            "a boat sun on the blue sea",
+            "red and blue and green",
+        ],
+        beside=lambda: (iv.load("storybook"),),
+    ),
+    "rescaled_guidance": Answers(
+        right=[
+            lambda u, c, w: (u + w * (c - u)) * std_ratio(u, c, w),
+            lambda u, c, w: (u + w * (c - u)) * std_ratio(u, c, w, correction=0),
+            lambda u, c, w: torch.lerp(u, c, w) * c.std() / torch.lerp(u, c, w).std(),
+            lambda u, c, w: (u + w * (c - u)) * std_ratio(u, c, w, dim=(1, 2, 3), keepdim=True),
+            lambda u, c, w: ((1 - w) * u + w * c) * float(std_ratio(u, c, w)),
+        ],
+        wrong=[
+            lambda u, c, w: None,
+            lambda u, c, w: u + w * (c - u),
+            lambda u, c, w: c,
+            lambda u, c, w: u,
+            lambda u, c, w: (u + w * (c - u)) / std_ratio(u, c, w),
+            lambda u, c, w: (u + w * (c - u)) * std_ratio(u, c, w) ** 2,
+            lambda u, c, w: c.std(),
+            lambda u, c, w: (u + w * (c - u)) * std_ratio(u, c, w, dim=(2, 3), keepdim=True),
+            lambda u, c, w: guidance,  # noqa: F821
+        ],
+    ),
+    "mute": Answers(
+        right=[*(lambda scores, k, f=f: f(scores, at(scores, k)) for f in HIDE), mute_loop],
+        wrong=[
+            *(lambda scores, k, f=f: f(scores, at(scores, k)) for f in HIDE_WRONGLY),
+            lambda scores, k: mute_loop(scores, 2),
+        ],
+    ),
+}
+
+# ----------------------------------------------------------------------------------- 03_paint
+
+
+def painted(*strokes):
+    return iv.rasterise(Image.new("RGB", (256, 256)), strokes)[1]
+
+
+def dot(x, y, width, tool="brush"):
+    return line((x, y), (x, y), width=width, tool=tool)
+
+
+def mixed(original, edited, mask):
+    return original + mask[..., None] * (edited.astype(float) - original)
+
+
+def composite_loop(original, edited, mask):
+    result = original.copy()
+    for y, x in np.argwhere(mask > 0):
+        result[y, x] = np.rint(mixed(original, edited, mask)[y, x])
+    return result
+
+
+TREES = iv.Instructions.load(MEDIA / "paint_recolour.json").image.picture
+R, G, B = np.moveaxis(np.asarray(TREES).astype(int), -1, 0)
+LEFT = np.arange(256) < 128
+CROWN = (G > R) & (R > B + 40) & LEFT
+PAINT = {
+    "ring": Answers(
+        right=[
+            painted(dot(60, 50, 60), dot(60, 50, 30, "eraser")),
+            painted(line(*around(120, 70, 30), width=10)),
+            painted(dot(200, 40, 90), dot(210, 50, 20, "eraser")),
+            torch.from_numpy(painted(dot(60, 80, 50), dot(60, 80, 12, "eraser"))),
+            painted(line((40, 40), (80, 40), (80, 80), (40, 80), (40, 40), width=8)),
+        ],
+        wrong=[
+            np.zeros((256, 256)),
+            painted(dot(60, 50, 60)),
+            painted(line((0, 60), (255, 60), width=20)),
+            painted(line((0, 60), (255, 60), width=40), dot(100, 60, 20, "eraser")),
+            painted(dot(60, 220, 60), dot(60, 220, 30, "eraser")),
+            painted(line(*around(120, 70, 30)[:30], width=10)),
+            painted(dot(60, 50, 60), dot(100, 50, 50, "eraser")),
+            painted(dot(60, 50, 60), dot(60, 50, 90, "eraser")),
+        ],
+    ),
+    "composite": Answers(
+        right=[
+            lambda original, edited, mask: np.rint(mixed(original, edited, mask)).astype("u1"),
+            lambda original, edited, mask: (mixed(original, edited, mask) + 0.5).astype("uint8"),
+            lambda o, e, m: np.round((1 - m[..., None]) * o + m[..., None] * e).astype(np.uint8),
+            lambda o, e, m: (
+                torch.lerp(
+                    torch.tensor(o).double(),
+                    torch.tensor(e).double(),
+                    torch.tensor(m)[..., None] * 1.0,
+                )
+                .round()
+                .to(torch.uint8)
+                if m.dtype == np.float64
+                else np.rint(mixed(o, e, m)).astype("u1")
+            ),
+            composite_loop,
+        ],
+        wrong=[
+            lambda original, edited, mask: None,
+            lambda original, edited, mask: mixed(original, edited, mask),
+            lambda original, edited, mask: edited,
+            lambda original, edited, mask: original,
+            lambda original, edited, mask: mixed(original, edited, mask > 0.5).astype("u1"),
+            lambda original, edited, mask: mixed(original, edited, mask).astype("u1"),
+            lambda original, edited, mask: original + mask * edited,
+            lambda o, e, m: (o + m[..., None] * (e - o)).astype("u1"),
+            lambda original, edited, mask: np.rint(mixed(edited, original, mask)).astype("u1"),
+        ],
+    ),
+    "left_crown": Answers(
+        right=[
+            CROWN,
+            (R > 80) & (G > R) & (B < 60) & LEFT,
+            torch.from_numpy(CROWN),
+            CROWN.astype(np.uint8) * 255,
+            (R > 1.6 * B) & (G > R) & LEFT,
+            cv2.dilate(CROWN.astype(np.uint8), np.ones((3, 3))) > 0,
+        ],
+        wrong=[
+            None,
+            CROWN[0],
+            R < 0,
+            (G > R) & (R > B + 40),
+            (B > 200) & LEFT,
+            CROWN & (G > 190),
+            ~CROWN & LEFT,
+            CROWN[:, ::-1],
+        ],
+        beside=lambda: (TREES,),
+    ),
+}
+
+# ---------------------------------------------------------------------------- 04_make_it_move
+
+F = 8  # the chapter's number of frames
+
+
+def tril_loop(scores):
+    looks = np.zeros(scores.shape)
+    for i in range(scores.shape[-1]):
+        looks[..., i, : i + 1] = torch.as_tensor(scores[..., i, : i + 1]).softmax(-1)
+    return looks
+
+
+def ahead(scores):
+    return torch.ones(scores.shape[-2:]).triu(1).bool().expand(scores.shape)
+
+
+MAKE_IT_MOVE = {
+    "affinity": Answers(
+        right=[
+            np.linspace(1, 0.5, F),
+            torch.linspace(1, 0.5, F),
+            [1 - 0.5 * f / (F - 1) for f in range(F)],
+            np.linspace(1, 0.5, F).reshape(F, 1, 1, 1),
+            torch.linspace(1, 0.5, F).view(F, 1, 1, 1).expand(-1, -1, 4, 4),
+        ],
+        wrong=[
+            None,
+            np.ones((F, 1)),
+            np.ones(F),
+            np.linspace(1, 0.25, F) ** 0.5,
+            np.linspace(0.5, 1, F),
+            np.linspace(1, 0.5, F + 1),
+            np.linspace(1, 0.5, F + 1)[:F],
+            [1.0, *[np.nan] * (F - 2), 0.5],
+        ],
+        beside=lambda: (F,),
+    ),
+    "widen": Answers(
+        right=[
+            lambda w: torch.cat([w, torch.zeros_like(w), torch.zeros_like(w[:, :1])], 1),
+            lambda w: nn.pad(w, (0, 0, 0, 0, 0, w.shape[1] + 1)),
+            lambda w: np.concatenate([w, np.zeros((len(w), w.shape[1] + 1, 3, 3))], 1),
+            lambda w: torch.cat([w, w.new_zeros(w.shape[0], w.shape[1] + 1, 3, 3)], 1),
+            lambda w: torch.nn.Parameter(torch.cat([w, 0 * w, 0 * w[:, :1]], 1)),
+        ],
+        wrong=[
+            lambda w: None,
+            lambda w: w,
+            lambda w: torch.zeros(len(w), 2 * w.shape[1] + 1, 3, 3),
+            lambda w: torch.cat([w, w, w[:, :1]], 1),
+            lambda w: torch.cat([torch.zeros_like(w[:, :1]), torch.zeros_like(w), w], 1),
+            lambda w: torch.cat([w, 0 * w[:, :1], w], 1) / 2,
+            lambda w: torch.cat([w, torch.zeros(8, 5, 3, 3)], 1),
+            lambda w: torch.cat([w, 0], 1),
+        ],
+    ),
+    "no_looking_ahead": Answers(
+        right=[
+            *(lambda scores, f=f: f(scores, ahead(scores)) for f in HIDE),
+            lambda scores: scores.masked_fill(torch.ones(F, F).triu(1) > 0, -torch.inf).softmax(-1),
+            tril_loop,
+        ],
+        wrong=[
+            *(lambda scores, f=f: f(scores, ahead(scores)) for f in HIDE_WRONGLY),
+            lambda scores: HIDE[0](scores, ahead(scores).mT),
+            lambda scores: HIDE[0](scores, torch.ones(F, F).triu(2) > 0),
+        ],
+        beside=lambda: (F,),
+    ),
+}
+
+# ------------------------------------------------------------------------------------- 05_drag
+
+TURTLE = np.zeros((256, 256), bool)
+TURTLE[160:200, 50:105] = True
+HANDLE = (77, 180)
+
+
+def drag(*points, mask=TURTLE, **how):
+    return iv.Drag(path=[HANDLE, *points], mask=mask, **how)
+
+
+def cut_loop(picture, mask, background, shift):
+    dx, dy = shift
+    result = background.copy()
+    for y, x in np.argwhere(mask):
+        if 0 <= y + dy < mask.shape[0] and 0 <= x + dx < mask.shape[1]:
+            result[y + dy, x + dx] = picture[y, x]
+    return result
+
+
+def cut_padded(picture, mask, background, shift):
+    h, w = mask.shape
+    shift = (shift[1], shift[0])
+    wide = [np.roll(np.pad(p, [(h, h), (w, w), *[(0, 0)] * (p.ndim - 2)]), shift, (0, 1))
+            for p in (picture, mask)]  # fmt: skip
+    there, what = wide[1][h : 2 * h, w : 2 * w], wide[0][h : 2 * h, w : 2 * w]
+    return np.where(there[..., None], what, background)
+
+
+def cut_warped(picture, mask, background, shift):
+    move = np.float32([[1, 0, shift[0]], [0, 1, shift[1]]])
+    size = mask.shape[::-1]
+    there = cv2.warpAffine(mask.astype(np.uint8), move, size, flags=cv2.INTER_NEAREST)
+    what = cv2.warpAffine(picture, move, size, flags=cv2.INTER_NEAREST)
+    result = background.copy()
+    result[there > 0] = what[there > 0]
+    return result
+
+
+def cut_torch(picture, mask, background, shift):
+    return torch.from_numpy(cut_loop(picture, mask, background, shift))
+
+
+def cut_selected(picture, mask, background, shift):
+    y, x = np.nonzero(mask)
+    ny, nx = y + shift[1], x + shift[0]
+    keep = (ny >= 0) & (nx >= 0) & (ny < len(mask)) & (nx < mask.shape[1])
+    result = np.array(background)
+    result[ny[keep], nx[keep]] = picture[y[keep], x[keep]]
+    return result
+
+
+def rolled(picture, mask, background, shift):
+    there = np.roll(mask, shift[::-1], (0, 1))
+    return np.where(there[..., None], np.roll(picture, shift[::-1], (0, 1)), background)
+
+
+def uncut(picture, mask, background, shift):
+    return np.where(np.roll(mask, shift[::-1], (0, 1))[..., None], picture, background)
+
+
+def left_behind(picture, mask, background, shift):
+    return cut_loop(picture, mask, picture, shift)
+
+
+def wraps_below(picture, mask, background, shift):
+    """Negative places come back on the other side."""
+    result = background.copy()
+    for y, x in np.argwhere(mask):
+        if y + shift[1] < len(mask) and x + shift[0] < mask.shape[1]:
+            result[y + shift[1], x + shift[0]] = picture[y, x]
+    return result
+
+
+def squares(region, cell):
+    f, h, w = region.shape
+    return torch.as_tensor(region).reshape(f, 1, h // cell, cell, w // cell, cell)
+
+
+DRAG = {
+    "detour": Answers(
+        right=[
+            drag((117, 150), (157, 180)),
+            drag((117, 150), (157, 180), mask=None),
+            drag((100, 155), (120, 150), (140, 176), rotate=5, easing="ease"),
+            drag((60, 100), (200, 183)),
+            iv.Drag(path=[(60, 170), (90, 140), (130, 172)], mask=TURTLE, times=[0, 0.2, 1]),
+        ],
+        wrong=[
+            None,
+            drag((137, 180)),
+            drag((87, 150), (117, 180)),
+            drag((87, 150), (147, 150)),
+            drag((87, 150), (147, 189)),
+            drag((107, 210), (147, 180)),
+            iv.Drag(path=[(200, 60), (220, 30), (265, 60)]),
+            drag((117, 150), (157, 180), mask=TURTLE[::-1]),
+            iv.Drag(path=[(5, 250), (40, 220), (80, 250)], mask=TURTLE),
+        ],
+        beside=lambda: (TURTLE,),
+    ),
+    "cut_and_drag": Answers(
+        right=[cut_loop, cut_padded, cut_warped, cut_torch, cut_selected],
+        wrong=[
+            lambda *given: None,
+            lambda *given: cut_loop(*given).astype(float),
+            lambda *given: cut_loop(*given)[:5],
+            left_behind,
+            uncut,
+            rolled,
+            wraps_below,
+            lambda p, m, b, shift: cut_loop(p, m, b, shift[::-1]),
+            lambda picture, mask: picture,
+        ],
+    ),
+    "cell_means": Answers(
+        right=[
+            lambda region, cell: squares(region, cell).mean((3, 5)),
+            lambda region, cell: nn.avg_pool2d(torch.as_tensor(region)[:, None], cell),
+            lambda region, cell: torch.from_numpy(squares(region, cell).numpy().mean(5).mean(3)),
+            lambda region, cell: nn.interpolate(
+                torch.from_numpy(region)[:, None], scale_factor=1 / cell, mode="area"
+            ),
+            lambda region, cell: nn.conv2d(
+                torch.tensor(region).float()[:, None],
+                torch.full((1, 1, cell, cell), cell**-2.0),
+                stride=cell,
+            ),
+        ],
+        wrong=[
+            lambda region, cell: None,
+            lambda region, cell: squares(region, cell).mean((3, 5)).numpy(),
+            lambda region, cell: squares(region, cell).mean((3, 5))[:, 0],
+            lambda region, cell: torch.as_tensor(region),
+            lambda region, cell: torch.as_tensor(region)[:, None, ::cell, ::cell],
+            lambda region, cell: squares(region, cell).amax((3, 5)),
+            lambda region, cell: squares(region, cell).sum((3, 5)),
+            lambda region, cell: squares(region, 4).mean((3, 5)),
+        ],
+    ),
+}
+
+# ----------------------------------------------------------------------------------- 06_lambda
+
+
+def late(value=0.0, start=2, frames=4):
+    lam = np.ones((6, 8, 1, 1, 1))
+    lam[start:, -frames:] = value
+    return lam
+
+
+def by_eps(v, v_edit, z, z_edit, lam, a):
+    """The chapter's own idiom, with `a` a tensor."""
+    eps, eps_edit = (a.sqrt() * p + (1 - a).sqrt() * q for p, q in ((v, z), (v_edit, z_edit)))
+    eps_hat = lam * eps + (1 - lam) * eps_edit
+    return eps_hat, (eps_hat - (1 - a).sqrt() * z_edit) / a.sqrt()
+
+
+def by_powers(v, v_edit, z, z_edit, lam, a):
+    s, n = a**0.5, (1 - a) ** 0.5
+    eps_hat = lam * (s * v + n * z) + (1 - lam) * (s * v_edit + n * z_edit)
+    return eps_hat, (eps_hat - n * z_edit) / s
+
+
+def by_formula(v, v_edit, z, z_edit, lam, a):
+    """Section 9's formula, as it is displayed."""
+    v_hat = lam * v + (1 - lam) * v_edit
+    return v_hat + lam * (1 - a) ** 0.5 / a**0.5 * (z - z_edit)
+
+
+def by_lerp(v, v_edit, z, z_edit, lam, a):
+    s, n = math.sqrt(a), math.sqrt(1 - a)
+    eps_hat = torch.lerp(s * v_edit + n * z_edit, s * v + n * z, float(lam))
+    return [eps_hat, (eps_hat - n * z_edit) / s]
+
+
+def by_formula_and_back(*given):
+    v_hat, z_edit, a = by_formula(*given), given[3], given[5]
+    return a**0.5 * v_hat + (1 - a) ** 0.5 * z_edit, v_hat
+
+
+LAMBDA = {
+    "late_edit": Answers(
+        right=[
+            late(),
+            torch.from_numpy(late()),
+            late().tolist(),
+            np.broadcast_to(late(), (6, 8, 1, 4, 4)),
+            late().astype("float32").repeat(2, 3),
+            1 - np.outer(np.arange(6) >= 2, np.arange(8) >= 4).reshape(6, 8, 1, 1, 1),
+        ],
+        wrong=[
+            0.5,
+            None,
+            np.ones((6, 8)),
+            "late",
+            late(0.2),
+            late(start=3),
+            late(frames=5),
+            late().swapaxes(0, 1),
+            late(np.nan),
+        ],
+        beside=lambda: (6, 8),
+    ),
+    "two_edits": Answers(
+        right=[
+            lambda e, a, b, lam, s: lam * e + (1 - lam) * (s * a + (1 - s) * b),
+            lambda e, a, b, lam, s: lam * e + (1 - lam) * s * a + (1 - lam) * (1 - s) * b,
+            lambda e, a, b, lam, s: torch.lerp(torch.lerp(b, a, s), e, lam),
+            lambda e, a, b, lam, s: b + lam * (e - b) + (1 - lam) * s * (a - b),
+            lambda e, a, b, lam, s: np.tensordot(
+                [float(w) for w in (lam, (1 - lam) * s, (1 - lam) * (1 - s))], [e, a, b], 1
+            ),
+        ],
+        wrong=[
+            lambda e, a, b, lam, s: None,
+            lambda e, a, b, lam, s: lam * e + (1 - lam) * (s * b + (1 - s) * a),
+            lambda e, a, b, lam, s: lam * e + s * a + (1 - s) * b,
+            lambda e, a, b, lam, s: (1 - lam) * e + lam * (s * a + (1 - s) * b),
+            lambda e, a, b, lam, s: e if lam == 1 else s * a + (1 - s) * b,
+            lambda e, a, b, lam, s: lam * e + (1 - lam) * (a + b) / 2,
+            lambda e, a, b, lam, s: e[0],
+            lambda e, a, b: e,
+        ],
+    ),
+    "blend_in_eps": Answers(
+        right=[
+            by_eps,
+            by_powers,
+            by_lerp,
+            by_formula_and_back,
+            lambda *given: tuple(np.asarray(found) for found in by_powers(*given)),
+        ],
+        wrong=[
+            lambda *given: None,
+            by_formula,
+            lambda *given: by_powers(*given)[0],
+            lambda *given: by_powers(*given)[::-1],
+            lambda v, v_edit, z, z_edit, lam, a: [lam * v + (1 - lam) * v_edit] * 2,
+            lambda v, v_edit, z, z_edit, lam, a: (
+                by_powers(v, v_edit, z, z_edit, lam, a)[0],
+                lam * v + (1 - lam) * v_edit,
+            ),
+            lambda v, v_edit, z, z_edit, lam, a: by_powers(v, v_edit, z_edit, z, lam, a),
+            lambda v, v_edit, z, z_edit, lam, a: by_powers(v, v_edit, z, z, lam, a),
+            lambda v, v_edit, z, z_edit, lam, a: (v[0], v),
+        ],
+    ),
+}
+
+# ------------------------------------------------------------------------------------ 07_align
+
+V, X, OTHER = torch.rand(3, 1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+def weighted(x, x_edit, lam):
+    lam = lam.reshape(-1, 1, 1, 1)
+    return lam * x + (1 - lam) * x_edit
+
+
+def change(clip):
+    return np.abs(np.diff(clip.astype(float), axis=0)).mean()
+
+
+def change_loop(clip):
+    steps = [np.abs(b.astype(int) - a).mean() for a, b in zip(clip, clip[1:], strict=False)]
+    return sum(steps) / len(steps)
+
+
+def change_torch(clip):
+    return torch.as_tensor(clip).float().diff(dim=0).abs().mean()
+
+
+def change_cv2(clip):
+    return np.mean([cv2.absdiff(a, b) for a, b in zip(clip[:-1], clip[1:], strict=True)])
+
+
+def change_split(clip):
+    clip = clip / 255
+    return (np.maximum(clip[1:], clip[:-1]) - np.minimum(clip[1:], clip[:-1])).mean()
+
+
+ALIGN = {
+    "same_difference": Answers(
+        right=[
+            ((V, X), (V + OTHER, X + OTHER)),
+            [(V, X), (V - 0.5, X - 0.5)],
+            ((V.numpy(), X.numpy()), (V.numpy() * 0 + 1, (X - V).numpy() + 1)),
+            ((V, X), (X + 2 * (V - X), X)),  # the normalisation takes the size away as well
+            ((V.double(), X.double()), (OTHER.double(), (OTHER - V + X).double())),
+        ],
+        wrong=[
+            None,
+            3,
+            ((V, X), (V, X)),
+            ((X, X), (OTHER, OTHER)),
+            ((V, X), (OTHER, X)),
+            ((V, X), (V + OTHER, X)),
+            ((V, X), (V + OTHER, X + OTHER, X)),
+            ((V, X), (X, V)),
+        ],
+    ),
+    "align_targets": Answers(
+        right=[
+            weighted,
+            lambda x, e, lam: lam[:, None, None, None] * x + (1 - lam[:, None, None, None]) * e,
+            lambda x, e, lam: torch.lerp(e, x, lam.view(-1, 1, 1, 1)),
+            lambda x, e, lam: torch.cat([w * x + (1 - w) * e for w in lam]),
+            lambda x, e, lam: np.stack([w * x[0] + (1 - w) * e[0] for w in np.asarray(lam)]),
+            lambda x, e, lam: weighted(x, e, lam.reshape(8, 1, 1, 1)),  # the chapter's FRAMES
+        ],
+        wrong=[
+            lambda x, e, lam: None,
+            lambda x, e, lam: x,
+            lambda x, e, lam: e.expand(8, -1, -1, -1),
+            lambda x, e, lam: weighted(e, x, lam),
+            lambda x, e, lam: torch.where(lam.view(-1, 1, 1, 1) > 0.5, x, e),
+            lambda x, e, lam: weighted(x, e, lam.mean()).expand(8, -1, -1, -1),
+            lambda x, e, lam: lam @ x,
+        ],
+    ),
+    "relative_flicker": Answers(
+        right=[
+            lambda f, r: change(f) / change(r),
+            lambda f, r: change_loop(f) / change_loop(r),
+            lambda f, r: change_torch(f) / change_torch(r),
+            lambda f, r: change_cv2(f) / change_cv2(r),
+            lambda f, r: [change_split(f) / change_split(r)],
+        ],
+        wrong=[
+            lambda f, r: None,
+            lambda f, r: np.diff(f, axis=0).mean() / np.diff(r, axis=0).mean(),
+            lambda f, r: change(r) / change(f),
+            lambda f, r: change(f),
+            lambda f, r: change(f) - change(r),
+            lambda f, r: np.diff(f * 1.0, axis=0).std() / np.diff(r * 1.0, axis=0).std(),
+            lambda f, r: f,
+        ],
+    ),
+}
+
+# ----------------------------------------------------------------------------------- 08_studio
+
+CLOUD = Image.new("RGB", (64, 64), "white")
+ASKED = iv.Instructions(
+    iv.ImageInstruction(picture=Image.new("RGB", (64, 64), "navy")),
+    iv.ContentInstruction("a boat", [iv.Stroke([(38, 38), (42, 42)], width=10)]),
+    iv.MotionInstruction("the boat moves right"),
+)
+
+
+def take(changes=(), **what):
+    return Take("try", "storybook", replace(ASKED, **what), changes=changes)
+
+
+def paused(*steps, of=None, paint=True, **what):
+    """A try that was changed before each of these steps."""
+    shades = [Image.new("RGB", (64, 64), (200 + i, 0, 0)) if paint else None for i in steps]
+    changes = [Change(step, shade, TrajectoryInstruction(), 0.5, "a boat")
+               for step, shade in zip(steps, shades, strict=True)]  # fmt: skip
+    return take(changes, num_inference_steps=of, **what)
+
+
+def region(inside, outside, shape=(1, 1, 16, 16)):
+    """λ for 64 x 64 pixels; the paint is in cells 8 to 11 of 16."""
+    lam = np.full((1, 1, 16, 16), float(outside))
+    lam[..., 8:12, 8:12] = inside
+    lam = lam.repeat(shape[-2] // 16, -2).repeat(shape[-1] // 16, -1)
+    return take(lam=np.broadcast_to(lam, shape))
+
+
+def aside(lam, dx=-40, motion="the boat moves right"):
+    path = [(50, 30), (50 + dx, 30)]
+    drags = [iv.Drag(path=path, mask=np.ones((64, 64), bool))]
+    how = {"trajectory": TrajectoryInstruction(drags=drags), "lam": lam}
+    return take(motion=iv.MotionInstruction(motion), **how)
+
+
+STUDIO = {
+    "early_and_late": Answers(
+        right=[
+            [paused(1, of=10), paused(8, of=10)],
+            [paused(1, of=5), paused(3, of=5)],
+            [paused(2, of=5), take(), paused(4, of=5)],
+            [paused(9, of=10), paused(2, of=10)],
+            [paused(1), paused(4)],
+            [paused(1, 3, of=10), paused(9, of=10)],
+        ],
+        wrong=[
+            [],
+            [take()],
+            [paused(1, 8, of=10)],
+            [paused(1, of=10), paused(3, of=10)],
+            [paused(1, of=10, paint=False), paused(8, of=10, paint=False)],
+            [paused(7, of=10), paused(9, of=10)],
+            [paused(1, of=10), paused(8, of=10, seed=4)],
+            [replace(paused(1, of=10), edited=Image.new("RGB", (64, 64), (201, 0, 0))),
+             paused(8, of=10)],
+        ],
+    ),
+    "inside_only": Answers(
+        right=[
+            [region(0, 1)],
+            [take(), region(0, 1, (5, 8, 1, 16, 16))],
+            [region(0, 1, (1, 1, 64, 64))],
+            [region(1, 0), region(0, 1)],
+            [take(lam=1 - iv.latent_mask(iv.edit_mask(
+                iv.rasterise(CLOUD, ASKED.content.strokes)[1], cell=4), 4, "mean"))],
+        ],
+        wrong=[
+            [],
+            [take(lam=0.0), take(lam=np.linspace(0, 1, 6).reshape(-1, 1, 1, 1, 1))],
+            [region(1, 0)],
+            [region(0, 0.6)],
+            [region(0.4, 1)],
+            [take(lam=np.r_[1, np.zeros(255)].reshape(1, 1, 16, 16))],
+            [take(lam=[0.0, 1.0, 1.0])],
+        ],
+    ),
+    "against_the_words": Answers(
+        right=[
+            [aside(0.0), aside(0.6)],
+            [aside(1.0), aside(0.3), aside(0.0)],
+            [aside(0.0), aside(np.full((1, 8, 1, 1, 1), 0.7))],
+            [aside(0.5, motion="the boat moves right, slowly"), aside(0.0)],
+            [aside(0.0, motion="it moves Right"), aside(0.9, dx=-20), take()],
+        ],
+        wrong=[
+            [],
+            [take(lam=0.0), take(lam=0.6)],
+            [aside(0.0, dx=13), aside(0.6, dx=13)],
+            [aside(0.0, motion="it moves"), aside(0.6, motion="it moves")],
+            [aside(0.1), aside(0.6)],
+            [aside(0.0), aside(0.3)],
+            [aside(0.0, dx=-1), aside(0.6, dx=-1)],
+            [aside(0.0), aside(0.6, motion="it moves left")],
+        ],
+    ),
+}  # fmt: skip
+
+# ---------------------------------------------------------------------------------- 09_measure
+
+
+def far(e, t, w):
+    return np.linalg.norm(e - t, axis=1) / w
+
+
+def lost_loop(ends, targets, width):
+    off = [math.dist(e, t) / width for e, t in zip(ends, targets, strict=True)]
+    return sum(1 if math.isnan(d) else d for d in off) / len(off)
+
+
+def votes(rows, method, tie=0.5, of_all=False):
+    own = [row for row in rows if method in (row["left"], row["right"])]
+    won = [tie if row["image"] == "same" else row[row["image"]] == method for row in own]
+    return sum(won) / len(rows if of_all else own)
+
+
+def votes_counted(rows, method):
+    score = pairs = 0
+    for row in rows:
+        for side in ("left", "right"):
+            if row[side] == method:
+                pairs += 1
+                score += {"same": 1, side: 2}.get(row["image"], 0)
+    return score / (2 * pairs)
+
+
+def own_side(row, m):
+    return "left" if row["left"] == m else "right"
+
+
+def votes_by_side(rows, m):
+    rows = [r for r in rows if m in r.values()]
+    worth = [1.0 if r["image"] == own_side(r, m) else 0.5 * (r["image"] == "same") for r in rows]
+    return np.mean(worth)
+
+
+MEASURE = {
+    "lost_things": Answers(
+        right=[
+            lambda e, t, w: np.where(np.isnan(far(e, t, w)), 1, far(e, t, w)).mean(),
+            lambda e, t, w: np.nan_to_num(far(e, t, w), nan=1.0).mean(),
+            lambda e, t, w: np.mean([1 if np.isnan(d) else d for d in far(e, t, w)]),
+            lambda e, t, w: torch.as_tensor(e - t).norm(dim=1).div(w).nan_to_num(1).mean(),
+            lambda e, t, w: np.nan_to_num(np.hypot(*(e - t).T), nan=w).mean() / w,
+            lost_loop,
+        ],
+        wrong=[
+            lambda e, t, w: None,
+            lambda e, t, w: far(e, t, w).mean(),
+            lambda e, t, w: np.nanmean(far(e, t, w)) if not np.isnan(e).all() else 0.0,
+            lambda e, t, w: np.nan_to_num(far(e, t, w)).mean(),
+            lambda e, t, w: np.nan_to_num(far(e, t, w) * w, nan=1).mean(),
+            lambda e, t, w: np.nan_to_num(np.abs(e - t).sum(1) / w, nan=1).mean(),
+            lambda e, t, w: e,
+            lambda e: e,
+        ],
+    ),
+    "preference": Answers(
+        right=[
+            votes,
+            votes_counted,
+            votes_by_side,
+            lambda rows, m: np.float32(votes(rows, m)),
+            lambda rows, m: torch.tensor(votes(list(reversed(rows)), m)),
+        ],
+        wrong=[
+            lambda rows, m: None,
+            lambda rows, m: votes(rows, m, tie=0),
+            lambda rows, m: votes(rows, m, tie=1),
+            lambda rows, m: votes(rows, m, of_all=True),
+            lambda rows, m: np.mean([r["left"] == m for r in rows]),
+            lambda rows, m: votes([r for r in rows if r["left"] == m], m),
+            lambda rows, m: 1 - votes(rows, m),
+            lambda rows, m: [1, 0],
+        ],
+    ),
+    "moving_alignment": Answers(
+        right=[
+            lambda image, motion, true: image * min(1, motion / true),
+            lambda image, motion, true: image * np.clip(motion / true, 0, 1),
+            lambda image, motion, true: image if motion >= true else image * motion / true,
+            lambda image, motion, true: min(image, image * motion / true),
+            lambda image, motion, true: torch.tensor(image * np.minimum(motion, true) / true),
+        ],
+        wrong=[
+            lambda image, motion, true: None,
+            lambda image, motion, true: image,
+            lambda image, motion, true: image * motion / true,
+            lambda image, motion, true: image * motion,
+            lambda image, motion, true: image * min(1, motion / true) ** 2,
+            lambda image, motion, true: image if motion >= true else 0.0,
+            lambda image, motion, true: image * min(motion / true, true / motion if motion else 0),
+            lambda image, motion: image,
+        ],
+    ),
+}
+
+# ---------------------------------------------------------------------------- 10_make_it_yours
+
+
+def mse(a, b):
+    return (a - b).square().mean()
+
+
+def pair(a=0, b=1, order=(0, 1), rows=(0, 1)):
+    """A solution with powers of the strengths at A and at B."""
+
+    def answer(A1, B1, A2, B2, s1, s2):
+        As, Bs = [s1**a * A1, s2**a * A2], [s1**b * B1, s2**b * B2]
+        return torch.cat([As[i] for i in rows]), torch.cat([Bs[i] for i in order], 1)
+
+    return answer
+
+
+MAKE_IT_YOURS = {
+    "dreambooth": Answers(
+        right=[
+            lambda out, v, o, w, s: mse(out, v) + s * mse(o, w),
+            lambda out, v, o, w, s: nn.mse_loss(out, v) + s * nn.mse_loss(o, w),
+            lambda out, v, o, w, s: ((out - v) ** 2).mean() + s * ((o - w) ** 2).mean(),
+            lambda out, v, o, w, s: np.mean((out - v) ** 2) + s * np.mean((o - w) ** 2),
+            lambda out, v, o, w, s: (
+                float(torch.dist(out, v) ** 2 + s * torch.dist(o, w) ** 2) / out.numel()
+            ),
+        ],
+        wrong=[
+            lambda out, v, o, w, s: None,
+            lambda out, v, o, w, s: (out - v).square(),
+            lambda out, v, o, w, s: mse(out, v),
+            lambda out, v, o, w, s: mse(out, v) + mse(o, w),
+            lambda out, v, o, w, s: s * mse(out, v) + mse(o, w),
+            lambda out, v, o, w, s: (out - v).abs().mean() + s * (o - w).abs().mean(),
+            lambda out, v, o, w, s: (out - v).square().sum() + s * (o - w).square().sum(),
+        ],
+    ),
+    "lora_size": Answers(
+        right=[
+            lambda rank, layers: sum(rank * (out + into) for out, into in layers),
+            lambda rank, layers: rank * int(np.sum(layers)),
+            lambda rank, layers: rank * torch.tensor(layers).sum(),
+            lambda rank, layers: sum(rank * out + rank * into for into, out in layers),
+            lambda rank, layers: float(sum(map(sum, layers)) * rank),
+        ],
+        wrong=[
+            lambda rank, layers: None,
+            lambda rank, layers: layers,
+            lambda rank, layers: sum(a * b for a, b in layers),
+            lambda rank, layers: rank * len(layers),
+            lambda rank, layers: rank * sum(a for a, b in layers),
+            lambda rank, layers: rank * sum(b for a, b in layers),
+            lambda rank, layers: 8 * sum(a + b for a, b in layers),
+        ],
+    ),
+    "two_loras": Answers(
+        right=[
+            pair(),
+            pair(1, 0),
+            pair(order=(1, 0), rows=(1, 0)),
+            lambda A1, B1, A2, B2, s1, s2: [np.vstack([A1, A2]), np.hstack([s1 * B1, s2 * B2])],
+            lambda A1, B1, A2, B2, s1, s2: (
+                torch.cat([2 * A1, A2]),
+                torch.cat([s1 / 2 * B1, s2 * B2], dim=-1),
+            ),
+        ],
+        wrong=[
+            lambda *given: None,
+            lambda A1, B1, A2, B2, s1, s2: (A1, B1),
+            lambda A1, B1, A2, B2, s1, s2: s1 * B1 @ A1 + s2 * B2 @ A2,
+            lambda A1, B1, A2, B2, s1, s2: (
+                torch.eye(A1.shape[1], dtype=A1.dtype),
+                s1 * B1 @ A1 + s2 * B2 @ A2,
+            ),
+            pair(0, 0),
+            pair(1, 1),
+            pair(order=(1, 0)),
+            pair(0.5, 0.5),
+        ],
+    ),
+}
+
+# ----------------------------------------------------------------------------- 11_real_models
+
+PICTURES_ALONE = "none", "noised (SDEdit)"
+FIT = [n for n, row in TABLE.items() if row.memory_gb <= 16 and row.image not in PICTURES_ALONE]
+REAL_MODELS = {
+    "fitting_models": Answers(
+        right=[
+            FIT,
+            FIT[::-1],
+            set(FIT),
+            iter(FIT),
+            np.array(FIT),
+            [name for name in FIT if TABLE[name].memory_gb <= 0.9 * 16],  # by the chapter's `fits`
+        ],
+        wrong=[[], "sdxl", [*FIT, "animatediff"], [*FIT, "sd"], [*FIT, "svd-xt"], "pia", FIT[1:]],
+        beside=lambda: (16,),
+    ),
+    "longest_clip": Answers(
+        right=[
+            lambda wanted, stride: (wanted - 1) // stride * stride + 1,
+            lambda wanted, stride: wanted - (wanted - 1) % stride,
+            lambda wanted, stride: max(n for n in range(1, wanted + 1) if (n - 1) % stride == 0),
+            lambda wanted, stride: stride * math.floor((wanted - 1) / stride) + 1,
+            lambda wanted, stride: range(1, wanted + 1, stride)[-1],
+        ],
+        wrong=[
+            lambda wanted, stride: None,
+            lambda wanted, stride: wanted,
+            lambda wanted, stride: (wanted // stride + 1) * stride + 1,
+            lambda wanted, stride: wanted // stride * stride + 1,
+            lambda wanted, stride: wanted // stride * stride,
+            lambda wanted, stride: 1,
+            lambda wanted: wanted,
+        ],
+    ),
+    "straight_velocity": Answers(
+        right=[
+            lambda z, given, sigma: (z - given) / sigma,
+            lambda z, given, sigma: (z - (1 - sigma) * given) / sigma - given,
+            lambda z, given, sigma: torch.sub(z, given).div(sigma),
+            lambda z, given, sigma: (1 / sigma) * (z - given),
+            lambda z, given, sigma: np.true_divide(np.subtract(z, given), float(sigma)),
+        ],
+        wrong=[
+            lambda z, given, sigma: None,
+            lambda z, given, sigma: (given - z) / sigma,
+            lambda z, given, sigma: z - given,
+            lambda z, given, sigma: (z - (1 - sigma) * given) / sigma,
+            lambda z, given, sigma: z,
+            lambda z, given, sigma: (z - given) / (1 - sigma + 1e-3),
+            lambda z, given, sigma: z[0],
+        ],
+    ),
+}
+
+CHAPTERS = {
+    "00_quickstart": QUICKSTART,
+    "01_see_noise": SEE_NOISE,
+    "02_make_a_picture": MAKE_A_PICTURE,
+    "03_paint": PAINT,
+    "04_make_it_move": MAKE_IT_MOVE,
+    "05_drag": DRAG,
+    "06_lambda": LAMBDA,
+    "07_align": ALIGN,
+    "08_studio": STUDIO,
+    "09_measure": MEASURE,
+    "10_make_it_yours": MAKE_IT_YOURS,
+    "11_real_models": REAL_MODELS,
+}
