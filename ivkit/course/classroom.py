@@ -142,14 +142,15 @@ def without_solutions(book, address: str | None = None):
     Args:
         address: of the repository, for the cell that Colab needs; None leaves that cell asking.
     """
-    book.cells = [c for c in book.cells if "solution" not in c.metadata.get("tags", [])]
+    from nbconvert.preprocessors import ClearOutputPreprocessor, TagRemovePreprocessor
+
+    TagRemovePreprocessor(remove_cell_tags={"solution"}).preprocess(book, {})
+    ClearOutputPreprocessor().preprocess(book, {})
     book.metadata.pop("widgets", None)
     for cell in book.cells:
         cell.source = TO_SOLUTIONS.sub("", cell.source)
         for asks, instead in ASKS.items() if address else ():
             cell.source = cell.source.replace(asks, instead.format(address=address))
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
     return book
 
 
