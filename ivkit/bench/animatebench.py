@@ -15,7 +15,7 @@ from zlib import crc32
 
 from PIL import Image, ImageOps
 
-from ..instructions import Instructions
+from ..instructions import ContentInstruction, Instructions
 from ..pictures import to_picture
 from ..trajectory import with_masks
 from . import runner
@@ -42,13 +42,13 @@ def add_arguments(parser) -> None:
     runner.add_arguments(parser)
     parser.add_argument("--bench", default=HUB, help="a folder, or a data set's id (%(default)s)")
     parser.add_argument("--subset", action="store_true", help="ten cases, spread over the styles")
-    parser.add_argument("--t2v", default=None, metavar="MODEL",
-                        help="a checkpoint for text alone, such as animatediff")  # fmt: skip
+    said = "a checkpoint for text alone, such as animatediff"
+    parser.add_argument("--t2v", metavar="MODEL", help=said)
     parser.add_argument("--negative", action="store_true", help="use its negative prompts too")
 
 
 def main(args) -> None:
-    cases = runner.or_exit(lambda: read(locate(args.bench), args.negative))
+    cases = read(locate(args.bench), args.negative)
     if args.subset:
         cases = cases[:: max(1, len(cases) // 10)][:10]
     args.model, args.clip = args.model or "pia", args.clip or CLIP
@@ -96,9 +96,9 @@ def read(folder: Path, negative: bool = False) -> list[Case]:
             group = f"{picture.parent.name}-{picture.stem}"
             for k, prompt in enumerate(prompts[i % len(prompts)]):
                 mine = folder / "interactions" / picture.parent.name / f"{picture.stem}-{k}.json"
-                cases.append(Case(f"{group}-{k}", group, picture, prompt,
-                                  against[i % len(against)] or "",
-                                  mine if mine.is_file() else None))  # fmt: skip
+                mine = mine if mine.is_file() else None
+                negative_prompt = against[i % len(against)] or ""
+                cases.append(Case(f"{group}-{k}", group, picture, prompt, negative_prompt, mine))
     if not cases:
         raise ValueError(f"{folder}/configs has no prompts")
     return cases
@@ -127,8 +127,8 @@ def _images(folder: Path) -> list[Path]:
 
 def job(case: Case, size: int) -> Job:
     """The case at size x size; ValueError where an interaction was drawn at another size."""
-    common = {"id": case.id, "group": case.group, "motion": case.prompt, "negative": case.negative,
-              "seed": crc32(case.id.encode())}  # fmt: skip
+    common = {"id": case.id, "group": case.group, "motion": case.prompt, "negative": case.negative}
+    common["seed"] = crc32(case.id.encode())
     if case.interaction is None:
         picture = ImageOps.fit(to_picture(case.picture), (size, size), Image.Resampling.LANCZOS)
         return Job(picture=picture, text=case.prompt, **common)
@@ -139,11 +139,8 @@ def job(case: Case, size: int) -> Job:
             f"{case.interaction.name} was drawn on {picture.width} x {picture.height} pixels; "
             f"this model needs {size} x {size}"
         )
-    content, drags = mine.content, ()
     if mine.trajectory is not None:
-        drags = with_masks(mine.trajectory, picture).drags
-    return Job(
-        picture=picture, text=content.text if content else case.prompt, drags=drags,
-        strokes=content.strokes if content else (), strength=content.strength if content else 0.7,
-        **common,
-    )  # fmt: skip
+        common["drags"] = with_masks(mine.trajectory, picture).drags
+    content = mine.content or ContentInstruction(case.prompt, (), strength=0.7)
+    painted = {name: getattr(content, name) for name in ("text", "strokes", "strength")}
+    return Job(picture=picture, **painted, **common)

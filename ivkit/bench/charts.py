@@ -20,8 +20,7 @@ from ..view import _drawn, _figure
 from .scores import MEASURES, SCALE
 from .tables import PAPER_1, PAPER_2, ROLES
 
-GRID = ("image", "text", "motion_obeyed", "drag_distance", "path_distance", "background",
-        "edit_kept", "edit_named", "flicker")  # fmt: skip
+GRID = tuple(name for name, m in MEASURES.items() if m.better)
 SWEPT = ("text", "edit_named", "motion_obeyed", "drag_distance", "background", "flicker")
 VERDICTS = {"better": "#7fc97f", "worse": "#f08080", "no difference shown": "#dddddd"}
 
@@ -31,9 +30,7 @@ def add_arguments(parser) -> None:
 
 
 def main(args) -> None:
-    from .runner import or_exit
-
-    storybench, sweep, machines = or_exit(lambda: read(args.results))
+    storybench, sweep, machines = read(args.results)
     pictures = {
         "measures": dots(storybench["means"]["all"]),
         "verdicts": verdicts(storybench["differences"]["all"]),
@@ -51,14 +48,14 @@ def read(results: Path) -> tuple[dict, dict, list[dict]]:
     ValueError, naming the command that makes it, where something is missing.
     """
     results = Path(results)
+    names = ("storybench.json", "sweep.json")
+    times = sorted(file.name for file in results.glob("latency-*.json"))
     try:
-        found = [json.loads((results / f"{name}.json").read_text(encoding="utf-8"))
-                 for name in ("storybench", "sweep")]  # fmt: skip
+        found = [json.loads((results / n).read_text(encoding="utf-8")) for n in (*names, *times)]
     except OSError:
         command = f"python -m tests.bench full --results {results}"
         raise ValueError(f"{results} holds no results: `{command}` makes them") from None
-    times = sorted(results.glob("latency-*.json"))
-    return *found, [json.loads(file.read_text(encoding="utf-8")) for file in times]
+    return *found[:2], found[2:]
 
 
 def dots(means: dict, measures: Sequence[str] = GRID, columns: int = 3):
@@ -94,8 +91,8 @@ def _dots(axis, means: dict, measure: str, scale: float = 1.0) -> None:
     axis.set_ylim(len(means) - 0.5, -0.5)
     axis.tick_params(axis="x", labelsize=7)
     axis.grid(axis="x", alpha=0.3)
-    heading, better = MEASURES[measure]
-    axis.set_title(heading + {1: " →", -1: " ←", 0: ""}[better], fontsize=8)
+    arrow = ("", " →", " ←")[MEASURES[measure].better]
+    axis.set_title(MEASURES[measure].heading + arrow, fontsize=8)
 
 
 def table_1(means: dict):
@@ -122,7 +119,7 @@ def against_motion(means: dict, measures: Sequence[str] = ("image", "text")):
             axis.plot(row["motion"][0], row[measure][0], mark, ms=6, alpha=0.8, label=name)
         axis.tick_params(labelsize=7)
         axis.set_xlabel("motion amount, grey levels", fontsize=8)
-        axis.set_title(MEASURES[measure][0], fontsize=8)
+        axis.set_title(MEASURES[measure].heading, fontsize=8)
     fig.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside right", fontsize=7)
     return _drawn(fig)
 
@@ -140,11 +137,11 @@ def verdicts(gains: Sequence[dict]):
     for g in gains:
         x, y = names.index(g["measure"]), pairs.index((g["method"], g["than"]))
         colour = VERDICTS[g["verdict"]]
-        axis.fill([x - 0.48, x + 0.48, x + 0.48, x - 0.48], np.repeat([y - 0.46, y + 0.46], 2),
-                  color=colour)  # fmt: skip
+        sides = [x - 0.48, x + 0.48, x + 0.48, x - 0.48], np.repeat([y - 0.46, y + 0.46], 2)
+        axis.fill(*sides, color=colour)
         axis.text(x, y, f"{g['gain']:+.2g}", ha="center", va="center", fontsize=8)
     axis.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(pairs) - 0.5, -0.5))
-    axis.set_xticks(range(len(names)), [MEASURES[m][0].replace(" ", "\n") for m in names])
+    axis.set_xticks(range(len(names)), [MEASURES[m].heading.replace(" ", "\n") for m in names])
     axis.set_yticks(range(len(pairs)), [f"{a} against {b}" for a, b in pairs])
     axis.tick_params(labelsize=7, length=0)
     return _drawn(fig)
@@ -168,8 +165,7 @@ def sweep_lines(means: dict, measures: Sequence[str] = SWEPT, columns: int = 3):
             style = {"color": colours[mechanism], "ls": "-" if reading == "paired" else ":"}
             axis.plot(lams, values, label=f"{reading}, {mechanism}", **style)
         axis.tick_params(labelsize=7)
-        heading, better = MEASURES[measure]
-        axis.set_title(f"{heading} over λ" + {1: " ↑", -1: " ↓", 0: ""}[better], fontsize=8)
+        axis.set_title(f"{MEASURES[measure].heading} over λ{MEASURES[measure].arrow}", fontsize=8)
     axes.flat[0].legend(fontsize=6)
     return _drawn(fig)
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import numpy as np
 from PIL import Image
 
+from ..pictures import cut_out
 from ..support.validate import (
     Array,
     Clip,
@@ -23,15 +24,8 @@ from ..support.validate import (
     checked,
 )
 
-
-def _character(value) -> Image.Image:
-    from ..storybook.character import read
-
-    return read(value)
-
-
 Character = Annotated[
-    Image.Image, Kind("a PIL image with alpha, or its file", _character, speaks=True)
+    Image.Image, Kind("a PIL image with alpha, or its file", cut_out, speaks=True)
 ]
 Several = Annotated[np.ndarray, Array("F H W 3", of="uint8", least=2)]
 Sides = Annotated[tuple, Listed(Number(0, 1000, above=True), "percentages", least=1)]
@@ -201,7 +195,6 @@ def flicker(frames: Several) -> float:
     for a, b, now, after in zip(floats, floats[1:], grey, grey[1:], strict=False):
         flow = cv2.calcOpticalFlowFarneback(now, after, None, 0.5, 3, 15, 3, 5, 1.2, 0)
         warped = np.abs(a - cv2.remap(b, grid + flow, None, cv2.INTER_LINEAR))
-        errors.append(
-            np.minimum(warped, np.abs(a - b)).mean()
-        )  # the flow of stillness is not quite 0
+        still = np.abs(a - b)  # the flow of stillness is not quite 0
+        errors.append(np.minimum(warped, still).mean())
     return float(np.mean(errors))

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -31,79 +32,75 @@ INTERRUPTED, TIME_IS_UP = "stopped", "time is up"
 
 def add_arguments(parser) -> None:
     """What StoryBench and AnimateBench both take."""
-    parser.add_argument("--model", default=None, help="a checkpoint's name or folder")
-    parser.add_argument(
-        "--methods", nargs="+", default=None, metavar="NAME", help="these methods alone"
-    )
-    parser.add_argument("--lam", type=float, default=0.3, help="of the blends (default: 0.3)")
-    parser.add_argument(
-        "--steps", type=commands.count, default=None, help="default: the model's own"
-    )
-    parser.add_argument("--clip", default=None, help="CLIP model: a hub id, a folder or storybook")
-    parser.add_argument(
-        "--out", type=commands.folder, default=None, help="default: outputs/BENCHMARK/MODEL"
-    )
-    parser.add_argument(
+    add, kept = parser.add_argument, "later, and 0 writes the tables of what is there"
+    add("--model", help="a checkpoint's name or folder")
+    add("--methods", nargs="+", metavar="NAME", help="these methods alone")
+    add("--lam", type=float, default=0.3, help="of the blends (default: %(default)s)")
+    add("--steps", type=commands.count, help="default: the model's own")
+    add("--clip", help="CLIP model: a hub id, a folder or storybook")
+    add("--out", type=commands.folder, help="default: outputs/BENCHMARK/MODEL")
+    add(
         "--keep-clips",
         action="store_true",
         help="keep every clip as out/clips/CASE/METHOD.mp4, for the blind study",
     )
-    parser.add_argument(
+    add(
         "--latency",
-        type=Path,
+        type=commands.file,
         nargs="+",
-        default=None,
         metavar="JSON",
         help="of `python -m ivkit.bench latency --json`, one a machine, for Table 2",
     )
-    parser.add_argument(
+    add(
         "--study",
-        type=Path,
+        type=commands.file,
         nargs="+",
-        default=None,
         metavar="CSV",
         help="answers of a blind study, for Table 1",
     )
-    parser.add_argument(
+    add(
         "--seconds",
-        type=float,
-        default=None,
-        help="begin no clip after so many seconds, loading included; the same command goes on "
-        "later, and 0 writes the tables of what is there",
+        type=commands.seconds,
+        help="begin no clip after so many seconds, loading "
+        f"included; the same command goes on {kept}",
     )
-    parser.add_argument(
-        "--commit", default=None, help="of the code, where git cannot tell (default: git's)"
-    )
+    add("--commit", help="of the code, where git cannot tell (default: git's)")
 
 
-def main(args, cases: Sequence, build: Callable, methods: dict[str, Method], title: str,
-         sweep: bool = False) -> None:  # fmt: skip
+def main(
+    args, cases: Sequence, build: Callable, methods: dict[str, Method], title: str, sweep=False
+) -> None:
     """The whole of a benchmark's command. cases have `.id`; build(case, size) makes the Job."""
     begun = time.perf_counter()
-    chosen = or_exit(lambda: _checked(args, methods))
+    chosen = _checked(args, methods)
     state = _processes()
     _share_cores(state.num_processes)
     import ivkit as iv
 
     device = state.device if state.num_processes > 1 else None
-    pipe = or_exit(lambda: iv.load(args.model, device=device))
+    pipe = iv.load(args.model, device=device)
     size = square(pipe)
     options = {} if args.steps is None else {"num_inference_steps": args.steps}
-    maker = Maker(pipe, args.lam, _t2v(args, device), **options)
-    clip = or_exit(lambda: scores.Clip(args.clip, pipe.device))
-    settings = {
-        "benchmark": title, "model": str(args.model), "lam": args.lam, "steps": args.steps,
-        "clip": str(args.clip), "weights": scores.fingerprint(getattr(pipe.model, "folder", None)),
-        "dtype": str(pipe.model.dtype), "size": size,
-    }  # fmt: skip
-    this = {**tables.provenance(state.num_processes, args.commit), "device": str(pipe.device),
-            "processes": state.num_processes}  # fmt: skip
-    keep = args.out / "clips" if args.keep_clips else None
-    store = or_exit(lambda: Store(args.out, settings, state, this))
+    other = getattr(args, "t2v", None)  # a checkpoint for text alone; see methods.text_only
+    t2v = iv.load(other, device=device) if other else None
+    clip = scores.Clip(args.clip, pipe.device)
+    settings = {"benchmark": title, "size": size, "dtype": str(pipe.model.dtype)}
+    settings |= {name: getattr(args, name) for name in ("model", "lam", "steps", "clip")}
+    settings["weights"] = scores.fingerprint(getattr(pipe.model, "folder", None))
+    this = tables.provenance(state.num_processes, args.commit)
+    this |= {"device": str(pipe.device), "processes": state.num_processes}
+    store = Store(args.out, settings, state, this)
     before, loaded = len(store.rows()), time.perf_counter()
-    threads = 0 if pipe.device.type == "cpu" else 4
-    work = Work(maker, clip, chosen, lambda case: build(case, size), store, keep, threads,
-                None if args.seconds is None else begun + args.seconds)  # fmt: skip
+    work = Work(
+        Maker(pipe, args.lam, t2v, **options),
+        clip,
+        chosen,
+        lambda case: build(case, size),
+        store,
+        clips=args.out / "clips" if args.keep_clips else None,
+        threads=0 if pipe.device.type == "cpu" else 4,
+        deadline=None if args.seconds is None else begun + args.seconds,
+    )
     stopped = work.run(cases, state)
     if stopped == INTERRUPTED:  # a launcher passes the key on: once is enough
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -119,11 +116,9 @@ def main(args, cases: Sequence, build: Callable, methods: dict[str, Method], tit
     # A sweep's settings come together from several calls, see `full`.
     rows = [r for r in rows if r["method"] in names] if sweep else finished
     rows.sort(key=lambda r: names.index(r["method"]))
-    facts = {
-        **settings, **this, "run_seconds": round(took, 1), "run_clips": new,
-        "cases": len({r["case"] for r in rows}), "methods": list(dict.fromkeys(
-            r["method"] for r in rows)), "runs": store.runs(rows),
-    }  # fmt: skip
+    made = list(dict.fromkeys(r["method"] for r in rows))
+    facts = settings | this | {"run_seconds": round(took, 1), "run_clips": new, "methods": made}
+    facts |= {"cases": len({r["case"] for r in rows}), "runs": store.runs(rows)}
     if rows:
         text = tables.write(args.out, rows, facts, sweep, args.latency, args.study)
         print("\n" + text)
@@ -149,23 +144,7 @@ def _checked(args, methods: dict[str, Method]) -> list[Method]:
             raise ValueError(f"--methods: {name!r} is not known; known are {', '.join(methods)}")
     if not 0 <= args.lam <= 1:
         raise ValueError(f"--lam must be in [0, 1], got {args.lam}")
-    if args.steps is not None and args.steps < 1:
-        raise ValueError(f"--steps must be at least 1, got {args.steps}")
-    if args.seconds is not None and args.seconds < 0:
-        raise ValueError(f"--seconds must be at least 0, got {args.seconds:g}")
-    for option in ("latency", "study"):
-        for file in getattr(args, option) or ():
-            if not file.is_file():
-                raise ValueError(f"--{option}: there is no file {file}")
     return [methods[name] for name in names]
-
-
-def or_exit(call: Callable):
-    """What `call` returns; a bad argument or missing weights end the command with one sentence."""
-    try:
-        return call()
-    except (ValueError, TypeError, OSError) as error:
-        sys.exit(str(error))
 
 
 def square(pipe) -> int:
@@ -209,16 +188,6 @@ def _share_cores(processes: int) -> None:
         threads = max(1, (os.cpu_count() or 1) // processes)
         torch.set_num_threads(threads)
         cv2.setNumThreads(threads)
-
-
-def _t2v(args, device):
-    """Where there is a checkpoint for text alone in the table, that one; see methods.text_only."""
-    name = getattr(args, "t2v", None)
-    if not name:
-        return None
-    import ivkit as iv
-
-    return or_exit(lambda: iv.load(name, device=device))
 
 
 class Store:
@@ -301,19 +270,26 @@ class _TimeIsUp(Exception):
     pass
 
 
+@dataclass
 class Work:
     """The loop over cases and methods of one process.
 
-    threads: how many measure clips while the next ones are made; with 0 each clip waits to be
-    measured, which is faster where the model runs on the CPU too. deadline: of `perf_counter`;
-    after it no clip is begun.
+    Attributes:
+        build: makes a case's Job.
+        clips: where the clips are kept, if they are.
+        threads: how many measure clips while the next ones are made; with 0 each clip waits to be
+            measured, which is faster where the model runs on the CPU too.
+        deadline: of `perf_counter`; after it no clip is begun.
     """
 
-    def __init__(self, maker: Maker, clip, methods: Sequence[Method], build, store: Store,
-                 clips: Path | None = None, threads: int = 0,
-                 deadline: float | None = None):  # fmt: skip
-        self.maker, self.clip, self.methods, self.build = maker, clip, methods, build
-        self.store, self.clips, self.threads, self.deadline = store, clips, threads, deadline
+    maker: Maker
+    clip: scores.Clip | None
+    methods: Sequence[Method]
+    build: Callable
+    store: Store
+    clips: Path | None = None
+    threads: int = 0
+    deadline: float | None = None
 
     @property
     def names(self) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -13,20 +14,33 @@ from .methods import Job
 
 SCALE = 250  # CLIPScore's w = 2.5, x 100: what the paper's Table 1 seems to print
 
-#: measure -> (its heading, what is better: +1 more, -1 less, 0 neither)
+
+class Measure(NamedTuple):
+    """Its heading, what is better (+1 more, -1 less, 0 neither), and how a table prints it."""
+
+    heading: str
+    better: int
+    digits: int = 2
+    percent: bool = False
+
+    @property
+    def arrow(self) -> str:
+        return ("", " ↑", " ↓")[self.better]
+
+
 MEASURES = {
-    "image": ("image alignment", 1),
-    "image_x": ("to the unedited", 0),
-    "text": ("text alignment", 1),
-    "motion_obeyed": ("motion obeyed", 1),
-    "drag_distance": ("drag distance", -1),
-    "path_distance": ("path distance", -1),
-    "background": ("background dB", 1),
-    "edit_kept": ("edit kept", 1),
-    "edit_named": ("edit named", 1),
-    "flicker": ("flicker", -1),
-    "motion": ("motion amount", 0),
-    "seconds": ("seconds", 0),
+    "image": Measure("image alignment", 1, 3),
+    "image_x": Measure("to the unedited", 0, 3),
+    "text": Measure("text alignment", 1, 3),
+    "motion_obeyed": Measure("motion obeyed", 1, 1, percent=True),
+    "drag_distance": Measure("drag distance", -1, 1, percent=True),
+    "path_distance": Measure("path distance", -1, 1, percent=True),
+    "background": Measure("background dB", 1),
+    "edit_kept": Measure("edit kept", 1, 1, percent=True),
+    "edit_named": Measure("edit named", 1, 1, percent=True),
+    "flicker": Measure("flicker", -1),
+    "motion": Measure("motion amount", 0),
+    "seconds": Measure("seconds", 0),
 }
 
 
@@ -82,12 +96,10 @@ def measure(frames: np.ndarray, job: Job, edited: Image.Image, clip: Clip) -> di
     found = None
     if job.drags and all(drag.mask is not None and drag.path for drag in job.drags):
         found = np.stack([metrics.track(frames, job.picture, drag.mask) for drag in job.drags])
-        ends, ways = zip(
-            *(_distances(track, drag) for track, drag in zip(found, job.drags, strict=True)),
-            strict=True,
+        away = [_distances(track, drag) for track, drag in zip(found, job.drags, strict=True)]
+        row |= zip(
+            ("drag_distance", "path_distance"), np.mean(away, 0) / frames.shape[2], strict=True
         )
-        width = frames.shape[2]
-        row |= {"drag_distance": np.mean(ends) / width, "path_distance": np.mean(ways) / width}
     if job.strokes:
         region = np.abs(np.asarray(edited, int) - np.asarray(job.picture, int)).sum(-1) > 60
         if region.any():

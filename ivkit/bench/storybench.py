@@ -10,15 +10,17 @@ processes that share the GPUs there are (they take turns, a small model leaves a
 from __future__ import annotations
 
 import random
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from ..instructions import Drag, Stroke
+from ..pictures import to_frames
 from ..trajectory import specks
 from . import cases as stories
-from . import runner
+from . import metrics, runner
 from .cases import Case
 from .methods import METHODS, SWEEP, UNITS, Job
 
@@ -29,39 +31,22 @@ IDENTICAL = 60.0  # dB; above it nobody sees a difference, and a mean would say 
 
 def add_arguments(parser) -> None:
     runner.add_arguments(parser)
-    parser.add_argument(
-        "--subset",
-        action="store_true",
-        help="ten cases, with the few-step variant unless --model says otherwise",
-    )
-    parser.add_argument(
-        "--sweep",
-        action="store_true",
-        help="lam x reading x mechanism on the tuning half, in the place of methods",
-    )
-    parser.add_argument(
-        "--units",
-        action="store_true",
-        help="the units in which Eq. 4 can blend, in the place of methods",
-    )
-    parser.add_argument(
-        "--second",
-        action="store_true",
-        help="105 other cases, which no default was tuned on: for reporting alone",
-    )
-    parser.add_argument(
-        "--half",
-        choices=("all", "tuning", "reporting"),
-        default=None,
-        help="which cases (default: all; of a sweep, tuning)",
-    )
+    flags = {
+        "--subset": "ten cases, with the few-step variant unless --model says otherwise",
+        "--sweep": "lam x reading x mechanism on the tuning half, in the place of methods",
+        "--units": "the units in which Eq. 4 can blend, in the place of methods",
+        "--second": "105 other cases, which no default was tuned on: for reporting alone",
+    }
+    for flag, said in flags.items():
+        parser.add_argument(flag, action="store_true", help=said)
+    halves, said = ("all", "tuning", "reporting"), "which cases (default: all; of a sweep, tuning)"
+    parser.add_argument("--half", choices=halves, help=said)
     parser.add_argument("--cases", nargs="+", metavar="ID", help="these cases alone")
     parser.add_argument("--case-file", type=Path, default=stories.FILE, help="another set of cases")
-    # fmt: skip
 
 
 def main(args) -> None:
-    cases = runner.or_exit(lambda: choose(args))
+    cases = choose(args)
     args.model = args.model or ("storybook-fast" if args.subset else "storybook")
     args.clip = args.clip or "storybook"
     # Drawn by lot, so that a run whose time is up has seen every scenery and kind of motion.
@@ -69,20 +54,16 @@ def main(args) -> None:
     kind = "sweep" if args.sweep else "units" if args.units else "storybench"
     kind += "-second" if args.second else ""
     args.out = args.out or Path("outputs") / kind / Path(args.model).name
-    worlds: list[World] = []
-
-    def build(case: Case, size: int) -> Job:
-        worlds[:] = worlds or [World()]
-        return worlds[0].job(case, size)
-
+    world = cache(World)  # made once there is a case to do
     given = SWEEP if args.sweep else UNITS if args.units else METHODS.values()
     methods = {m.name: m for m in given}
+    build = lambda case, size: world().job(case, size)  # noqa: E731
     runner.main(args, cases, build, methods, "StoryBench", sweep=args.sweep)
 
 
 def choose(args) -> list[Case]:
     """The cases that the arguments ask for; ValueError where there is none."""
-    cases = stories.make(stories.SECOND) if args.second else stories.load(args.case_file)
+    cases = stories.load(stories.SECOND if args.second else args.case_file)
     if args.cases:
         known = {case.id: case for case in cases}
         missing = [name for name in args.cases if name not in known]
@@ -119,35 +100,34 @@ class World:
             plain = sprites.TINTED[thing.name][0] if thing.name in sprites.TINTED else None
             return self.world.labels.index((thing.name, thing.colour or plain))
 
-        def row(values):
-            values = list(values)
-            return torch.tensor([values + values[:1] * (3 - len(values))])
+        def slots(of):
+            values = [of(thing) for thing in case.things]
+            return values + values[:1] * (3 - len(values))
 
-        move = MOVES.index(case.move) if case.move else 0
-        scene = Scenes(
-            ground=torch.tensor([GROUNDS.index(case.ground)]),
-            time=torch.tensor([TIMES.index(case.time)]),
-            horizon=torch.tensor([case.horizon]),
-            shore=torch.tensor([case.shore]),
-            sprite=row(own(thing) for thing in case.things),
-            present=torch.tensor([[k < len(case.things) for k in range(3)]]),
-            size=row(thing.size for thing in case.things),
-            x=row(thing.x for thing in case.things),
-            y=row(thing.y for thing in case.things),
-            move=torch.tensor([[move, 0, 0]]),
-            event=torch.tensor([EVENTS.index(case.event)]),
-            speed=torch.tensor([stories.SPEED if case.move else 1.0]),
-            hills=torch.tensor([case.hills]),
-            specks=torch.tensor([case.specks]),
+        fields = dict(
+            ground=GROUNDS.index(case.ground),
+            time=TIMES.index(case.time),
+            horizon=case.horizon,
+            shore=case.shore,
+            sprite=slots(own),
+            present=[k < len(case.things) for k in range(3)],
+            size=slots(lambda thing: thing.size),
+            x=slots(lambda thing: thing.x),
+            y=slots(lambda thing: thing.y),
+            move=[MOVES.index(case.move) if case.move else 0, 0, 0],
+            event=EVENTS.index(case.event),
+            speed=stories.SPEED if case.move else 1.0,
+            hills=case.hills,
+            specks=case.specks,
         )
-        return scene.with_(**changes)
+        return Scenes(**{k: torch.tensor([v]) for k, v in fields.items()}).with_(**changes)
 
     def frames(self, scene, times) -> np.ndarray:
         """uint8 (T, 256, 256, 3)."""
         import torch
 
         drawn = self.world.render(scene, torch.tensor([list(times)], dtype=torch.float32))[0]
-        return ((drawn.permute(0, 2, 3, 1) + 1) * 127.5).round().byte().numpy()
+        return to_frames(drawn)
 
     def job(self, case: Case, size: int = SIDE) -> Job:
         """The case at `size` pixels a side."""
@@ -166,19 +146,25 @@ class World:
             for k, path in case.drags.items()
         )
         return Job(
-            case.id, case.picture, Image.fromarray(fit(np.asarray(picture), size)), case.text,
-            case.motion, strokes, drags, seed=case.seed, half=case.half,
-            judge=Judge(self, case, drags, size),
-        )  # fmt: skip
+            case.id,
+            case.picture,
+            Image.fromarray(fit(np.asarray(picture), size)),
+            case.text,
+            case.motion,
+            strokes,
+            drags,
+            seed=case.seed,
+            half=case.half,
+            judge=Judge(self, case, strokes, drags, size),
+        )
 
 
 class Judge:
     """What the renderer knows of one case, put to a clip."""
 
-    def __init__(self, world: World, case: Case, drags, size: int):
-        self.world, self.case, self.drags, self.size = world, case, drags, size
-        self._endings: tuple[np.ndarray, np.ndarray] | None = None
-        self._still: np.ndarray | None = None
+    def __init__(self, world: World, case: Case, strokes, drags, size: int):
+        self.world, self.case, self.strokes, self.drags = world, case, strokes, drags
+        self.size = size
 
     def __call__(self, frames: np.ndarray, found) -> dict:
         """motion_obeyed, 0 or 1; edit_named, share of the frames; background, dB where it rests,
@@ -186,11 +172,8 @@ class Judge:
         frames = np.stack([fit(frame, SIDE) for frame in frames])
         row = {"motion_obeyed": self.obeyed(frames[-1]), "edit_named": self.named(frames)}
         if not self.case.event:  # which changes all of the scene
-            still = self.untouched()
-            from . import metrics
-
             picture = self.world.frames(self.world.scene(self.case), [0])[0]
-            row["background"] = min(IDENTICAL, metrics.psnr(frames, picture, still))
+            row["background"] = min(IDENTICAL, metrics.psnr(frames, picture, self.untouched))
         return row
 
     def obeyed(self, last: np.ndarray) -> float:
@@ -199,12 +182,13 @@ class Judge:
         Nearest by the mean absolute difference; see `endings`. Snow counts wherever the flakes
         are, so there the share of the picture that they cover is compared.
         """
-        ends, obeys = self.endings()
+        ends, obeys = self.endings
         if self.case.event == SNOW:
             covered = np.array([specks(end).mean() for end in ends])
             return float(obeys[np.abs(covered - specks(last).mean()).argmin()])
         return float(obeys[np.abs(ends.astype(np.int16) - last).mean((1, 2, 3)).argmin()])
 
+    @cached_property
     def endings(self) -> tuple[np.ndarray, np.ndarray]:
         """All true last frames that there could be, uint8 (N, 256, 256, 3), and which obey (N,).
 
@@ -212,11 +196,6 @@ class Judge:
         each dragged thing where it was or at its target. A drag that takes the named thing the way
         that the text says obeys it too.
         """
-        if self._endings is None:
-            self._endings = self._last_frames()
-        return self._endings
-
-    def _last_frames(self) -> tuple[np.ndarray, np.ndarray]:
         from ..storybook.world import MOVES, Scenes
 
         case, base = self.case, self.world.scene(self.case)
@@ -232,16 +211,12 @@ class Judge:
                 variants += [there, there.with_(event=0)]
                 obeys += [True, False]
                 continue
-            for m in range(len(MOVES)):
-                move = base.move.clone()
-                move[0, 0] = m
-                variants.append(there.with_(move=move))
-                obeys.append(m == told)
+            variants += [there.with_(move=[[m, 0, 0]]) for m in range(len(MOVES))]
+            obeys += [m == told for m in range(len(MOVES))]
         if case.move and 0 in case.drags:
-            x, y, move = base.x.clone(), base.y.clone(), base.move.clone()
+            x, y = base.x.clone(), base.y.clone()
             x[0, 0], y[0, 0] = case.drags[0][-1]
-            move[0, 0] = 0
-            variants.append(base.with_(x=x, y=y, move=move))
+            variants.append(base.with_(x=x, y=y, move=0))
             obeys.append(True)
         scenes = Scenes.join(variants)
         ends = [self.world.frames(scenes[[i]], [1.0])[0] for i in range(len(variants))]
@@ -255,33 +230,28 @@ class Judge:
         pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
         with torch.no_grad():
             seen = self.world.classify(pixels)[0] > 0
-        kinds = [i for i, (n, _) in enumerate(self.world.world.labels)
-                 if n == self.case.painted.name]  # fmt: skip
+        labels = self.world.world.labels
+        kinds = [i for i, (name, _) in enumerate(labels) if name == self.case.painted.name]
         return float(seen[:, kinds].any(1).float().mean())
 
+    @cached_property
     def untouched(self) -> np.ndarray:
         """Where nothing was painted and nothing moves, by text or drag: bool (256, 256)."""
-        if self._still is None:
-            import cv2
-            import torch
+        import cv2
+        import torch
 
-            from ..paint import edit_mask, rasterise
-            from ..trajectory import moving_region, warp
+        from ..paint import edit_mask, rasterise
+        from ..trajectory import moving_region, warp
 
-            scene = self.world.scene(self.case)
-            blank = Image.new("RGB", (self.size, self.size))
-            strokes = [Stroke([(x * self.size, y * self.size) for x, y in points], colour,
-                              width * self.size)
-                       for colour, width, points in self.case.strokes]  # fmt: skip
-            touched = edit_mask(rasterise(blank, strokes)[1], cell=max(1, self.size // 16)) > 0
-            for drag in self.drags:
-                touched |= moving_region(warp(blank, drag, 8)).max(0) > 0
-            touched = fit(255 * touched.astype(np.uint8), SIDE) > 0
-            true = self.world.world.masks(scene, torch.linspace(0, 1, 8)[None])[0]
-            touched |= (true[:, : len(self.case.things)].amax((0, 1)) > 0).numpy()
-            grown = cv2.dilate(touched.astype(np.uint8), np.ones((9, 9), np.uint8))
-            self._still = grown == 0
-        return self._still
+        blank = Image.new("RGB", (self.size, self.size))
+        touched = edit_mask(rasterise(blank, self.strokes)[1], cell=max(1, self.size // 16)) > 0
+        for drag in self.drags:
+            touched |= moving_region(warp(blank, drag, 8)).max(0) > 0
+        touched = fit(255 * touched.astype(np.uint8), SIDE) > 0
+        scene = self.world.scene(self.case)
+        true = self.world.world.masks(scene, torch.linspace(0, 1, 8)[None])[0]
+        touched |= (true[:, : len(self.case.things)].amax((0, 1)) > 0).numpy()
+        return cv2.dilate(touched.astype(np.uint8), np.ones((9, 9), np.uint8)) == 0
 
 
 def fit(pixels: np.ndarray, side: int) -> np.ndarray:

@@ -23,7 +23,7 @@ import numpy as np
 
 from ..support.disk import write_picture, write_text
 from .scores import bootstrap
-from .tables import PAPER_1, cell
+from .tables import PAPER_VOTES, markdown, votes
 
 COLUMNS = ("time", "participant", "case", "left", "right", "image", "text",
            "satisfied_left", "satisfied_right")  # fmt: skip
@@ -35,10 +35,7 @@ def add_arguments(parser) -> None:
 
 
 def main(args) -> None:
-    from .runner import or_exit
-
-    rows = or_exit(lambda: [row for file in args.answers for row in read(file)])
-    print(table(columns(rows)))
+    print(table(columns([row for file in args.answers for row in read(file)])))
 
 
 def asked(job, edited):
@@ -138,16 +135,11 @@ def columns(rows: Sequence[dict]) -> dict[str, dict[str, tuple[float, float, flo
     }
 
 
-def table(votes: dict) -> str:
+def table(found: dict) -> str:
     """The User Study columns of the paper's Table 1: its rows as printed, and ours."""
-    lines = ["| method | Image | Text | Satisfaction % | answers |", "|---|---|---|---|---|"]
-    for name, (_, _, image, text, satisfied) in PAPER_1.items():
-        lines.append(f"| {name}, as the paper prints it | {image:.3f} | {text:.3f} |"
-                     f" {satisfied} | |")  # fmt: skip
-    for method, row in votes.items():
-        cells = [cell(row["image"], 3), cell(row["text"], 3), cell(row["satisfaction"], 1, 100)]
-        lines.append(f"| {method} | " + " | ".join(cells) + f" | {row['answers'][0]:.0f} |")
-    return "\n".join(lines)
+    rows = [[f"{name}, as the paper prints it", *votes(r), ""] for name, r in PAPER_VOTES.items()]
+    rows += [[name, *votes(row), f"{row['answers'][0]:.0f}"] for name, row in found.items()]
+    return markdown(["method", "Image", "Text", "Satisfaction %", "answers"], rows)
 
 
 class Study:

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
@@ -17,12 +17,18 @@ import numpy as np
 from ..support.disk import whole, write_text
 from .scores import MEASURES, SCALE, bootstrap
 
-#: Table 1 as the paper prints it: CLIP image and text, user study image and text, satisfaction %
+#: Table 1 as the paper prints it: CLIP image and text, and its user study
 PAPER_1 = {
-    "VideoComposer": (225.3, 62.85, 0.180, 0.110, 43.5),
-    "AnimateDiff": (218.0, 63.31, 0.295, 0.220, 51.6),
-    "PIA": (225.9, 63.68, 0.525, 0.670, 52.5),
-    "InteractiveVideo": (234.6, 65.31, 0.745, 0.813, 72.8),
+    "VideoComposer": (225.3, 62.85),
+    "AnimateDiff": (218.0, 63.31),
+    "PIA": (225.9, 63.68),
+    "InteractiveVideo": (234.6, 65.31),
+}
+PAPER_VOTES = {
+    "VideoComposer": {"image": 0.180, "text": 0.110, "satisfaction": 0.435},
+    "AnimateDiff": {"image": 0.295, "text": 0.220, "satisfaction": 0.516},
+    "PIA": {"image": 0.525, "text": 0.670, "satisfaction": 0.525},
+    "InteractiveVideo": {"image": 0.745, "text": 0.813, "satisfaction": 0.728},
 }
 #: which of our methods stands in for whom
 ROLES = {"VideoComposer": None, "AnimateDiff": "t2v", "PIA": "i2v", "InteractiveVideo": "both"}
@@ -47,11 +53,19 @@ def summary(rows: Sequence[dict]) -> dict[str, dict[str, tuple[float, float, flo
         own = [row for row in rows if row["method"] == method]
         groups = [row["group"] for row in own]
         table[method] = {
-            name: bootstrap([row.get(name, np.nan) for row in own], groups)
-            for name in MEASURES
-            if any(name in row for row in own)
+            name: bootstrap([row.get(name, np.nan) for row in own], groups) for name in known(own)
         }
     return table
+
+
+def known(rows: Iterable[dict]) -> list[str]:
+    """The measures that any of the rows has, in their order."""
+    return [name for name in MEASURES if any(name in row for row in rows)]
+
+
+def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table, a line for each row of cells."""
+    return "\n".join("| " + " | ".join(row) + " |" for row in (heads, ["---"] * len(heads), *rows))
 
 
 def differences(rows: Sequence[dict], claims=CLAIMS) -> list[dict]:
@@ -64,14 +78,13 @@ def differences(rows: Sequence[dict], claims=CLAIMS) -> list[dict]:
     for better, worse, names in claims:
         cases = [c for m, c in by if m == better and (worse, c) in by]
         for name in names:
-            sign = MEASURES[name][1]
-            gain = [sign * (by[better, c].get(name, np.nan) - by[worse, c].get(name, np.nan))
-                    for c in cases]  # fmt: skip
+            a, b = ([by[m, c].get(name, np.nan) for c in cases] for m in (better, worse))
+            gain = MEASURES[name].better * np.subtract(a, b)
             mean, low, high = bootstrap(gain, [by[better, c]["group"] for c in cases])
             if np.isfinite(mean):
                 verdict = "better" if low > 0 else "worse" if high < 0 else "no difference shown"
-                found.append({"method": better, "than": worse, "measure": name, "gain": mean,
-                              "low": low, "high": high, "verdict": verdict})  # fmt: skip
+                row = {"method": better, "than": worse, "measure": name, "gain": mean}
+                found.append(row | {"low": low, "high": high, "verdict": verdict})
     return found
 
 
@@ -80,10 +93,11 @@ def ranking(table: dict) -> list[tuple[str, float]]:
 
     No measure counts more than another; ties share a rank.
     """
-    names = [n for n, (_, sign) in MEASURES.items() if sign and all(n in r for r in table.values())]
     ranks = {method: [] for method in table}
-    for name in names:
-        values = {m: round(MEASURES[name][1] * r[name][0], 6) for m, r in table.items()}
+    for name, measure in MEASURES.items():
+        if not measure.better or not all(name in row for row in table.values()):
+            continue
+        values = {m: round(measure.better * r[name][0], 6) for m, r in table.items()}
         for m, v in values.items():
             above = sum(other > v for other in values.values())
             ranks[m].append(above + (sum(other == v for other in values.values()) + 1) / 2)
@@ -104,13 +118,18 @@ def provenance(processes: int = 1, commit: str | None = None) -> dict:
             commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     many = f"accelerate launch --multi_gpu --num_processes {processes}"
     command = ["python" if processes == 1 else many, "-m ivkit.bench", *sys.argv[1:]]
-    return {"command": " ".join(command), "date": date.today().isoformat(), "commit": commit,
-            "machine": device_name(), "versions": versions()}  # fmt: skip
+    when = {"command": " ".join(command), "date": date.today().isoformat(), "commit": commit}
+    return when | {"machine": device_name(), "versions": versions()}
 
 
-def write(folder: Path, rows: Sequence[dict], facts: dict, sweep: bool = False,
-          latency: Sequence[Path] | None = None,
-          study: Sequence[Path] | None = None) -> str:  # fmt: skip
+def write(
+    folder: Path,
+    rows: Sequence[dict],
+    facts: dict,
+    sweep: bool = False,
+    latency: Sequence[Path] | None = None,
+    study: Sequence[Path] | None = None,
+) -> str:
     """Writes results.csv (every row), results.json (facts, means, intervals) and tables.md.
 
     Returns the text of tables.md.
@@ -119,35 +138,30 @@ def write(folder: Path, rows: Sequence[dict], facts: dict, sweep: bool = False,
     halves = {half: own for half, own in halves.items() if own}
     # A sweep is of the tuning half; few of its settings go on to the other one.
     parts = halves if sweep else {"all": list(rows)} | (halves if len(halves) == 2 else {})
-    columns = ["case", "method", "group", "half"]
-    columns += [name for name in MEASURES if any(name in row for row in rows)]
-    path = folder / "results.csv"
-    with whole(path) as part, part.open("w", newline="", encoding="utf-8") as f:
-        writer = csv.DictWriter(f, [*columns, "run"], extrasaction="ignore")
+    columns = ["case", "method", "group", "half", *known(rows), "run"]
+    with whole(folder / "results.csv") as part, part.open("w", newline="", encoding="utf-8") as f:
+        writer = csv.DictWriter(f, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows({k: _short(v) for k, v in row.items()} for row in rows)
     means = {part: summary(own) for part, own in parts.items()}
     gains = {} if sweep else {part: differences(own) for part, own in parts.items()}
-    times = [json.loads(Path(file).read_text(encoding="utf-8")) for file in latency or ()]
-    votes = None
-    if study:
-        from .study import columns as study_columns
-        from .study import read
-
-        votes = study_columns([row for file in study for row in read(file)])
-    result = {"facts": facts, "means": means, "differences": gains,
-              "ranking": {part: ranking(summary(_whole(own))) for part, own in parts.items()},
-              }  # fmt: skip
+    ranks = {part: ranking(summary(_whole(own))) for part, own in parts.items()}
+    result = {"facts": facts, "means": means, "differences": gains, "ranking": ranks}
     write_text(folder / "results.json", json.dumps(_plain(result), indent=1) + "\n")
     text = [f"# {facts['benchmark']}, {facts['model']}", _facts(facts)]
     if not sweep:
-        text += ["## Table 1", table_1(means["all"], facts["clip"], votes)]
+        from .study import columns as votes_of
+        from .study import read
+
+        people = votes_of([row for file in study or () for row in read(file)])
+        times = [json.loads(Path(file).read_text(encoding="utf-8")) for file in latency or ()]
+        text += ["## Table 1", table_1(means["all"], facts["clip"], people)]
         text += ["## Table 2", table_2(times)]
     for part, table in means.items():
         count = len({row["case"] for row in parts[part]})
         text += [f"## Measures, {part}: {count} cases", measures(table, facts["size"])]
         if sweep:
-            text.append(_best(result["ranking"][part]))
+            text.append(_best(ranks[part]))
         elif gains[part]:
             text += ["Differences, case by case:", verdicts(gains[part])]
     text = "\n\n".join(text) + "\n"
@@ -156,11 +170,10 @@ def write(folder: Path, rows: Sequence[dict], facts: dict, sweep: bool = False,
 
 
 def _facts(facts: dict) -> str:
-    made = [
-        f"- {run['clips']} clips: `{run['command']}`, {run['date']}, commit {run['commit']},"
-        f" {run['machine']}, {run['processes']} process(es)"
-        for run in facts["runs"]
-    ]
+    line = (
+        "- {clips} clips: `{command}`, {date}, commit {commit}, {machine}, {processes} process(es)"
+    )
+    made = [line.format(**run) for run in facts["runs"]]
     head = (
         f"Weights {facts['weights']}, {facts['dtype'].removeprefix('torch.')}, "
         f"{facts['steps'] or 'its own number of'} steps, λ of the blends {facts['lam']:g}. "
@@ -169,73 +182,68 @@ def _facts(facts: dict) -> str:
     return "\n".join([head, "", *made])
 
 
-def table_1(means: dict, clip: str, votes: dict | None = None) -> str:
+def table_1(means: dict, clip: str, people: dict | None = None) -> str:
     """The paper's rows as printed, and below them ours in the same columns."""
-    lines = [
+    said = (
         f"Alignment is {SCALE} x the mean cosine (raw cosine beside it). The paper names neither"
         f" its CLIP model nor its picture; ours is {clip}, against the edited picture, so only"
         " figures of one run compare. A clip that stands still (frozen) is the ceiling of image"
-        " alignment: read it with the motion beside it.",
-        "",
-        "| method | Image | Text | motion | User Image | User Text | Satisfaction % |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, (image, text, vote_image, vote_text, satisfied) in PAPER_1.items():
-        role = ROLES[name] or "not run"
-        lines.append(f"| {name}, as the paper prints it ({role}) | {image} | {text} | |"
-                     f" {vote_image:.3f} | {vote_text:.3f} | {satisfied} |")  # fmt: skip
+        " alignment: read it with the motion beside it."
+    )
+    rows = []
+    for name, alignment in PAPER_1.items():
+        who = f"{name}, as the paper prints it ({ROLES[name] or 'not run'})"
+        rows.append([who, *map(str, alignment), "", *votes(PAPER_VOTES[name])])
     for method, row in means.items():
         cells = [f"{SCALE * row[k][0]:.1f} ({row[k][0]:.3f})" for k in ("image", "text")]
-        own = (votes or {}).get(method, {})
-        cells += [cell(row["motion"], 2)]
-        cells += [cell(own.get(k), 3) for k in ("image", "text")]
-        cells += [cell(own.get("satisfaction"), 1, 100)]
-        lines.append(f"| {method} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append([method, *cells, cell(row["motion"], 2), *votes((people or {}).get(method))])
+    heads = ["method", "Image", "Text", "motion", "User Image", "User Text", "Satisfaction %"]
+    return said + "\n\n" + markdown(heads, rows)
+
+
+def votes(row: dict | None) -> list[str]:
+    """The User Study columns, as of PAPER_VOTES; empty where there was no study."""
+    kinds = {"image": (3, 1), "text": (3, 1), "satisfaction": (1, 100)}
+    return [cell((row or {}).get(name), *how) for name, how in kinds.items()]
 
 
 def table_2(machines: Sequence[dict]) -> str:
     """The paper's latencies and ours, a row for each machine that they were measured on."""
     names = list(PAPER_2)
-    lines = ["| | image | content | motion | trajectory | whole job | peak memory |",
-             "|---|---|---|---|---|---|---|",
-             "| the paper's, RTX 4090 | " + " | ".join(f"{PAPER_2[n]:g} s" for n in names)
-             + " | | 16 GB |"]  # fmt: skip
+    rows = [["the paper's, RTX 4090", *(f"{PAPER_2[n]:g} s" for n in names), "", "16 GB"]]
     for figures in machines:
         cells = [f"{figures[f'{n}_seconds']:.3g} s" for n in [*names, "whole_job"]]
-        cells.append(f"{figures['peak_memory_mb'] / 1000:.1f} GB")
-        lines.append(f"| {figures['model']}, {figures['machine']} | " + " | ".join(cells) + " |")
+        memory = f"{figures['peak_memory_mb'] / 1000:.1f} GB"
+        rows.append([f"{figures['model']}, {figures['machine']}", *cells, memory])
     if not machines:
-        lines.append("| ours | not run: `python -m ivkit.bench latency` | | | | | |")
-    return "\n".join(lines)
+        rows.append(["ours", "not run: `python -m ivkit.bench latency`", *[""] * 5])
+    return markdown(["", *names, "whole job", "peak memory"], rows)
 
 
 def measures(table: dict, size: int) -> str:
     """Every measure by method, with its interval; size: the clips' width in pixels."""
-    names = [name for name in MEASURES if any(name in row for row in table.values())]
-    arrows = {1: " ↑", -1: " ↓", 0: ""}
-    heads = [MEASURES[n][0] + arrows[MEASURES[n][1]] for n in names]
-    lines = ["| method | " + " | ".join(heads) + " |", "|---" * (len(names) + 1) + "|"]
+    names = known(table.values())
+    rows = []
     for method, row in table.items():
         cells = []
-        for n in names:
-            if n.endswith("distance") or n in ("motion_obeyed", "edit_kept", "edit_named"):
-                cells.append(cell(row.get(n), 1, 100, "%"))
-            else:
-                cells.append(cell(row.get(n), 3 if n in ("image", "image_x", "text") else 2))
-        lines.append(f"| {method} | " + " | ".join(cells) + " |")
-    lines += ["", f"Distances are per cent of the width, {size} pixels (1% is {size / 100:.1f} px);"
-              " a thing that is gone counts as one width."]  # fmt: skip
-    return "\n".join(lines)
+        for name in names:
+            m = MEASURES[name]
+            times, unit = (100, "%") if m.percent else (1, "")
+            cells.append(cell(row.get(name), m.digits, times, unit))
+        rows.append([method, *cells])
+    heads = ["method", *(MEASURES[n].heading + MEASURES[n].arrow for n in names)]
+    return markdown(heads, rows) + (
+        f"\n\nDistances are per cent of the width, {size} pixels (1% is {size / 100:.1f} px);"
+        " a thing that is gone counts as one width."
+    )
 
 
 def verdicts(gains: Sequence[dict]) -> str:
-    lines = ["| method | than | by | gain | verdict |", "|---|---|---|---|---|"]
+    rows = []
     for g in gains:
-        gain = cell((g["gain"], g["low"], g["high"]), 3)
-        by = MEASURES[g["measure"]][0]
-        lines.append(f"| {g['method']} | {g['than']} | {by} | {gain} | {g['verdict']} |")
-    return "\n".join(lines)
+        gain, by = cell((g["gain"], g["low"], g["high"]), 3), MEASURES[g["measure"]].heading
+        rows.append([g["method"], g["than"], by, gain, g["verdict"]])
+    return markdown(["method", "than", "by", "gain", "verdict"], rows)
 
 
 def _whole(rows: Sequence[dict]) -> list[dict]:
@@ -256,11 +264,10 @@ def _best(ranked: list) -> str:
 
 
 def cell(value, digits: int, times: float = 1, unit: str = "") -> str:
-    """A mean with its interval, such as "4.1% [3.2, 5.0]"; empty where there is none."""
-    if value is None or not np.isfinite(value[0]):
-        return ""
-    mean, low, high = (f"{times * v:.{digits}f}" for v in value)
-    return f"{mean}{unit}" + (f" [{low}, {high}]" if np.isfinite(value[1]) else "")
+    """A mean with its interval, such as "4.1% [3.2, 5.0]", or a number alone; empty for none."""
+    found = np.atleast_1d(np.nan if value is None else value) * times
+    mean, *ends = (f"{v:.{digits}f}" if np.isfinite(v) else "" for v in found)
+    return f"{mean}{unit} [{', '.join(ends)}]" if any(ends) else mean and f"{mean}{unit}"
 
 
 def _short(value):

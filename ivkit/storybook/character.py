@@ -6,13 +6,12 @@ scenes, in random places and sizes, and knows the caption of each.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from ..pictures import open_file, to_pictures
+from ..pictures import cut_out as read
+from ..pictures import to_pictures
 from ..support.validate import integer
 from . import sprites, words
 from .world import Scenes, World
@@ -45,22 +44,6 @@ def draw_robot(side: int = 256) -> Image.Image:
     return picture.resize((side, side), Image.Resampling.LANCZOS)
 
 
-def read(picture) -> Image.Image:
-    """A character from a PIL image or a file (PNG, WebP) with a transparent background: RGBA.
-
-    Raises ValueError where there is no such file, no transparency, or nothing but it.
-    """
-    if isinstance(picture, (str, Path)):
-        if not Path(picture).is_file():
-            raise ValueError(f"there is no picture at {str(picture)!r}")
-        picture = open_file(Path(picture))
-    alpha = np.asarray(picture.convert("RGBA"))[..., 3]
-    if not alpha.any() or (alpha > 0).all():
-        what = "is wholly transparent" if not alpha.any() else "has no transparent background"
-        raise ValueError(f"the character {what}: cut it out, and save it as a PNG with alpha")
-    return picture.convert("RGBA")
-
-
 def cast(world: World, picture, name: str = NAME) -> int:
     """Makes a character one of the world's sprites; returns its index. No scene draws it by chance.
 
@@ -80,8 +63,8 @@ def portraits(
     sprite: what stands in each, by its index in `world.labels`; None takes the scenes as they come.
     vary: leave parts of the captions out at random, as in the storybook's own training.
     """
-    n, start = integer("n", n, 1), torch.zeros(1, 1, device=world.device)
-    g, parts = torch.Generator(world.device).manual_seed(integer("seed", seed, 0)), []
+    n, parts = integer("n", n, 1), []
+    g = torch.Generator(world.device).manual_seed(integer("seed", seed, 0))
     while sum(map(len, parts)) < n:
         s = world.sample(64, g)
         if sprite is not None:
@@ -90,8 +73,6 @@ def portraits(
             s.sprite[:, 0] = sprite
         s.event[:] = 0
         parts.append(s)
-    s = Scenes.join(parts)[torch.arange(n, device=world.device)]
+    s = Scenes.join(parts)[:n]
     captions, _ = words.texts(s, world.labels, np.random.default_rng(seed), vary)
-    chunks = [s[i] for i in torch.arange(n, device=world.device).split(16)]
-    frames = [world.render(chunk, start.expand(len(chunk), 1))[:, 0].cpu() for chunk in chunks]
-    return list(zip(to_pictures(torch.cat(frames)), captions, strict=True))
+    return list(zip(to_pictures(world.stills(s, 0.0).cpu()), captions, strict=True))

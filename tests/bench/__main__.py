@@ -5,7 +5,7 @@ import sys
 from ivkit.bench import __main__ as bench
 from ivkit.support.commands import answered
 
-NAMES = ("full", "gpu", "scaling", "notebooks", "pictures", "record", "drawings")
+NAMES = ("full", "gpu", "scaling", "notebooks", "pictures", "record", "drawings", "cases")
 
 
 def main(argv=None) -> None:
