@@ -9,7 +9,13 @@ from ivkit.models import live, storybook_folder
 from ivkit.models.lora import merge_folder
 from ivkit.storybook import words
 from ivkit.storybook.__main__ import main
-from ivkit.storybook.networks import Networks, make_text_encoder
+from ivkit.storybook.networks import (
+    Networks,
+    affinity,
+    make_text_encoder,
+    scheduler,
+    write_layout,
+)
 from ivkit.storybook.streams import plan
 from ivkit.storybook.training.common import Clock, Ranks, Trainer
 from ivkit.storybook.training.diffusion import voice
@@ -45,18 +51,13 @@ def test_clock_stops_at_its_steps():
 
 
 def test_jump_is_ddim_and_its_velocity_undoes_it():
-    from diffusers import DDIMScheduler
-
-    from ivkit.storybook.networks import SCHEDULE
-
-    scheduler, jump = DDIMScheduler(**SCHEDULE), Jump(torch.device("cpu"))
-    scheduler.set_timesteps(STEPS)
+    ddim, jump = scheduler(STEPS), Jump(torch.device("cpu"))
     torch.manual_seed(0)
     z, v = torch.randn(STEPS, 3, 4, 4), torch.randn(STEPS, 3, 4, 4)
     k = torch.arange(STEPS)
     ours = jump(z, v, k)
-    for i, t in enumerate(scheduler.timesteps):
-        theirs = scheduler.step(v[i : i + 1], t, z[i : i + 1]).prev_sample
+    for i, t in enumerate(ddim.timesteps):
+        theirs = ddim.step(v[i : i + 1], t, z[i : i + 1]).prev_sample
         assert torch.allclose(ours[i : i + 1], theirs, atol=2e-4)
     assert torch.allclose(jump.velocity(z, ours, k), v, atol=1e-3)
 
@@ -102,24 +103,22 @@ def test_stages_train_resume_and_load(tmp_path, monkeypatch):
     assert pipe.align is not None
 
 
-def test_shipped_layout_is_what_training_writes(tmp_path):
-    from ivkit.storybook.networks import write_layout
-
+def test_what_is_no_weight_is_written_beside_the_weights_and_fits_the_code(tmp_path):
     write_layout(tmp_path)
     shipped = storybook_folder()
-    for name in ("storybook.json", "model_index.json", "scheduler/scheduler_config.json"):
-        assert (
-            json.loads((tmp_path / name).read_text()).items()
-            >= {
-                k: v
-                for k, v in json.loads((shipped / name).read_text()).items()
-                if k != "_diffusers_version"
-            }.items()
-        ), name
-    for name in ("vocab.json", "merges.txt"):
-        assert (tmp_path / "tokenizer" / name).read_text() == (
-            shipped / "tokenizer" / name
-        ).read_text()
+    names = ("storybook.json", "model_index.json", "scheduler/scheduler_config.json")
+    for name in (*names, "tokenizer/vocab.json", "tokenizer/merges.txt"):
+        assert (tmp_path / name).read_text() == (shipped / name).read_text(), name
+    facts = json.loads((tmp_path / "storybook.json").read_text())
+    forth = torch.linspace(0, 1, facts["num_frames"])
+    times = [forth] * 3 + [1 - (2 * forth - 1).abs()] * 3  # motion scales 0 to 5
+    speeds = torch.tensor([0.45, 0.8, 1.0] * 2)
+    told = affinity(speeds, torch.stack(times))
+    torch.testing.assert_close(told, torch.tensor(facts["affinity"]), atol=1e-4, rtol=0)
+    for part in ("text_encoder", "clip"):
+        config = json.loads((shipped / part / "config.json").read_text())
+        config = config.get("text_config", config)
+        assert {key: config[key] for key in words.TOKENS} == words.TOKENS
 
 
 def test_chunk_gives_the_network_pias_input_and_takes_x0_from_v():

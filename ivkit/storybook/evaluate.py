@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from ..models.lora import merge_folder
 from . import words
-from .networks import Networks, affinity
+from .networks import Networks, affinity, load_vae
 from .training.classifier import load as load_classifier
 from .training.classifier import truth
 from .training.common import psnr, save_grid
@@ -21,127 +21,97 @@ HELD_OUT = 90_000  # seed of the scenes; training never draws from it
 
 
 class Judge:
-    """The model in `folder`, its autoencoder and the classifier, with the sampling settings."""
+    """The model in `folder`, its autoencoder and the classifier, with the sampling settings.
 
-    def __init__(
-        self,
-        folder: Path,
-        device: str,
-        steps: int,
-        picture_guidance: float,
-        clip_guidance: float,
-        few_step: bool = False,
-        chunk: int = 32,
-    ):
-        from diffusers import AutoencoderTiny
+    guidance: of pictures and of clips.
+    """
 
-        self.device, self.steps, self.chunk = torch.device(device), steps, chunk
-        self.guidance = picture_guidance, clip_guidance
+    def __init__(self, folder: Path, device, steps: int = 1, guidance=(1.0, 1.0), few_step=False):
+        self.device = torch.device(device)
+        self.steps, self.guidance = steps, guidance
         self.nets = Networks.load(folder)
         if few_step:
             merge_folder(self.nets.motion, folder / "few_step")
         low = torch.bfloat16 if self.device.type == "cuda" else torch.float32
-        for part in self.nets.each():
-            part.to(self.device).to(low).eval().requires_grad_(False)
-        self.vae = (
-            AutoencoderTiny.from_pretrained(folder / "vae", torch_dtype=torch.float32)
-            .to(self.device)
-            .eval()
-            .requires_grad_(False)
-        )
-        self.classify = load_classifier(folder, self.device)
-        self.world = World(self.device)
+        self.nets.to(device, low).frozen()
+        self.vae, self.world = load_vae(folder, device), World(device)
+        self.classify = load_classifier(folder, device)
 
-    def ids(self, lines):
-        return torch.tensor([words.encode(line) for line in lines], device=self.device)
-
-    def scenes(
-        self,
-        n: int,
-        seed: int,
-        objects: int | None = None,
-        keep=lambda s: torch.ones(len(s), dtype=torch.bool),
-    ) -> Scenes:
+    def scenes(self, n: int, seed: int, keep: Callable, objects: int | None = None) -> Scenes:
         """n held-out scenes that fulfil `keep`."""
         g = torch.Generator(self.device).manual_seed(HELD_OUT + seed)
-        parts, count = [], 0
-        while count < n:
+        found = []
+        while sum(map(len, found)) < n:
             s = self.world.sample(256, g, objects)
-            s = s[keep(s).nonzero()[:, 0]]
-            parts.append(s)
-            count += len(s)
-        return Scenes.join(parts)[torch.arange(n, device=self.device)]
+            found.append(s[keep(s)])
+        return Scenes.join(found)[:n]
+
+    def texts(self, s: Scenes) -> tuple[list[str], list[str]]:
+        """Captions, and motion texts that name what moves alone."""
+        return words.texts(s, self.world.labels, None, vary=False)
 
     def draw(self, captions: list[str]) -> torch.Tensor:
-        z = [
-            sample(
-                self.nets,
-                self.ids(captions[i : i + 256]),
-                None,
-                self.steps,
-                self.guidance[0],
-                seed=i,
-            )
-            for i in range(0, len(captions), 256)
-        ]
+        """Pictures (n, 3, 256, 256)."""
+        ids = words.ids(captions, self.device).split(256)
+        how = self.steps, self.guidance[0]
+        z = [sample(self.nets, row, None, *how, seed=256 * i) for i, row in enumerate(ids)]
         return decode(self.vae, torch.cat(z))
 
     @torch.no_grad()
-    def film(self, s: Scenes, motions: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    def film(self, s: Scenes, chunk: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
         """Clips made from the scenes' true first frames: first and last, (n, 2, 3, 256, 256) each,
         for the generated and the true clip."""
-        made, true = [], []
-        for i in range(0, len(s), self.chunk):
-            part = s[torch.arange(i, min(i + self.chunk, len(s)), device=self.device)]
-            ends = self.world.render(
-                part, torch.tensor([[0.0, 1.0]], device=self.device).expand(len(part), 2)
-            )
-            z = self.vae.encoder(ends[:, 0])
-            clip = sample(
-                self.nets,
-                self.ids(motions[i : i + self.chunk]),
-                z,
-                self.steps,
-                self.guidance[1],
-                affinity(part.speed, frame_times(len(part), device=self.device)),
-                seed=i,
-            )
+        ids, made, true = words.ids(self.texts(s)[1], self.device), [], []
+        for i in range(0, len(s), chunk):
+            part = s[i : i + chunk]
+            ends = self.world.render(part, frame_times(len(part), 2, self.device))
+            mask = affinity(part.speed, frame_times(len(part), device=self.device))
+            z, how = self.vae.encoder(ends[:, 0]), (self.steps, self.guidance[1], mask)
+            clip = sample(self.nets, ids[i : i + chunk], z, *how, seed=i)
             made.append(decode(self.vae, clip[:, [0, -1]]))
             true.append(ends)
         return torch.cat(made), torch.cat(true)
 
-    def frames(self, s: Scenes, t: float) -> torch.Tensor:
-        """True frames (n, 3, 256, 256) at time t."""
-        return torch.cat(
-            [
-                self.world.render(
-                    s[torch.arange(i, min(i + 64, len(s)), device=self.device)],
-                    torch.full((min(64, len(s) - i), 1), t, device=self.device),
-                )[:, 0]
-                for i in range(0, len(s), 64)
-            ]
-        )
-
     def nearest(
-        self, last: torch.Tensor, variants: list[Scenes], measure=None, t: float = 1.0
+        self,
+        last: torch.Tensor,
+        variants: list[Scenes],
+        measure=lambda pictures: pictures,
+        t: float = 1.0,
     ) -> torch.Tensor:
         """Which variant's true frame at time t is nearest to the generated one: (n,) indices.
 
-        By the pixels, or by what `measure` says of pictures (n, 3, 256, 256)."""
-        measure = measure or torch.nn.Identity()
+        By the pixels, or by what `measure` says of pictures (n, 3, 256, 256).
+        """
         a = measure(last)
-        return torch.stack(
-            [(a - measure(self.frames(v, t))).abs().flatten(1).mean(1) for v in variants]
-        ).argmin(0)
+        away = [a - measure(self.world.stills(v, t)) for v in variants]
+        return torch.stack([v.abs().flatten(1).mean(1) for v in away]).argmin(0)
 
     def moved_as(self, last: torch.Tensor, s: Scenes, slot: int, t: float = 1.0) -> torch.Tensor:
         """Which of MOVES, for the object in `slot`, explains the frame at time t best: (n,)."""
-        variants = []
-        for m in range(len(MOVES)):
-            move = s.move.clone()
-            move[:, slot] = m
-            variants.append(s.with_(move=move))
+        here = torch.arange(s.move.shape[1], device=self.device) == slot
+        variants = [s.with_(move=torch.where(here, m, s.move)) for m in range(len(MOVES))]
         return self.nearest(last, variants, t=t)
+
+    def shown(self, last: torch.Tensor, s: Scenes, slot: int) -> torch.Tensor:
+        """Whether the last frame is nearer to the true one with the object in `slot` than to that
+        without it: (n,) bool."""
+        others = torch.arange(s.move.shape[1], device=self.device) != slot
+        return self.nearest(last, [s, s.with_(present=s.present & others)]) == 0
+
+
+def lively(s: Scenes, *moving: bool, event: int = 0) -> torch.Tensor:
+    """Which scenes are quick enough to be judged, have that event, and whose first objects are
+    there and move or rest as asked: (n,) bool."""
+    fits = (s.event == event) & (s.speed > 0.6)
+    for k, moves in enumerate(moving):
+        fits &= s.present[:, k] & ((s.move[:, k] > 0) == moves)
+    return fits
+
+
+def directed(moves: torch.Tensor) -> torch.Tensor:
+    """Which of these moves lead somewhere."""
+    return (moves > 0) & (moves < MOVES.index("grows"))
 
 
 def specks(x: torch.Tensor) -> torch.Tensor:
@@ -152,6 +122,14 @@ def specks(x: torch.Tensor) -> torch.Tensor:
 
 def share(hits: torch.Tensor) -> float:
     return round(100 * float(hits.float().mean()), 1) if len(hits) else float("nan")
+
+
+class Table(dict):
+    """Rows that are printed as they come."""
+
+    def __setitem__(self, name: str, row) -> None:
+        print(name, row, flush=True)
+        super().__setitem__(name, row)
 
 
 def evaluate(folder: Path, out: Path, n: int = 256, device: str | None = None, **options) -> dict:
@@ -175,116 +153,70 @@ def measure(
     few_step: bool = False,
 ) -> dict:
     """What `evaluate` reports, on n scenes a row (the events on an eighth, 8 at least)."""
-    r = {
-        "scenes": n,
-        "steps": steps,
-        "few_step": few_step,
-        "picture_guidance": picture_guidance,
-        "clip_guidance": clip_guidance,
-    }
-    judge = Judge(folder, device, steps, picture_guidance, clip_guidance, few_step)
-    world = judge.world
-    rng = np.random.default_rng(HELD_OUT)
+    judge = Judge(folder, device, steps, (picture_guidance, clip_guidance), few_step)
+    r, world, vae = Table(), judge.world, judge.vae
+    r |= {"scenes": n, "steps": steps, "few_step": few_step}
+    r |= {"picture_guidance": picture_guidance, "clip_guidance": clip_guidance}
     if not few_step:
-        r["vae"] = evaluate_vae(judge.vae, world, None, out)
+        r["vae"] = evaluate_vae(vae.encoder, vae.decoder, world, out=out)
 
-    def still(s):
-        return s.event == 0
+    def keep(name: str, rows: torch.Tensor, scale: float = 0.5) -> None:
+        save_grid(rows, out / f"{name}{'_few' * few_step}.jpg", scale)
 
-    s = judge.scenes(n, 1, keep=still)
-    captions, _ = words.texts(s, world.labels, rng, vary=False)
-    x = judge.draw(captions)
-    save_grid(
-        x[:32].view(4, -1, 3, 256, 256) if n >= 32 else x[None],
-        out / f"pictures{'_few' * few_step}.jpg",
-        0.6,
-    )
-    what, ground, time = [
-        torch.cat(c) for c in zip(*(judge.classify(c) for c in x.split(64)), strict=False)
-    ]
+    def filmed(name: str, s: Scenes) -> tuple[torch.Tensor, torch.Tensor]:
+        made, true = judge.film(s)
+        keep(name, torch.cat([made[:12], true[:12, 1:]], 1).transpose(0, 1))
+        return made, true
+
+    s = judge.scenes(n, 1, lambda s: s.event == 0)
+    x = judge.draw(judge.texts(s)[0])
+    keep("pictures", x[:32].view(4, -1, 3, 256, 256) if n >= 32 else x[None], 0.6)
+    said = zip(*(judge.classify(c) for c in x.split(64)), strict=True)
+    what, ground, time = (torch.cat(c) for c in said)
     seen, want = what > 0, truth(s, what.shape[1]) > 0.5
-    cast = {
-        name: torch.tensor(
-            [i for i, (k, _) in enumerate(world.labels) if k == name], device=s.ground.device
-        )
-        for name, _ in world.labels
-    }
-
-    def by_name(y):
-        return torch.stack([y[:, i].any(1) for i in cast.values()], 1)
-
+    kinds = list(dict.fromkeys(name for name, _ in world.labels))
+    of_kind = torch.zeros(len(world.labels), len(kinds), device=device)
+    for i, (name, _) in enumerate(world.labels):
+        of_kind[i, kinds.index(name)] = 1
+    seen_kinds, want_kinds = (y.float() @ of_kind > 0 for y in (seen, want))
     r["pictures"] = {
-        "objects": share((by_name(seen) & by_name(want)).sum(1) == by_name(want).sum(1)),
-        "exact_set": share((by_name(seen) == by_name(want)).all(1)),
-        "objects_with_colours": share((seen & want).sum(1) == want.sum(1)),
+        "objects": share((seen_kinds | ~want_kinds).all(1)),
+        "exact_set": share((seen_kinds == want_kinds).all(1)),
+        "objects_with_colours": share((seen | ~want).all(1)),
         "ground": share(ground.argmax(1) == s.ground),
         "time": share(time.argmax(1) == s.time),
     }
 
-    def quick(s):
-        return (s.event == 0) & (s.speed > 0.6)
-
-    s = judge.scenes(n, 2, objects=1, keep=quick)
-    _, motions = words.texts(s, world.labels, rng, vary=False)
-    made, true = judge.film(s, motions)
-    told = judge.moved_as(made[:, 1], s, 0)
-    ceiling = decode(judge.vae, torch.cat([judge.vae.encoder(c) for c in true[:, 0].split(32)]))
+    s = judge.scenes(n, 2, lively, objects=1)
+    made, true = filmed("one_object", s)
+    told, move = judge.moved_as(made[:, 1], s, 0), s.move[:, 0]
+    ceiling = decode(vae, torch.cat([vae.encoder(c) for c in true[:, 0].split(32)]))
     r["one_object"] = {
-        "moves": share(told == s.move[:, 0]),
-        "directions": share((told == s.move[:, 0])[(s.move[:, 0] > 0) & (s.move[:, 0] < 9)]),
-        **{MOVES[m]: share((told == m)[s.move[:, 0] == m]) for m in range(len(MOVES))},
-        "first_frame_psnr": round(psnr(made[:, 0], true[:, 0]), 2),
-        "first_frame_ceiling": round(psnr(ceiling, true[:, 0]), 2),
+        "moves": share(told == move),
+        "directions": share((told == move)[directed(move)]),
+        **{name: share((told == m)[move == m]) for m, name in enumerate(MOVES)},
+        "first_frame_psnr": round(float(psnr(made[:, 0], true[:, 0]).mean()), 2),
+        "first_frame_ceiling": round(float(psnr(ceiling, true[:, 0]).mean()), 2),
     }
-    save_grid(
-        torch.cat([made[:12], true[:12, 1:]], 1).transpose(0, 1),
-        out / f"one_object{'_few' * few_step}.jpg",
-        0.5,
-    )
 
-    def both(s):
-        return (
-            quick(s) & s.present[:, 0] & s.present[:, 1] & (s.move[:, 0] > 0) & (s.move[:, 1] > 0)
-        )
-
-    s = judge.scenes(n, 3, objects=2, keep=both)
-    _, motions = words.texts(s, world.labels, rng, vary=False)
-    made, true = judge.film(s, motions)
+    s = judge.scenes(n, 3, lambda s: lively(s, True, True), objects=2)
+    made, _ = filmed("two_objects", s)
     hits = torch.stack([judge.moved_as(made[:, 1], s, k) == s.move[:, k] for k in range(2)])
-    ways = torch.stack([(s.move[:, k] > 0) & (s.move[:, k] < 9) for k in range(2)])
+    ways = directed(s.move[:, :2].T)
     r["two_objects"] = {"moves": share(hits.flatten()), "directions": share(hits[ways])}
-    save_grid(
-        torch.cat([made[:12], true[:12, 1:]], 1).transpose(0, 1),
-        out / f"two_objects{'_few' * few_step}.jpg",
-        0.5,
-    )
 
-    def one(s):
-        return (
-            quick(s) & s.present[:, 0] & s.present[:, 1] & (s.move[:, 0] > 0) & (s.move[:, 1] == 0)
-        )
-
-    s = judge.scenes(n, 4, objects=2, keep=one)
-    _, motions = words.texts(s, world.labels, rng, vary=False)  # names the moving object alone
-    made, true = judge.film(s, motions)
-    gone = s.with_(present=s.present & ~torch.tensor([False, True, False], device=s.ground.device))
-    stays = judge.moved_as(made[:, 1], s, 1) == 0
-    there = judge.nearest(made[:, 1], [s, gone]) == 0
-    r["unnamed_object"] = {"stays": share(stays & there), "there": share(there)}
+    s = judge.scenes(n, 4, lambda s: lively(s, True, False), objects=2)
+    made, _ = judge.film(s)
+    there = judge.shown(made[:, 1], s, 1)
+    stays = there & (judge.moved_as(made[:, 1], s, 1) == 0)
+    r["unnamed_object"] = {"stays": share(stays), "there": share(there)}
 
     events = {}
-    for e in range(1, len(EVENTS)):
-        s = judge.scenes(
-            max(8, n // 8),
-            10 + e,
-            objects=1,
-            keep=lambda s, e=e: (s.event == e) & (s.speed > 0.6) & (s.move[:, 0] == 0),
-        )
-        _, motions = words.texts(s, world.labels, rng, vary=False)
-        made, true = judge.film(s, motions)
-        measure = specks if EVENTS[e] == "the snow falls" else None  # no text says where flakes are
-        events[EVENTS[e]] = share(judge.nearest(made[:, 1], [s, s.with_(event=0)], measure) == 0)
+    for e, event in enumerate(EVENTS[1:], 1):
+        fits = lambda s, e=e: lively(s, False, event=e)  # noqa: E731
+        s = judge.scenes(max(8, n // 8), 10 + e, fits, objects=1)
+        made, _ = judge.film(s)
+        how = [specks] * (event == "the snow falls")  # no text says where flakes are
+        events[event] = share(judge.nearest(made[:, 1], [s, s.with_(event=0)], *how) == 0)
     r["events"] = events
-    for key, row in r.items():
-        print(key, row, flush=True)
-    return r
+    return dict(r)

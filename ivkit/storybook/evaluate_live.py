@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -12,13 +11,13 @@ from ..bench.metrics import track
 from ..models import decoder as tiny
 from ..models.live import ACTS, NEW
 from . import words
-from .evaluate import HELD_OUT, Judge, share
+from .evaluate import HELD_OUT, Judge, Table, directed, lively, share
 from .streams import Streams, plan
 from .training.classifier import truth
-from .training.common import save_grid
+from .training.common import psnr, save_grid
 from .training.live import Student
 from .training.vae import evaluate as evaluate_vae
-from .world import _FLIP_X, _FLIP_Y, NUM_FRAMES, SIZE, Scenes, World
+from .world import NUM_FRAMES, SIZE, Scenes, World
 
 MINUTE = 120  # chunks of four frames, at 8 frames a second
 CHUNK = 32  # streams at a time
@@ -29,7 +28,7 @@ class LiveJudge(Judge):
     """The student in `folder`, and what judges it."""
 
     def __init__(self, folder: Path, device: str):
-        super().__init__(folder, device, 1, 1.0, 1.0)
+        super().__init__(folder, device)
         self.student = Student.load(folder, self.device, torch.float32)
         self.planner = World("cpu")
 
@@ -39,11 +38,12 @@ class LiveJudge(Judge):
         for i in range(0, n, CHUNK):
             yield plan(self.planner, min(CHUNK, n - i), chunks, g, **options).to(self.device)
 
-    def told(self, s: Scenes, texts: list[tuple[list[str], int]], frame: int) -> torch.Tensor:
+    def told(self, s: Scenes, frame: int, *texts: tuple[Scenes, int]) -> torch.Tensor:
         """A frame (n, 3, 256, 256) of streams that begin with the scenes' first frames, and hear
-        texts for so many chunks each."""
-        ids = torch.cat([self.ids(lines)[:, None].expand(-1, k, -1) for lines, k in texts], 1)
-        first, found = self.frames(s, 0.0), []
+        what is said of other scenes, of each for so many chunks."""
+        ids = [words.ids(self.texts(then)[1], self.device)[:, None] for then, _ in texts]
+        ids = torch.cat([row.expand(-1, k, -1) for row, (_, k) in zip(ids, texts, strict=True)], 1)
+        first, found = self.world.stills(s, 0.0), []
         for i in range(0, len(s), CHUNK):
             rows = slice(i, i + CHUNK)
             speed = s.speed[rows, None].expand(-1, ids.shape[1])
@@ -60,8 +60,8 @@ class LiveJudge(Judge):
             z = self.student.roll(true[:, 0], s.ids, s.speed, (s, masks), seed=seed)
             made = torch.stack([self.student.decode(z[:, f]) for f in (0, *frames, z.shape[1] - 1)])
             wanted = [self.student.decode(self.student.encode(true[:, f])) for f in (0, *frames)]
-            rows.append([psnrs(a, b) for a, b in zip(made[1:4], wanted[1:], strict=True)])
-            stills.append([psnrs(wanted[0], b) for b in wanted[1:]])
+            rows.append([psnr(a, b) for a, b in zip(made[1:4], wanted[1:], strict=True)])
+            stills.append([psnr(wanted[0], b) for b in wanted[1:]])
             if options.get("drag"):
                 away += distances(s, true[:, 0], masks[:, 1, 0], made[-1])
             if sheet is None:
@@ -72,11 +72,6 @@ class LiveJudge(Judge):
                 found_f = torch.cat([r[k] for r in found])
                 table[f"{name}_{f}"] = round(float(found_f.clamp(max=60).mean()), 2)
         return table, away, sheet
-
-
-def psnrs(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """dB of each picture (n, 3, H, W) in [-1, 1]: (n,)."""
-    return 10 * torch.log10(4 / (a - b).pow(2).flatten(1).mean(1).clamp(min=1e-10))
 
 
 def distances(s: Streams, first, masks, last) -> list[float]:
@@ -98,6 +93,33 @@ def distances(s: Streams, first, masks, last) -> list[float]:
     return found
 
 
+def recognised(judge: LiveJudge, r: Table, seed: int, n: int, chunks: int) -> torch.Tensor:
+    """After so many chunks: what the classifier still sees, and whether latents drift; pictures."""
+    student, world, seen, expected, level, sheet = judge.student, judge.world, 0, 0, [], []
+    for s in judge.plans(n, seed, chunks, drag=0.0, gaps=(8, 8), cameras=False):
+        ends = tuple(v[:, [0, -1]] for v in s.state)
+        first, true = world.draw(s.scenes, *ends)[0].unbind(1)
+        z = student.roll(first, s.ids, s.speed)
+        made, wanted = student.decode(z[:, -1]), student.encode(true)
+        what = judge.classify(true)[0]
+        there = (truth(s.scenes, what.shape[1]) > 0.5) & (what > 0)  # not behind something else
+        expected += int(there.sum())
+        seen += int((there & (judge.classify(made)[0] > 0)).sum())
+        level.append((z[:, -1].std(), wanted.std(), z[:, 0].std(), z[:, -1].mean()))
+        at = range(0, z.shape[1], max(chunks * NEW // 6, 1))
+        sheet.append(torch.stack([student.decode(z[:, f]) for f in at], 1))
+    std, true_std, first_std, mean = torch.tensor(level).mean(0).tolist()
+    r["minute"] = {
+        "recognised": round(100 * seen / max(expected, 1), 1),
+        "std": round(std, 4),
+        "std_of_truth": round(true_std, 4),
+        "std_at_first": round(first_std, 4),
+        "off_percent": round(100 * (std / true_std - 1), 2),
+        "mean": round(mean, 4),
+    }
+    return torch.cat(sheet)
+
+
 @torch.no_grad()
 def evaluate(
     folder: Path, out: Path, n: int = 256, device: str | None = None, chunks: int = MINUTE
@@ -108,104 +130,46 @@ def evaluate(
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     folder, out = Path(folder), Path(out)
-    judge, r = LiveJudge(folder, device), {"streams": n}
-    student, world = judge.student, judge.world
-    rng = np.random.default_rng(HELD_OUT)
-
-    def say(name, row):
-        r[name] = row
-        print(name, row, flush=True)
-
+    judge, r = LiveJudge(folder, device), Table(streams=n)
+    vae, world = judge.student.vae, judge.world
     if (folder / tiny.FILE).is_file():
-        both = SimpleNamespace(encoder=student.vae.encoder, decoder=tiny.load(folder).to(device))
-        shipped = evaluate_vae(student.vae, world, None, None)["render_psnr"]
-        say(
-            "decoder",
-            {
-                "tiny_dB": evaluate_vae(both, world, None, None)["render_psnr"],
-                "shipped_dB": shipped,
-            },
-        )
+        decoders = {"tiny_dB": tiny.load(folder).to(device), "shipped_dB": vae.decoder}
+        r["decoder"] = {
+            name: evaluate_vae(vae.encoder, decoder, world)["render_psnr"]
+            for name, decoder in decoders.items()
+        }
     table, away, sheet = judge.against_truth(n, 50, drag=1.0, hold=(0, ACTS))
-    away = np.array(away)
-    lost = round(100 * float((away == 1).mean()), 1)
-    say(
-        "dragged",
-        table
-        | {
-            "distance_percent": round(100 * float(away.mean()), 2),
-            "median_percent": round(100 * float(np.median(away)), 2),
-            "lost": lost,
-        },
-    )
+    r["dragged"] = table | {
+        "distance_percent": round(100 * float(np.mean(away)), 2),
+        "median_percent": round(100 * float(np.median(away)), 2),
+        "lost": round(100 * float((np.array(away) == 1).mean()), 1),
+    }
     save_grid(sheet, out / "live_dragged.jpg", 0.4)
-    table, _, sheet = judge.against_truth(n, 51, drag=0.0)
-    say("told", table)
+    r["told"], _, sheet = judge.against_truth(n, 51, drag=0.0)
     save_grid(sheet, out / "live_told.jpg", 0.4)
 
-    def ways(s):
-        return (s.event == 0) & (s.speed > 0.6) & (s.move[:, 0] > 0) & (s.move[:, 0] < 9)
+    def ways(s, *moving):
+        return lively(s, True, *moving) & directed(s.move[:, 0])
 
-    def texts(s):
-        return words.texts(s, world.labels, rng, vary=False)[1]
-
-    s = judge.scenes(n, 52, objects=1, keep=ways)
-    last = judge.told(s, [(texts(s), ACTS)], NUM_FRAMES - 1)
-    say("direction", {"obeyed": share(judge.moved_as(last, s, 0) == s.move[:, 0])})
+    s = judge.scenes(n, 52, ways, objects=1)
+    last = judge.told(s, NUM_FRAMES - 1, (s, ACTS))
+    r["direction"] = {"obeyed": share(judge.moved_as(last, s, 0) == s.move[:, 0])}
 
     half = ACTS // 2
     where = world.place(s, torch.full((len(s), 1), half * NEW * STEP, device=s.x.device))
     then = s.with_(x=where["x"][:, 0], y=where["y"][:, 0])
     other = (s.move + torch.randint(1, 8, s.move.shape, device=s.x.device) - 1) % 8 + 1
-    for delta, start, flip in ((world.dx, then.x, _FLIP_X), (world.dy, then.y, _FLIP_Y)):
-        ends = start + s.speed[:, None] * delta[other]
-        flipped = torch.tensor(flip, device=s.x.device)[other]
-        other = torch.where((ends < 0.1) | (ends > 0.9), flipped, other)
-    then = then.with_(move=other)
-    changed = (other != s.move)[:, 0].nonzero()[:, 0]
+    then = then.with_(move=world.inward(other, then.x, then.y, s.speed))
+    changed = (then.move != s.move)[:, 0]
     s, then = s[changed], then[changed]
-    last = judge.told(s, [(texts(s), half), (texts(then), half)], ACTS * NEW)
+    last = judge.told(s, ACTS * NEW, (s, half), (then, half))
     heard = judge.moved_as(last, then, 0, t=half * NEW * STEP) == then.move[:, 0]
-    say("changed_in_mid_stream", {"obeyed_within_2_chunks": share(heard), "streams": len(s)})
+    r["changed_in_mid_stream"] = {"obeyed_within_2_chunks": share(heard), "streams": len(s)}
 
-    def one(s):
-        return ways(s) & s.present[:, 1] & (s.move[:, 1] == 0)
-
-    s = judge.scenes(n, 53, objects=2, keep=one)
-    last = judge.told(s, [(texts(s), ACTS)], NUM_FRAMES - 1)
-    here = torch.tensor([True, False, True], device=s.x.device)
-    there = judge.nearest(last, [s, s.with_(present=s.present & here)]) == 0
-    say("unnamed", {"stays": share(there & (judge.moved_as(last, s, 1) == 0))})
-
-    ends, seen, expected, level, sheet = [], 0, 0, [], []
-    for s in judge.plans(max(8, n // 8), 54, chunks, drag=0.0, gaps=(8, 8), cameras=False):
-        ends = tuple(v[:, [0, -1]] for v in s.state)
-        corner = torch.zeros(len(s.press), 2, device=s.press.device)
-        first, true = world.draw(s.scenes, *ends, corner, SIZE)[0].unbind(1)
-        z = student.roll(first, s.ids, s.speed)
-        made, wanted = student.decode(z[:, -1]), student.encode(true)
-        there = truth(s.scenes, judge.classify(true)[0].shape[1]) > 0.5
-        there &= judge.classify(true)[0] > 0  # not behind something else
-        expected += int(there.sum())
-        seen += int((there & (judge.classify(made)[0] > 0)).sum())
-        level.append((z[:, -1].std(), wanted.std(), z[:, 0].std(), z[:, -1].mean()))
-        sheet.append(
-            torch.stack(
-                [student.decode(z[:, f]) for f in range(0, z.shape[1], max(chunks * NEW // 6, 1))],
-                1,
-            )
-        )
-    std, true_std, first_std, mean = torch.tensor(level).mean(0).tolist()
-    say(
-        "minute",
-        {
-            "recognised": round(100 * seen / max(expected, 1), 1),
-            "std": round(std, 4),
-            "std_of_truth": round(true_std, 4),
-            "std_at_first": round(first_std, 4),
-            "off_percent": round(100 * (std / true_std - 1), 2),
-            "mean": round(mean, 4),
-        },
-    )
-    save_grid(torch.cat(sheet)[:8], out / "live_minute.jpg", 0.4)
-    return r
+    s = judge.scenes(n, 53, lambda s: ways(s, False), objects=2)
+    last = judge.told(s, NUM_FRAMES - 1, (s, ACTS))
+    stays = judge.shown(last, s, 1) & (judge.moved_as(last, s, 1) == 0)
+    r["unnamed"] = {"stays": share(stays)}
+    sheet = recognised(judge, r, 54, max(8, n // 8), chunks)
+    save_grid(sheet[:8], out / "live_minute.jpg", 0.4)
+    return dict(r)

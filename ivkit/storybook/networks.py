@@ -12,93 +12,45 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..models.pia import motion_unet
-from .words import MAX_TOKENS, WORDS
-from .world import NUM_FRAMES
+from ..models.pia import motion_unet, video_input
+from ..support.disk import write_text
+from .words import TOKENS, write_tokenizer
 
-CHANNELS, CELL, WIDTHS, TEXT = 16, 16, (96, 192), 192
-#: speeds of motion scale 0 to 2 (slow, usual, quick); 3 to 5 are the same, forth and back
-MOTION_SCALES = 0.45, 0.8, 1.0
-SCHEDULE = dict(
-    num_train_timesteps=1000,
-    beta_start=0.00085,
-    beta_end=0.012,
-    beta_schedule="scaled_linear",
-    clip_sample=False,
-    set_alpha_to_one=True,
-    prediction_type="v_prediction",
-    rescale_betas_zero_snr=True,
-    timestep_spacing="trailing",
-    steps_offset=1,
-)
+CHANNELS = 16
+WEIGHTS = Path(__file__).with_name("weights")  # the config.json of each part says its sizes
 
 
-def make_vae():
-    """AutoencoderTiny, 256 px to 16 x 16 x 16. Its latents are trained to be standard normal."""
-    from diffusers import AutoencoderTiny
-
-    return AutoencoderTiny(
-        encoder_block_out_channels=(64,) * 5,
-        decoder_block_out_channels=(64,) * 5,
-        num_encoder_blocks=(0, 1, 2, 4, 6),
-        num_decoder_blocks=(6, 5, 3, 2, 0),
-        latent_channels=CHANNELS,
-        scaling_factor=1.0,
-    )
+def make(kind, name: str):
+    """A part anew, of one of diffusers' classes, as the package's own one of that name is."""
+    return kind.from_config(kind.load_config(WEIGHTS / name))
 
 
 def make_text_encoder():
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    bos, eos = len(WORDS), len(WORDS) + 1
-    return CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(WORDS) + 2,
-            hidden_size=TEXT,
-            intermediate_size=3 * TEXT,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            max_position_embeddings=MAX_TOKENS,
-            projection_dim=TEXT,
-            bos_token_id=bos,
-            eos_token_id=eos,
-            pad_token_id=eos,
-        )
-    )
+    config = CLIPTextConfig.from_pretrained(WEIGHTS / "text_encoder")
+    config.update(TOKENS)
+    return CLIPTextModel(config)
 
 
-def make_unet():
-    from diffusers import UNet2DConditionModel
+def scheduler(steps: int | None = None, device="cpu"):
+    """DDIM as the network was trained for: v-prediction, zero terminal SNR, trailing spacing."""
+    from diffusers import DDIMScheduler
 
-    return UNet2DConditionModel(
-        sample_size=16,
-        in_channels=CHANNELS,
-        out_channels=CHANNELS,
-        block_out_channels=WIDTHS,
-        layers_per_block=1,
-        down_block_types=("CrossAttnDownBlock2D",) * 2,
-        up_block_types=("CrossAttnUpBlock2D",) * 2,
-        cross_attention_dim=TEXT,
-        attention_head_dim=4,
-    )
+    found = DDIMScheduler.from_pretrained(WEIGHTS / "scheduler")
+    if steps:
+        found.set_timesteps(steps, device=device)
+    return found
 
 
-def make_adapter():
-    """MotionAdapter with a conv_in of 2C + 1 channels: z_t, affinity mask, condition (PIA's order).
+def load_vae(folder: str | Path, device="cpu", dtype=torch.float32):
+    """The autoencoder that `folder` holds, not to be trained. 256 px are 16 x 16 x 16, about
+    standard normal."""
+    from diffusers import AutoencoderTiny
 
-    As in PIA's checkpoints only the last C + 1 are the adapter's: the first C are the UNet's own.
-    """
-    from diffusers import MotionAdapter
-
-    return MotionAdapter(
-        block_out_channels=WIDTHS,
-        motion_layers_per_block=1,
-        motion_mid_block_layers_per_block=1,
-        motion_num_attention_heads=4,
-        motion_max_seq_length=32,
-        use_motion_mid_block=True,
-        conv_in_channels=2 * CHANNELS + 1,
-    )
+    vae = AutoencoderTiny.from_pretrained(Path(folder) / "vae", torch_dtype=torch.float32)
+    nn.Module.to(vae, device, dtype).to(memory_format=torch.channels_last)
+    return vae.eval().requires_grad_(False)
 
 
 class WidenedIn(nn.Module):
@@ -113,13 +65,6 @@ class WidenedIn(nn.Module):
         return nn.functional.conv2d(x, weight, self.own.bias, padding=1)
 
 
-def tie(unet, adapter):
-    """UNetMotionModel of the very modules of `unet` and `adapter`, to be trained: see WidenedIn."""
-    motion = motion_unet(unet, adapter)
-    motion.conv_in = WidenedIn(unet.conv_in, adapter.conv_in)
-    return motion
-
-
 @dataclass
 class Networks:
     """Everything that training touches; `motion` shares the modules of `unet` and `adapter`."""
@@ -130,96 +75,85 @@ class Networks:
     motion: nn.Module
 
     @classmethod
+    def of(cls, unet, adapter, text) -> Networks:
+        motion = motion_unet(unet, adapter)
+        motion.conv_in = WidenedIn(unet.conv_in, adapter.conv_in)
+        return cls(unet, adapter, text, motion)
+
+    @classmethod
+    def made(cls) -> Networks:
+        """Of the package's own sizes, as each class begins."""
+        from diffusers import MotionAdapter, UNet2DConditionModel
+
+        unet, adapter = make(UNet2DConditionModel, "unet"), make(MotionAdapter, "motion_adapter")
+        return cls.of(unet, adapter, make_text_encoder())
+
+    @classmethod
     def new(cls, seed: int = 0) -> Networks:
         torch.manual_seed(seed)
-        unet, adapter, text = make_unet(), make_adapter(), make_text_encoder()
-        nn.init.normal_(adapter.conv_in.weight, std=0.02)
-        return cls(unet, adapter, text, tie(unet, adapter))
+        nets = cls.made()
+        nn.init.normal_(nets.adapter.conv_in.weight, std=0.02)
+        return nets
 
     @classmethod
     def load(cls, folder: str | Path) -> Networks:
         from diffusers import MotionAdapter, UNet2DConditionModel
         from transformers import CLIPTextModel
 
-        folder = Path(folder)
-        unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
-        adapter = MotionAdapter.from_pretrained(
-            folder / "motion_adapter", torch_dtype=torch.float32
+        folder, how = Path(folder), {"torch_dtype": torch.float32}
+        return cls.of(
+            UNet2DConditionModel.from_pretrained(folder / "unet", **how),
+            MotionAdapter.from_pretrained(folder / "motion_adapter", **how),
+            CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32),
         )
-        text = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
-        return cls(unet, adapter, text, tie(unet, adapter))
 
-    def named_parameters(self):
-        seen = set()
-        for part in ("unet", "adapter", "text"):
-            for name, p in getattr(self, part).named_parameters():
-                if id(p) not in seen:
-                    seen.add(id(p))
-                    yield f"{part}.{name}", p
+    def parameters(self):
+        """Each once, though the networks share modules."""
+        return nn.ModuleList([self.unet, self.adapter, self.text]).parameters()
 
-    def each(self):
-        return self.unet, self.adapter, self.text, self.motion
+    def to(self, device, dtype) -> Networks:
+        """These networks themselves, there and in `dtype`."""
+        for part in (self.unet, self.adapter, self.text, self.motion):
+            nn.Module.to(part, device, dtype, memory_format=torch.channels_last)
+        return self
+
+    def frozen(self) -> Networks:
+        """These networks themselves, not to be trained."""
+        for part in (self.unet, self.adapter, self.text, self.motion):
+            part.eval().requires_grad_(False)
+        return self
+
+    def v(self, x, t, text, condition=None, affinity=None) -> torch.Tensor:
+        """v, as x: of pictures (B, C, h, w), or of clips (B, F, C, h, w).
+
+        t: (B,) training times. text: (B, L, width). Of clips alone, condition: (B, C, h, w), or
+        (B, F, C, h, w), one a frame; affinity: (B, F).
+        """
+        low = next(self.unet.parameters()).dtype
+        if condition is None:
+            x = x.to(low).contiguous(memory_format=torch.channels_last)
+            return self.unet(x, t, text, return_dict=False)[0].float()
+        condition = condition[:, None] if condition.dim() == 4 else condition
+        x = video_input(x, condition.float().expand_as(x), affinity).to(low)
+        text = text.repeat_interleave(x.shape[2], 0)
+        return self.motion(x, t, text, return_dict=False)[0].float().transpose(1, 2)
 
     def save(self, folder: str | Path) -> None:
         """Writes unet/ and motion_adapter/ in fp16 and text_encoder/ in fp32, diffusers' layout."""
-        folder = Path(folder)
-        halves = [
-            (self.unet, make_unet(), "unet"),
-            (self.adapter, make_adapter(), "motion_adapter"),
-        ]
-        for trained, fresh, name in halves:
-            fresh.load_state_dict(
-                {k: v.detach().float().cpu() for k, v in trained.state_dict().items()}
-            )
-            fresh.half().save_pretrained(folder / name, max_shard_size="14MB")
-        fresh = make_text_encoder()
-        fresh.load_state_dict(
-            {k: v.detach().float().cpu() for k, v in self.text.state_dict().items()}
-        )
-        fresh.save_pretrained(folder / "text_encoder")
+        fresh = Networks.made()  # whose configuration names no folder
+        for name in ("unet", "adapter", "text"):
+            getattr(fresh, name).load_state_dict(getattr(self, name).state_dict())
+        folder, how = Path(folder), {"max_shard_size": "14MB"}
+        fresh.unet.half().save_pretrained(folder / "unet", **how)
+        fresh.adapter.half().save_pretrained(folder / "motion_adapter", **how)
+        fresh.text.save_pretrained(folder / "text_encoder")
 
 
-def write_layout(folder: str | Path) -> None:
-    """Writes what is no weight: model_index.json, scheduler/, tokenizer/ and storybook.json."""
-    import json
-
-    from diffusers import DDIMScheduler
-
-    from .words import write_tokenizer
-
-    folder = Path(folder)
-    DDIMScheduler(**SCHEDULE).save_pretrained(folder / "scheduler")
+def write_layout(folder: Path) -> None:
+    """Writes what is no weight: model_index.json, storybook.json, scheduler/ and tokenizer/."""
+    for name in ("model_index.json", "storybook.json", "scheduler/scheduler_config.json"):
+        write_text(folder / name, (WEIGHTS / name).read_text(encoding="utf-8"))
     write_tokenizer(folder / "tokenizer")
-    index = {
-        "_class_name": "StableDiffusionPipeline",
-        "_diffusers_version": "0.35.0",
-        "feature_extractor": [None, None],
-        "image_encoder": [None, None],
-        "requires_safety_checker": False,
-        "safety_checker": [None, None],
-        "scheduler": ["diffusers", "DDIMScheduler"],
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderTiny"],
-    }
-    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
-    forth = torch.linspace(0, 1, NUM_FRAMES)
-    loop = 1 - (2 * forth - 1).abs()
-    rows = [affinity(torch.tensor([s]), t[None])[0] for t in (forth, loop) for s in MOTION_SCALES]
-    facts = {
-        "num_frames": NUM_FRAMES,
-        "fps": 8,
-        "round_trip_db": 27.0,
-        "image": {"num_inference_steps": 15, "guidance_scale": 3.5},
-        "video": {"num_inference_steps": 10, "guidance_scale": 2.5, "motion_scale": 1},
-        "few_step": {
-            "image": {"num_inference_steps": 5, "guidance_scale": 1.0},
-            "video": {"num_inference_steps": 5, "guidance_scale": 1.0, "motion_scale": 1},
-        },
-        "affinity": [[round(float(v), 4) for v in row] for row in rows],
-    }
-    (folder / "storybook.json").write_text(json.dumps(facts) + "\n")
 
 
 def affinity(speed: torch.Tensor, t: torch.Tensor) -> torch.Tensor:

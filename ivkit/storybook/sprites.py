@@ -16,54 +16,21 @@ from PIL import Image, ImageDraw, ImageFont
 SHEET = Path(__file__).with_name("sprites.png")
 SIZE, COLUMNS = 128, 8
 
-#: name -> (emoji, where it lives); "polar lights" is painted by `_polar_lights`.
+#: what lives where, each with its emoji; "polar lights" is painted by `_polar_lights`
+_CAST = {
+    "sky": "sun ☀️, moon 🌙, cloud ☁️, bird 🐦, balloon 🎈, airplane ✈️, rocket 🚀, butterfly 🦋, "
+    "star ⭐, owl 🦉, kite 🪁, rainbow 🌈, polar lights -",
+    "land": "dog 🐕, cat 🐈, horse 🐎, rabbit 🐇, tree 🌳, palm tree 🌴, house 🏠, car 🚗, "
+    "tractor 🚜, bus 🚌, flower 🌻, tulip 🌷, elephant 🐘, penguin 🐧, snowman ⛄, cow 🐄, pig 🐖, "
+    "mushroom 🍄, cactus 🌵, castle 🏰, tent ⛺, fox 🦊, robot 🤖, ball ⚽",
+    "sea": "boat ⛵, duck 🦆, whale 🐳, fish 🐠, dolphin 🐬, crab 🦀, octopus 🐙, turtle 🐢, "
+    "wave 🌊",
+}
+#: name -> (emoji, where it lives)
 CAST = {
-    "sun": ("☀️", "sky"),
-    "moon": ("🌙", "sky"),
-    "cloud": ("☁️", "sky"),
-    "bird": ("🐦", "sky"),
-    "balloon": ("🎈", "sky"),
-    "airplane": ("✈️", "sky"),
-    "rocket": ("🚀", "sky"),
-    "butterfly": ("🦋", "sky"),
-    "star": ("⭐", "sky"),
-    "owl": ("🦉", "sky"),
-    "kite": ("🪁", "sky"),
-    "rainbow": ("🌈", "sky"),
-    "polar lights": (None, "sky"),
-    "dog": ("🐕", "land"),
-    "cat": ("🐈", "land"),
-    "horse": ("🐎", "land"),
-    "rabbit": ("🐇", "land"),
-    "tree": ("🌳", "land"),
-    "palm tree": ("🌴", "land"),
-    "house": ("🏠", "land"),
-    "car": ("🚗", "land"),
-    "tractor": ("🚜", "land"),
-    "bus": ("🚌", "land"),
-    "flower": ("🌻", "land"),
-    "tulip": ("🌷", "land"),
-    "elephant": ("🐘", "land"),
-    "penguin": ("🐧", "land"),
-    "snowman": ("⛄", "land"),
-    "cow": ("🐄", "land"),
-    "pig": ("🐖", "land"),
-    "mushroom": ("🍄", "land"),
-    "cactus": ("🌵", "land"),
-    "castle": ("🏰", "land"),
-    "tent": ("⛺", "land"),
-    "fox": ("🦊", "land"),
-    "robot": ("🤖", "land"),
-    "ball": ("⚽", "land"),
-    "boat": ("⛵", "sea"),
-    "duck": ("🦆", "sea"),
-    "whale": ("🐳", "sea"),
-    "fish": ("🐠", "sea"),
-    "dolphin": ("🐬", "sea"),
-    "crab": ("🦀", "sea"),
-    "octopus": ("🐙", "sea"),
-    "turtle": ("🐢", "sea"),
-    "wave": ("🌊", "sea"),
+    thing.rpartition(" ")[0]: (thing.rpartition(" ")[2], home)
+    for home, things in _CAST.items()
+    for thing in things.split(", ")
 }
 NAMES = list(CAST)
 HOMES = [home for _, home in CAST.values()]
@@ -121,7 +88,7 @@ def draw_sheet(font_path: str | Path, path: Path = SHEET) -> Path:
     rows = -(-len(CAST) // COLUMNS)
     sheet = Image.new("RGBA", (COLUMNS * SIZE, rows * SIZE))
     for i, (name, (emoji, _)) in enumerate(CAST.items()):
-        if emoji is None:
+        if name == "polar lights":
             picture = _polar_lights()
         else:
             glyph = Image.new("RGBA", (192, 192))
@@ -141,32 +108,20 @@ def tint(sprite: np.ndarray, hues: tuple[float, float], colour: str) -> np.ndarr
     spread = top - low
     r, g, b = np.moveaxis(rgb, -1, 0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        hue = (
-            np.select(
-                [top == r, top == g], [(g - b) / spread, 2 + (b - r) / spread], 4 + (r - g) / spread
-            )
-            / 6
-        )
-    hue = np.nan_to_num(hue) % 1
+        sixths = [(g - b) / spread, 2 + (b - r) / spread], 4 + (r - g) / spread
+    hue = np.nan_to_num(np.select([top == r, top == g], *sixths) / 6) % 1
     saturation = np.where(top > 0, spread / np.maximum(top, 1e-6), 0)
     hit = (((hue - hues[0]) % 1) <= hues[1] - hues[0]) & (saturation > 0.2)
-    saturation = saturation * min(
-        2.0, 0.85 / max(np.median(saturation[hit & (sprite[..., 3] > 0)]), 0.4)
-    )
-    saturation = saturation.clip(0, 1)
-    target = COLOURS[colour]
-    value = top * (0.9 if colour in ("green", "purple", "blue") else 1.0)
+    usual = max(np.median(saturation[hit & (sprite[..., 3] > 0)]), 0.4)
+    saturation = (saturation * min(2.0, 0.85 / usual)).clip(0, 1)
+    value = top * {"green": 0.9, "purple": 0.9, "blue": 0.9}.get(colour, 1.0)
     if colour in ("yellow", "orange"):
         value = np.minimum(1, top * 1.1)
-    new = np.stack([np.asarray(c) for c in _hsv(target, saturation, value)], -1)
+    full = np.array(colorsys.hsv_to_rgb(COLOURS[colour], 1, 1))
+    new = value[..., None] * (1 - saturation[..., None] * (1 - full))
     out = sprite.copy()
     out[..., :3][hit] = (new[hit] * 255).astype(np.uint8)
     return out
-
-
-def _hsv(hue: float, saturation: np.ndarray, value: np.ndarray):
-    full = np.array(colorsys.hsv_to_rgb(hue, 1, 1))
-    return [value * (1 - saturation * (1 - channel)) for channel in full]
 
 
 @cache

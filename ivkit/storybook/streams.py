@@ -15,15 +15,12 @@ import torch
 from ..models.live import ACTS, NEW, REST
 from . import words
 from .world import (
-    _FLIP_X,
-    _FLIP_Y,
-    _MOVE_ODDS,
     BEACH,
     EVENTS,
+    MOVE_ODDS,
     NIGHT,
     NUM_FRAMES,
     SEA,
-    SIZE,
     SLOTS,
     SNOW,
     Scenes,
@@ -60,9 +57,8 @@ class Streams:
     def draw(self, world: World) -> tuple[torch.Tensor, torch.Tensor]:
         """True frames (n, 4 L + 1, 3, 256, 256), and what is seen of the things held when they are
         grabbed, (n, 2, 1, 256, 256) in [0, 1]."""
-        n, chunks, _ = self.ids.shape
-        rows, corner = torch.arange(n, device=world.device), torch.zeros(n, 2, device=world.device)
-        frames, alphas = world.draw(self.scenes, *self.state, corner, SIZE)
+        rows = torch.arange(len(self.ids), device=world.device)
+        frames, alphas = world.draw(self.scenes, *self.state)
         grabbed = torch.stack([a[rows, NEW * self.press] for a in alphas], 1)
         under, upper = (grabbed[rows, self.slots[:, k]] for k in range(HANDS))
         seen = torch.stack([under * (1 - upper), upper], 1)
@@ -137,7 +133,7 @@ def plan(
         if new.any():
             _, said = words.texts(fresh[new], world.labels, rng)
             now = now.clone()
-            now[new] = torch.tensor([words.encode(line) for line in said])
+            now[new] = words.ids(said)
         ids.append(torch.where(acts[:, None], now, rest))
         speeds.append(torch.where(acts, speed, 0.0))
         # by text: rates of a frame
@@ -183,16 +179,8 @@ def plan(
     at = torch.stack(places, 1)  # (n, L + 1, 3, 2)
     index = slots.clamp(min=0)[:, None, :, None].expand(-1, chunks + 1, -1, 2)
     state = tuple(torch.cat(v, 1) for v in zip(*frames, strict=True))
-    return Streams(
-        s,
-        state,
-        torch.stack(ids, 1),
-        torch.stack(speeds, 1),
-        press,
-        release,
-        slots,
-        at.gather(2, index),
-    )
+    texts = torch.stack(ids, 1), torch.stack(speeds, 1)
+    return Streams(s, state, *texts, press, release, slots, at.gather(2, index))
 
 
 def _go(v: torch.Tensor, rate: torch.Tensor, low: float, high: float) -> torch.Tensor:
@@ -211,18 +199,13 @@ def _instructions(world, s, x, y, past, canon, cameras, generator) -> Scenes:
     """The scenes with moves, events and speeds that are possible where things are now."""
     n = len(s)
 
-    def drawn(odds, *shape):
-        count = n * int(np.prod(shape))
-        return torch.multinomial(torch.tensor(odds), count, True, generator=generator).view(
-            n, *shape
-        )
+    def drawn(odds, count):
+        return torch.multinomial(torch.tensor(odds), count, True, generator=generator)
 
-    move = drawn(_MOVE_ODDS, SLOTS)
+    move = drawn(MOVE_ODDS, n * SLOTS).view(n, SLOTS)
     speed = torch.rand(n, generator=generator) * 0.65 + 0.35
-    for delta, start, flip in ((world.dx, x, _FLIP_X), (world.dy, y, _FLIP_Y)):
-        end = start + speed[:, None] * delta[move]
-        move = torch.where((end < 0.1) | (end > 0.9), torch.tensor(flip)[move], move)
-    event = drawn([10.0, 2.0, 2.0, 1.5, 2.0, 2.0, 1.5, 0.7, 0.7, 0.7, 0.7])
+    move = world.inward(move, x, y, speed)
+    event = drawn([10.0, 2.0, 2.0, 1.5, 2.0, 2.0, 1.5, 0.7, 0.7, 0.7, 0.7], n)
     wet = (s.ground == SEA) | (s.ground == BEACH)
     may = {
         _DARK: past[:, _DARK] < 0.5,

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from . import sprites
 from .world import EVENTS, GROUNDS, MOVES, SLOTS, TIMES, Scenes
@@ -15,24 +16,17 @@ BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 _SPARE = "everything nothing drifts drift slowly quickly of in , . with its".split()
 #: kept for what a user teaches the model, so that no text of the world has them
 FREE = "sks", "style"
-WORDS = sorted(
-    set(
-        " ".join(
-            [
-                *sprites.NAMES,
-                *sprites.COLOURS,
-                "pink",
-                *GROUNDS,
-                *TIMES,
-                *MOVES,
-                *EVENTS,
-                "a an and on the at it move grow shrink tilt stay",
-            ]
-        ).split()
-    )
-    | {*_SPARE, *FREE}
-)
+_SAID = (*sprites.NAMES, *sprites.COLOURS, "pink", *GROUNDS, *TIMES, *MOVES, *EVENTS)
+_GLUE = "a an and on the at it move grow shrink tilt stay".split()
+WORDS = sorted({*" ".join(_SAID).split(), *_GLUE, *_SPARE, *FREE})
 PLURAL = {"polar lights"}
+#: what a CLIP text model is told of the tokenizer; CLIP's pooling looks for the highest id
+TOKENS = {
+    "vocab_size": len(WORDS) + 2,
+    "bos_token_id": len(WORDS),
+    "eos_token_id": len(WORDS) + 1,
+    "pad_token_id": len(WORDS) + 1,
+}
 
 
 def name(label: tuple[str, str | None], say_colour: bool) -> str:
@@ -62,62 +56,51 @@ def texts(
     is named only half of the time. A caption names every colour but an object's own; a motion text
     may leave it to the picture.
     """
-    rows = {
-        k: getattr(scenes, k).tolist()
-        for k in ("ground", "time", "sprite", "present", "move", "event", "speed")
-    }
+    said = ("ground", "time", "sprite", "present", "move", "event", "speed")
+    rows = zip(*(getattr(scenes, k).tolist() for k in said), strict=True)
     captions, motions = [], []
+    own = {n: c for n, (c, _) in sprites.TINTED.items()}
 
     def chance(p):
         return vary and rng.random() < p
 
-    own = {n: c for n, (c, _) in sprites.TINTED.items()}
-    for i in range(len(scenes)):
-        slots = [k for k in range(SLOTS) if rows["present"][i][k]]
-        labels_i = [labels[rows["sprite"][i][k]] for k in slots]
+    def ordered(slots):
+        return rng.permutation(len(slots)) if vary else range(len(slots))
+
+    for ground, time, sprite, present, move, event, speed in rows:
+        slots = [k for k in range(SLOTS) if present[k]]
+        labels_i = [labels[sprite[k]] for k in slots]
         kinds = [label[0] for label in labels_i]
         nouns = [
             name(x, own.get(x[0]) != x[1] or kinds.count(x[0]) > 1 or chance(0.3)) for x in labels_i
         ]
-        order = rng.permutation(len(slots)) if vary else range(len(slots))
-        caption = " and ".join(with_article(nouns[k]) for k in order)
-        ground = GROUNDS[rows["ground"][i]]
+        caption = " and ".join(with_article(nouns[k]) for k in ordered(slots))
+        place = GROUNDS[ground]
         if not chance(0.08):
-            caption += f" on the {ground.split()[-1] if chance(0.15) else ground}"
+            caption += f" on the {place.split()[-1] if chance(0.15) else place}"
         if not chance(0.08):
-            caption += f" at {TIMES[rows['time'][i]]}"
+            caption += f" at {TIMES[time]}"
         captions.append(caption)
 
-        parts, _all_named = [], True
-        for k, (kind, _) in enumerate(labels_i):  # what the picture shows need not be said
+        parts = []
+        for k, kind in enumerate(kinds):  # what the picture shows need not be said
             if kinds.count(kind) == 1 and chance(0.5):
                 nouns[k] = kind
-        order = rng.permutation(len(slots)) if vary else range(len(slots))
-        speed = rows["speed"][i]
-        pace = (
-            " slowly"
-            if speed < 0.5 and chance(0.4)
-            else " quickly"
-            if speed > 0.85 and chance(0.4)
-            else ""
-        )
+        order = ordered(slots)
+        pace = " slowly" if speed < 0.5 else " quickly" if speed > 0.85 else ""
+        pace = pace if pace and chance(0.4) else ""
         for k in order:
-            move = rows["move"][i][slots[k]]
-            if move == 0 and (chance(0.5) or not vary):
+            way = move[slots[k]]
+            if way == 0 and (chance(0.5) or not vary):
                 continue
-            verb = _verb(nouns[k], MOVES[move])
-            if kinds[k] == "cloud" and move in (1, 2) and chance(0.5):
+            verb = _verb(nouns[k], MOVES[way])
+            if kinds[k] == "cloud" and way in (1, 2) and chance(0.5):
                 verb = verb.replace("moves", "drifts")
-            parts.append(f"the {nouns[k]} {verb}{pace if move else ''}")
-        event = EVENTS[rows["event"][i]]
-        if event:
-            parts.append(event)
+            parts.append(f"the {nouns[k]} {verb}{pace if way else ''}")
+        parts += [EVENTS[event]] * bool(event)
         if not parts:
-            parts = [
-                rng.choice(["everything stays still", "nothing moves"])
-                if vary
-                else "everything stays still"
-            ]
+            rest = ["everything stays still", "nothing moves"]
+            parts = [rng.choice(rest) if vary else rest[0]]
         motions.append((" , " if chance(0.3) else " and ").join(parts))
     return captions, motions
 
@@ -126,6 +109,11 @@ def encode(text: str) -> list[int]:
     """Token ids of a text, MAX_TOKENS of them: the same that the shipped CLIPTokenizer gives."""
     ids = [_IDS[w] for w in text.replace(",", " , ").split()][: MAX_TOKENS - 2]
     return [len(WORDS), *ids] + [len(WORDS) + 1] * (MAX_TOKENS - 1 - len(ids))
+
+
+def ids(lines: list[str], device="cpu") -> torch.Tensor:
+    """Token ids of texts: (n, MAX_TOKENS)."""
+    return torch.tensor([encode(line) for line in lines], device=device)
 
 
 _IDS = {w: i for i, w in enumerate(WORDS)}
@@ -141,31 +129,22 @@ def write_tokenizer(folder: Path) -> None:
     from transformers import CLIPTokenizer
 
     merges: list[tuple[str, str]] = []
-    pieces: set[str] = set()
     for word in WORDS:
-        parts = _bpe([*word[:-1], word[-1] + "</w>"], merges)
-        while len(parts) > 1:
+        letters = [*word[:-1], word[-1] + "</w>"]
+        while len(parts := _bpe(letters, merges)) > 1:
             merges.append((parts[0], parts[1]))
-            parts = _bpe([*word[:-1], word[-1] + "</w>"], merges)
-    for a, b in merges:
-        pieces |= {a, b}
-    letters = {c for w in WORDS for c in w} | {c + "</w>" for w in WORDS for c in w}
+    pieces = {piece for pair in merges for piece in pair}
+    pieces |= {c + end for word in WORDS for c in word for end in ("", "</w>")}
     whole = [w + "</w>" for w in WORDS]
-    rest = sorted((pieces | letters) - set(whole))
-    vocab = {t: i for i, t in enumerate(whole)}
-    vocab |= {BOS: len(WORDS), EOS: len(WORDS) + 1}
-    vocab |= {t: len(vocab) + i for i, t in enumerate(rest)}
+    tokens = [*whole, BOS, EOS, *sorted(pieces - set(whole))]
+    vocab = {token: i for i, token in enumerate(tokens)}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False))
-    (folder / "merges.txt").write_text(
-        "#version: 0.2\n" + "\n".join(f"{a} {b}" for a, b in merges) + "\n"
-    )
+    lines = ["#version: 0.2", *(f"{a} {b}" for a, b in merges), ""]
+    (folder / "merges.txt").write_text("\n".join(lines))
+    files = (str(folder / name) for name in ("vocab.json", "merges.txt"))
     CLIPTokenizer(
-        str(folder / "vocab.json"),
-        str(folder / "merges.txt"),
-        model_max_length=MAX_TOKENS,
-        pad_token=EOS,
-        unk_token=EOS,
+        *files, model_max_length=MAX_TOKENS, pad_token=EOS, unk_token=EOS
     ).save_pretrained(folder)
 
 

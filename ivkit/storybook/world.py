@@ -18,49 +18,35 @@ from . import sprites
 NUM_FRAMES, SIZE, SLOTS = 16, 256, 3  # frames of a clip; pixels; objects of a scene at the most
 GROUNDS = ["green meadow", "blue sea", "yellow desert", "white snow", "grey street", "sandy beach"]
 TIMES = ["day", "sunset", "night"]
-MOVES = [
-    "stays still",
-    "moves left",
-    "moves right",
-    "moves up",
-    "moves down",
-    "moves up and left",
-    "moves up and right",
-    "moves down and left",
-    "moves down and right",
-    "grows",
-    "shrinks",
-    "tilts left",
-    "tilts right",
-]
-EVENTS = [
-    "",
-    "it gets dark",
-    "it gets light",
-    "the snow falls",
-    "the snow melts",
-    "the tide rises",
-    "the waves roll",
-    "the camera zooms in",
-    "the camera zooms out",
-    "the camera pans left",
-    "the camera pans right",
-]
-
-_MOVE_ODDS = [0.22, 0.12, 0.12, 0.12, 0.12, 0.03, 0.03, 0.03, 0.03, 0.06, 0.06, 0.03, 0.03]
-_DX = [0, -0.42, 0.42, 0, 0, -0.30, 0.30, -0.30, 0.30, 0, 0, 0, 0]
-_DY = [0, 0, 0, -0.34, 0.34, -0.26, -0.26, 0.26, 0.26, 0, 0, 0, 0]
-_GROW = [0] * 9 + [0.6, -0.5, 0, 0]
-_TILT = [0] * 11 + [-0.6, 0.6]  # radians
+#: a move -> how far at speed 1, in shares of the width: right, down; growth; tilt in radians; odds
+_MOVES = {
+    "stays still": (0, 0, 0, 0, 0.22),
+    "moves left": (-0.42, 0, 0, 0, 0.12),
+    "moves right": (0.42, 0, 0, 0, 0.12),
+    "moves up": (0, -0.34, 0, 0, 0.12),
+    "moves down": (0, 0.34, 0, 0, 0.12),
+    "moves up and left": (-0.30, -0.26, 0, 0, 0.03),
+    "moves up and right": (0.30, -0.26, 0, 0, 0.03),
+    "moves down and left": (-0.30, 0.26, 0, 0, 0.03),
+    "moves down and right": (0.30, 0.26, 0, 0, 0.03),
+    "grows": (0, 0, 0.6, 0, 0.06),
+    "shrinks": (0, 0, -0.5, 0, 0.06),
+    "tilts left": (0, 0, 0, -0.6, 0.03),
+    "tilts right": (0, 0, 0, 0.6, 0.03),
+}
+MOVES = list(_MOVES)
+_DX, _DY, _GROW, _TILT, MOVE_ODDS = map(list, zip(*_MOVES.values(), strict=True))
 _FLIP_X = [0, 2, 1, 3, 4, 6, 5, 8, 7, 9, 10, 11, 12]  # the same move, mirrored
 _FLIP_Y = [0, 1, 2, 4, 3, 7, 8, 5, 6, 9, 10, 11, 12]
+EVENTS = [
+    "",
+    *("it gets dark", "it gets light", "the snow falls", "the snow melts", "the tide rises"),
+    *("the waves roll", "the camera zooms in", "the camera zooms out"),
+    *("the camera pans left", "the camera pans right"),
+]
 _GROUND = [
-    [0.36, 0.72, 0.30],
-    [0.16, 0.45, 0.80],
-    [0.92, 0.78, 0.45],
-    [0.95, 0.96, 0.99],
-    [0.55, 0.55, 0.58],
-    [0.18, 0.50, 0.80],
+    *([0.36, 0.72, 0.30], [0.16, 0.45, 0.80], [0.92, 0.78, 0.45]),
+    *([0.95, 0.96, 0.99], [0.55, 0.55, 0.58], [0.18, 0.50, 0.80]),
 ]
 _SAND = [0.93, 0.83, 0.60]
 _SKY_TOP = [[0.35, 0.65, 0.95], [0.85, 0.45, 0.50], [0.05, 0.07, 0.20]]
@@ -91,48 +77,43 @@ class Scenes:
     def __len__(self) -> int:
         return len(self.ground)
 
+    def each(self, f, *others: Scenes) -> Scenes:
+        """What f makes of every field, of these scenes and of others."""
+        return Scenes(*(f(*(getattr(s, k.name) for s in (self, *others))) for k in fields(self)))
+
     def __getitem__(self, rows) -> Scenes:
-        return Scenes(*(getattr(self, f.name)[rows] for f in fields(self)))
+        return self.each(lambda v: v[rows])
 
     def to(self, device) -> Scenes:
-        return Scenes(*(getattr(self, f.name).to(device) for f in fields(self)))
+        return self.each(lambda v: v.to(device))
 
     def with_(self, **changes) -> Scenes:
         """A copy with some fields replaced (tensors that broadcast to the field's shape)."""
-        return replace(
-            self,
-            **{
-                k: torch.as_tensor(v, device=self.ground.device)
-                .expand_as(getattr(self, k))
-                .to(getattr(self, k).dtype)
-                .clone()
-                for k, v in changes.items()
-            },
-        )
+        for k, v in changes.items():
+            old = getattr(self, k)
+            changes[k] = torch.as_tensor(v, device=old.device).expand_as(old).to(old.dtype).clone()
+        return replace(self, **changes)
 
     def become(self, other: Scenes) -> None:
         """Takes over as many other scenes, in place."""
-        for f in fields(self):
-            getattr(self, f.name).copy_(getattr(other, f.name))
+        self.each(torch.Tensor.copy_, other)
 
     @staticmethod
     def join(parts: list[Scenes]) -> Scenes:
-        return Scenes(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Scenes)))
+        return parts[0].each(lambda *rows: torch.cat(rows), *parts[1:])
 
 
 class World:
-    """Samples and renders scenes on one device."""
+    """Samples and renders scenes on one device; `compile` may make the drawing faster."""
 
-    def __init__(self, device: str | torch.device = "cpu"):
+    def __init__(self, device: str | torch.device = "cpu", compile=lambda draw: draw):
         self.device = torch.device(device)
         tiles, self.labels = sprites.sprites()
         self.sheet = self._sheet(tiles)
         cast = len(sprites.CAST)
         ids = torch.arange(cast, device=self.device)
-        homes = {
-            h: [i for i in range(cast) if sprites.HOMES[i] == h] for h in ("sky", "land", "sea")
-        }
-        self.homes = {h: ids[i] for h, i in homes.items()}
+        homes = np.array(sprites.HOMES)
+        self.homes = {h: ids[torch.from_numpy(homes == h)] for h in ("sky", "land", "sea")}
         self.aurora = sprites.NAMES.index("polar lights")
         self.glows = torch.tensor([n in sprites.GLOWS for n, _ in self.labels], device=self.device)
         tints = [[i for i, (n, _) in enumerate(self.labels) if n == name] for name in sprites.NAMES]
@@ -147,7 +128,7 @@ class World:
         self.ground, self.sand, self.sky_top, self.sky_low, self.light = map(
             table, (_GROUND, _SAND, _SKY_TOP, _SKY_LOW, _LIGHT)
         )
-        self.draw = self._draw  # may be replaced by torch.compile(self._draw)
+        self.draw = compile(self._draw)
 
     def _sheet(self, tiles: np.ndarray) -> torch.Tensor:
         """Sprites uint8 (N, S, S, 4) as (2, N, 4, S, S), the second for those below half size."""
@@ -183,11 +164,10 @@ class World:
         beach = ground == BEACH
         horizon = torch.where(beach, uniform(0.38, 0.52), uniform(0.46, 0.68))
         shore = torch.where(beach, uniform(0.66, 0.80), torch.full((n,), 2.0, device=d))
-        count = (
-            torch.full((n,), objects, device=d)
-            if objects
-            else 1 + (rand() > 0.38).long() + (rand() > 0.72).long()
-        )  # 1-3, most often 1 or 2
+        if objects:
+            count = torch.full((n,), objects, device=d)
+        else:  # 1-3, most often 1 or 2
+            count = 1 + (rand() > 0.38).long() + (rand() > 0.72).long()
         present = torch.arange(SLOTS, device=d)[None] < count[:, None]
 
         def from_pool(home):
@@ -195,21 +175,15 @@ class World:
 
         in_sky = rand(SLOTS) < 0.38
         wet = (ground == SEA)[:, None] | (beach[:, None] & (rand(SLOTS) < 0.4))
-        cast = torch.where(
-            in_sky, from_pool("sky"), torch.where(wet, from_pool("sea"), from_pool("land"))
-        )
+        sky, below = from_pool("sky"), torch.where(wet, from_pool("sea"), from_pool("land"))
+        cast = torch.where(in_sky, sky, below)
         aurora = (cast == self.aurora) & (time != NIGHT)[:, None]
         cast = torch.where(aurora, torch.zeros_like(cast), cast)  # no polar lights by day: the sun
         for k in range(1, SLOTS):  # no two of a kind, but for two colours of one thing (below)
             same = (cast[:, k : k + 1] == cast[:, :k]).any(1)
             present[:, k] &= ~same
-        twin = (
-            present[:, 1]
-            & ~in_sky[:, 0]
-            & ~in_sky[:, 1]
-            & (wet[:, 0] == wet[:, 1])
-            & (rand() < 0.12)
-        )
+        alike = ~in_sky[:, 0] & ~in_sky[:, 1] & (wet[:, 0] == wet[:, 1])
+        twin = present[:, 1] & alike & (rand() < 0.12)
         cast[:, 1] = torch.where(twin, cast[:, 0], cast[:, 1])
         plain = rand(SLOTS) < 0.3
         variant = torch.where(plain, torch.zeros_like(cast), pick(self.tints.shape[1], SLOTS))
@@ -224,63 +198,38 @@ class World:
         two = torch.stack([uniform(0.16, 0.38), uniform(0.62, 0.84), uniform(0.16, 0.84)], 1)
         three = torch.stack([uniform(0.13, 0.24), uniform(0.43, 0.57), uniform(0.76, 0.87)], 1)
         order = rand(SLOTS).argsort(1)
-        x = torch.where(
-            many,
-            three.gather(1, order),
-            torch.where((rand() < 0.5)[:, None], two, two[:, [1, 0, 2]]),
-        )
+        two = torch.where((rand() < 0.5)[:, None], two, two[:, [1, 0, 2]])
+        x = torch.where(many, three.gather(1, order), two)
         x = torch.where((count == 1)[:, None], uniform(0.2, 0.8, SLOTS), x)
         low = torch.where(beach[:, None] & ~wet, shore[:, None], horizon[:, None])
         high = torch.where(beach[:, None] & wet, shore[:, None] - 0.04, torch.full_like(low, 0.88))
-        y = torch.where(
-            in_sky,
-            0.14 + rand(SLOTS) * (horizon[:, None] - 0.28).clamp(min=0.02),
-            low + rand(SLOTS) * (high - low).clamp(min=0.01),
-        )
+        above = 0.14 + rand(SLOTS) * (horizon[:, None] - 0.28).clamp(min=0.02)
+        y = torch.where(in_sky, above, low + rand(SLOTS) * (high - low).clamp(min=0.01))
 
-        odds = torch.tensor(_MOVE_ODDS, device=d)
+        odds = torch.tensor(MOVE_ODDS, device=d)
         move = torch.multinomial(odds, n * SLOTS, replacement=True, generator=g).view(n, SLOTS)
         speed = uniform(0.35, 1.0)
-        for delta, start, flip in (
-            (self.dx, x, _FLIP_X),
-            (self.dy, y, _FLIP_Y),
-        ):  # stay in the picture
-            end = start + speed[:, None] * delta[move]
-            move = torch.where((end < 0.1) | (end > 0.9), torch.tensor(flip, device=d)[move], move)
-
-        event = torch.where(rand() < 0.58, torch.zeros_like(ground), 1 + pick(len(EVENTS) - 1))
-        event = torch.where(
-            (rand() < 0.5) & (event > 6), torch.zeros_like(event), event
-        )  # cameras less
-        means = {
-            1: time != NIGHT,
-            2: time == NIGHT,
-            4: ground == SNOW,
-            5: beach,
-            6: (ground == SEA) | beach,
-        }
-        for name, fits in means.items():
-            event = torch.where((event == name) & ~fits, torch.zeros_like(event), event)
+        move = self.inward(move, x, y, speed)
+        event = torch.where(rand() < 0.58, 0, 1 + pick(len(EVENTS) - 1))
+        event = torch.where((rand() < 0.5) & (event > 6), 0, event)  # cameras less
+        sea, snow, night = ground == SEA, ground == SNOW, time == NIGHT
+        for name, fits in {1: ~night, 2: night, 4: snow, 5: beach, 6: sea | beach}.items():
+            event = torch.where((event == name) & ~fits, 0, event)
         rare = rand() < 0.25  # melting and tides need their own ground: ask for them there
-        event = torch.where(rare & (ground == SNOW), torch.full_like(event, 4), event)
-        event = torch.where(rare & beach, torch.full_like(event, 5), event)
+        event = torch.where(rare & snow, 4, event)
+        event = torch.where(rare & beach, 5, event)
         hills = torch.stack([uniform(0, 6.28), uniform(0, 0.05), uniform(4, 12)], 1)
-        return Scenes(
-            ground,
-            time,
-            horizon,
-            shore,
-            sprite,
-            present,
-            size,
-            x,
-            y,
-            move,
-            event,
-            speed,
-            hills,
-            rand(2),
-        )
+        who = sprite, present, size, x, y, move
+        return Scenes(ground, time, horizon, shore, *who, event, speed, hills, rand(2))
+
+    def inward(self, move: torch.Tensor, x, y, speed: torch.Tensor) -> torch.Tensor:
+        """Moves (B, 3) from places x and y at speeds (B,), mirrored where they would leave the
+        picture."""
+        for delta, start, flip in ((self.dx, x, _FLIP_X), (self.dy, y, _FLIP_Y)):
+            end = start + speed[:, None] * delta[move]
+            mirrored = torch.tensor(flip, device=move.device)[move]
+            move = torch.where((end < 0.1) | (end > 0.9), mirrored, move)
+        return move
 
     # ---- where things are -----------------------------------------------------------------
     def place(self, s: Scenes, t: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -334,23 +283,31 @@ class World:
         A `size` below 256 draws that crop of the 256-pixel picture, with its upper left at `corner`
         (B, 2), shares of the width. `objects=False` leaves the background alone.
         """
-        if corner is None:
-            corner = torch.zeros(len(s), 2, device=self.device)
         if not objects:
             s = replace(s, present=torch.zeros_like(s.present))
         return self.draw(s, *self.state(s, t), corner, size)[0]
 
+    def stills(self, s: Scenes, t: torch.Tensor | float) -> torch.Tensor:
+        """A frame of each scene, (B, 3, 256, 256), at times t (B, 1) or a time for all."""
+        t = torch.as_tensor(t, device=self.device, dtype=torch.float32).expand(len(s), 1)
+        rows = torch.arange(len(s), device=self.device).split(64)
+        return torch.cat([self.render(s[i], t[i])[:, 0] for i in rows])
+
     def masks(self, s: Scenes, t: torch.Tensor) -> torch.Tensor:
         """What is seen of each object: alpha (B, T, 3, 256, 256) in [0, 1], later ones in front."""
-        corner = torch.zeros(len(s), 2, device=self.device)
-        alphas = self._draw(s, *self.state(s, t), corner, SIZE)[1]
+        alphas = self._draw(s, *self.state(s, t))[1]
         seen, cover = [], torch.zeros_like(alphas[0])
         for a in reversed(alphas):
             seen.append(a * (1 - cover))
             cover = cover + a * (1 - cover)
         return torch.stack(seen[::-1], 2)[:, :, :, 0]
 
-    def _draw(self, s, ox, oy, oside, otilt, progress, zoom, pan, corner, size):
+    def _draw(
+        self, s, ox, oy, oside, otilt, progress, zoom, pan, corner=None, size: int = SIZE
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Frames (B, T, 3, size, size) in [-1, 1], and each thing's alpha (B, T, 1, size, size)."""
+        corner = zoom.new_zeros(len(zoom), 2) if corner is None else corner
+
         def wide(v):
             return v[:, :, None, None]  # (B, T) -> (B, T, 1, 1)
 
@@ -364,43 +321,36 @@ class World:
         y = (sy - 0.5) / wide(zoom) + 0.5  # (B, T, R, 1)
 
         dark, light, fall, melt, tide, rolled = progress[..., 1:7].unbind(-1)
-        night = (s.time == NIGHT).float()[:, None] * (1 - light) + dark * (s.time != NIGHT).float()[
-            :, None
-        ]
-        day = torch.where(s.time == NIGHT, torch.zeros_like(s.time), s.time)
+        late = (s.time == NIGHT)[:, None]
+        night = late.float() * (1 - light) + dark * (~late).float()
+        day = torch.where(s.time == NIGHT, 0, s.time)
 
         def tone(table):  # (B, T, 3, 1, 1): by day or sunset, towards night
-            return (table[day][:, None] * (1 - night[..., None]) + table[NIGHT] * night[..., None])[
-                ..., None, None
-            ]
+            share = night[..., None]
+            return (table[day][:, None] * (1 - share) + table[NIGHT] * share)[..., None, None]
 
         lamp = tone(self.light)
         water = ((s.ground == SEA) | (s.ground == BEACH)).float()
-        hill = flat(s.horizon) + flat(s.hills[:, 1] * (1 - water)) * torch.sin(
-            x * flat(s.hills[:, 2]) + flat(s.hills[:, 0])
-        )
+        phase = flat(s.hills[:, 0])
+        waves = torch.sin(x * flat(s.hills[:, 2]) + phase)
+        hill = flat(s.horizon) + flat(s.hills[:, 1] * (1 - water)) * waves
         up = (y / hill).clamp(0, 1)[:, :, None]
         sky = tone(self.sky_top) * (1 - up) + tone(self.sky_low) * up
-        stars = self._specks(
-            x * 7 + flat(s.specks[:, 0]) * 9, y * 7 + flat(s.specks[:, 1]) * 9, 0.055, 0.30
-        )
+        across, along = flat(s.specks[:, 0]), flat(s.specks[:, 1])
+        stars = self._specks(x * 7 + across * 9, y * 7 + along * 9, 0.055, 0.30)
         sky = sky + 0.75 * (stars * wide(night) * (1 - up[:, :, 0]))[:, :, None]
 
-        soil = (
-            self.ground[s.ground][:, None] * (1 - melt[..., None])
-            + self.ground[MELTED] * melt[..., None]
-        )
+        soil, bare = self.ground[s.ground][:, None], melt[..., None]
+        soil = soil * (1 - bare) + self.ground[MELTED] * bare
         depth = ((y - hill) / (1 - hill)).clamp(0, 1)
         roll = 6.28 * wide(rolled)
-        swell = torch.sin(34 * y * y + x * 16 + flat(s.hills[:, 0]) + 2 * roll)
+        swell = torch.sin(34 * y * y + x * 16 + phase + 2 * roll)
         shade = 1 - 0.22 * depth + 0.08 * swell * flat(water)
         road = (s.ground == 4).float()
-        lane = ((y - flat(s.horizon) - 0.24).abs() < 0.012) & (
-            torch.sin(x * 28 + flat(s.hills[:, 0])) > 0
-        )
+        lane = ((y - flat(s.horizon) - 0.24).abs() < 0.012) & (torch.sin(x * 28 + phase) > 0)
         shade = shade + 0.45 * lane * flat(road)
         land = soil[..., None, None] * shade[:, :, None]
-        edge = flat(s.shore) + wide(tide * 0.34) + 0.015 * torch.sin(x * 11 + flat(s.hills[:, 0]))
+        edge = flat(s.shore) + wide(tide * 0.34) + 0.015 * torch.sin(x * 11 + phase)
         sand = ((y - edge) * SIZE / 3).clamp(0, 1)[:, :, None]
         foam = (1 - (y - edge + 0.008).abs() / 0.012).clamp(0, 1)[:, :, None]
         land = land * (1 - sand) + self.sand[:, None, None] * sand
@@ -412,29 +362,23 @@ class World:
         for k in range(SLOTS):
             side, c, n = oside[..., k], torch.cos(otilt[..., k]), torch.sin(otilt[..., k])
             u, v = (x - wide(ox[..., k])) * 2 / wide(side), (y - wide(oy[..., k])) * 2 / wide(side)
-            grid = torch.stack(
-                torch.broadcast_tensors(u * wide(c) + v * wide(n), v * wide(c) - u * wide(n)), -1
-            )
+            turned = u * wide(c) + v * wide(n), v * wide(c) - u * wide(n)
+            grid = torch.stack(torch.broadcast_tensors(*turned), -1)
             tile = self.sheet[(s.size[:, k] < 0.30).long(), s.sprite[:, k]]
             B, T = zoom.shape
             drawn = F.grid_sample(tile, grid.reshape(B, T * size, size, 2), align_corners=False)
-            drawn = drawn.view(B, 4, T, size, size).transpose(1, 2) * s.present[:, k].float().view(
-                -1, 1, 1, 1, 1
-            )
-            glow = self.glows[s.sprite[:, k]].float().view(-1, 1, 1, 1, 1)
+            drawn = drawn.view(B, 4, T, size, size).transpose(1, 2)
+            drawn = drawn * flat(s.present[:, k].float())[:, None]
+            glow = flat(self.glows[s.sprite[:, k]].float())[:, None]
             lit = drawn[:, :, :3] * (lamp.sqrt() * (1 - glow) + glow)
             picture = lit + picture * (1 - drawn[:, :, 3:])
             alphas.append(drawn[:, :, 3:])
 
-        flakes = sum(
-            self._specks(
-                sx * n + flat(s.specks[:, 0]) * n + 0.3 * torch.sin(sy * 9 + n),
-                sy * n - wide(fall) * n * 0.9 + flat(s.specks[:, 1]) * n,
-                r,
-                0.32,
-            )
-            for n, r in ((9.0, 0.13), (6.0, 0.16))
-        )
+        flakes = 0
+        for n, radius in ((9.0, 0.13), (6.0, 0.16)):
+            u = sx * n + across * n + 0.3 * torch.sin(sy * 9 + n)
+            v = sy * n - wide(fall) * n * 0.9 + along * n
+            flakes = flakes + self._specks(u, v, radius, 0.32)
         strength = wide((fall * 6).clamp(0, 1))[:, :, None]
         picture = picture + (1 - picture) * (0.9 * strength * flakes.clamp(0, 1)[:, :, None])
         return picture.clamp(0, 1) * 2 - 1, alphas
@@ -448,10 +392,9 @@ class World:
         def noise(a, b):
             return (torch.sin(cx * a + cy * b) * 437.585).frac().abs()
 
-        far = (
-            (x - cx - 0.2 - 0.6 * noise(12.99, 78.23)) ** 2
-            + (y - cy - 0.2 - 0.6 * noise(39.35, 11.14)) ** 2
-        ).sqrt()
+        u = x - cx - 0.2 - 0.6 * noise(12.99, 78.23)
+        v = y - cy - 0.2 - 0.6 * noise(39.35, 11.14)
+        far = (u**2 + v**2).sqrt()
         return ((radius - far) / radius * 3).clamp(0, 1) * (noise(73.16, 52.24) < share)
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ...support.disk import write_tensors
-from .. import sprites
-from ..world import GROUNDS, SLOTS, TIMES, Scenes, World
-from .common import Clock, Ranks, Trainer
+from ..world import GROUNDS, TIMES, Scenes
+from .common import Clock, Ranks, Trainer, learn
+from .data import softened
+
+FILE = "classifier.safetensors"
 
 
 class Classifier(nn.Module):
@@ -21,14 +24,8 @@ class Classifier(nn.Module):
         super().__init__()
         widths, layers = [3, 24, 48, 96, 192], []
         for a, b in zip(widths, widths[1:], strict=False):
-            layers += [
-                nn.Conv2d(a, b, 3, 2, 1),
-                nn.BatchNorm2d(b),
-                nn.ReLU(),
-                nn.Conv2d(b, b, 3, 1, 1),
-                nn.BatchNorm2d(b),
-                nn.ReLU(),
-            ]
+            layers += [nn.Conv2d(a, b, 3, 2, 1), nn.BatchNorm2d(b), nn.ReLU()]
+            layers += [nn.Conv2d(b, b, 3, 1, 1), nn.BatchNorm2d(b), nn.ReLU()]
         self.features = nn.Sequential(*layers)
         self.what = nn.Conv2d(widths[-1], sprites_, 1)
         self.where = nn.Linear(widths[-1], len(GROUNDS) + len(TIMES))
@@ -41,89 +38,57 @@ class Classifier(nn.Module):
 
 def truth(s: Scenes, n: int) -> torch.Tensor:
     """Which sprites a scene holds: (B, n) in {0, 1}."""
-    y = torch.zeros(len(s), n, device=s.ground.device)
-    for k in range(SLOTS):
-        y = torch.maximum(
-            y,
-            torch.zeros_like(y).scatter_(
-                1, s.sprite[:, k : k + 1], s.present[:, k : k + 1].float()
-            ),
-        )
-    return y
+    return (F.one_hot(s.sprite, n) * s.present[..., None]).amax(1).float()
 
 
 def load(folder: str | Path, device="cpu") -> Classifier:
     from safetensors.torch import load_file
 
-    weights = load_file(Path(folder) / "classifier.safetensors")
+    weights = load_file(Path(folder) / FILE)
     judge = Classifier(weights["what.weight"].shape[0])
-    judge.load_state_dict(
-        {k: v.float() if v.is_floating_point() else v for k, v in weights.items()}
-    )
+    judge.load_state_dict(weights)  # which makes them float32
     return judge.to(device).eval()
 
 
 def train(
-    folder: str | Path,
-    out: str | Path,
-    seconds: float,
-    batch: int = 256,
-    max_steps: int | None = None,
-) -> dict:
+    folder: Path, out: Path, seconds: float, max_steps: int | None = None, batch: int = 256
+) -> dict[str, Any]:
     """Trains classifier.safetensors (fp16) for `seconds`."""
     ranks = Ranks()
-    d = ranks.device
     torch.manual_seed(400)
-    world = World(d)
-    world.draw = ranks.compile(world._draw)
-    judge = Classifier(len(world.labels)).to(d)
-    trainer = Trainer(judge.parameters(), ranks, 2e-3)
-    clock, more = Clock(ranks, seconds, max_steps=max_steps), True
+    world = ranks.world()
+    judge = Classifier(len(world.labels)).to(ranks.device)
+    # its last weights, not their average, which the batch norms' own averages would not fit
+    trainer = Trainer(judge.parameters(), ranks, 2e-3, decay=0.0)
 
-    def batch_of(n):
-        s = world.sample(n)
-        s.event[:] = 0
-        x = torch.cat(
-            [
-                world.render(s[i : i + 64], torch.rand(min(64, n - i), 1, device=d) * 0.5)[:, 0]
-                for i in range(0, n, 64)
-            ]
-        )
-        soft = F.avg_pool2d(x, 3, 1, 1)
-        x = torch.where(torch.rand(n, 1, 1, 1, device=d) < 0.4, soft, x)
-        return (x + torch.randn_like(x) * 0.06 * torch.rand(n, 1, 1, 1, device=d)).clamp(-1, 1), s
-
-    while more:
-        with torch.no_grad():
-            x, s = batch_of(batch)
+    def gradient():
+        x, s = softened(world, batch, latest=0.5, noise=0.06)
         with ranks.autocast():
-            what, ground, time = judge(x)
+            what, ground, time = (v.float() for v in judge(x))
         loss = (
-            10 * F.binary_cross_entropy_with_logits(what.float(), truth(s, what.shape[1]))
-            + F.cross_entropy(ground.float(), s.ground)
-            + F.cross_entropy(time.float(), s.time)
+            10 * F.binary_cross_entropy_with_logits(what, truth(s, what.shape[1]))
+            + F.cross_entropy(ground, s.ground)
+            + F.cross_entropy(time, s.time)
         )
         trainer.backward(loss)
-        trainer.step(clock.share, 200)
-        more = clock.tick()
-        if clock.n % 200 == 1:
-            ranks.say(
-                "classifier", clock.n, f"{clock.elapsed:.0f} s loss {float(loss.detach()):.4f}"
-            )
+        return loss.detach()[None]
+
+    def save():
+        state = {k: v.half() if v.is_floating_point() else v for k, v in judge.state_dict().items()}
+        write_tensors(folder / FILE, state, {"format": "pt"})
+
+    clock = Clock(ranks, seconds, max_steps)
+    result = learn("classifier", trainer, clock, gradient, ["loss"], 200, save, warm_up=200)
     judge.eval()
     with torch.no_grad():
-        x, s = batch_of(batch)
+        x, s = softened(world, batch, latest=0.5, noise=0.06)
         what, ground, time = judge(x)
-        exact = float(((what > 0) == (truth(s, what.shape[1]) > 0.5)).all(1).float().mean())
-        scene = float(((ground.argmax(1) == s.ground) & (time.argmax(1) == s.time)).float().mean())
-    if ranks.first:
-        state = {k: v.half() if v.is_floating_point() else v for k, v in judge.state_dict().items()}
-        write_tensors(Path(folder) / "classifier.safetensors", state, {"format": "pt"})
-    result = {
-        "steps": clock.n,
-        "exact_on_renders": exact,
-        "scene_on_renders": scene,
-        "sprites": len(sprites.sprites()[1]),
+        exact = ((what > 0) == (truth(s, what.shape[1]) > 0.5)).all(1)
+        scene = (ground.argmax(1) == s.ground) & (time.argmax(1) == s.time)
+    result |= {
+        "exact_on_renders": float(exact.float().mean()),
+        "scene_on_renders": float(scene.float().mean()),
+        "sprites": len(world.labels),
     }
     ranks.say("classifier", result)
     return result

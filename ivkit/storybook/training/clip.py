@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from .. import words
-from ..world import World
-from .common import Clock, Ranks, Trainer
+from ..networks import WEIGHTS
+from .common import Clock, Ranks, Trainer, learn
+from .data import softened
 
 PIXELS = 128
 
@@ -18,31 +20,9 @@ PIXELS = 128
 def make_clip():
     from transformers import CLIPConfig, CLIPModel
 
-    bos, eos = len(words.WORDS), len(words.WORDS) + 1
-    return CLIPModel(
-        CLIPConfig(
-            text_config=dict(
-                vocab_size=eos + 1,
-                hidden_size=128,
-                intermediate_size=384,
-                num_hidden_layers=3,
-                num_attention_heads=4,
-                max_position_embeddings=words.MAX_TOKENS,
-                bos_token_id=bos,
-                eos_token_id=eos,
-                pad_token_id=eos,
-            ),
-            vision_config=dict(
-                image_size=PIXELS,
-                patch_size=16,
-                hidden_size=160,
-                intermediate_size=480,
-                num_hidden_layers=5,
-                num_attention_heads=4,
-            ),
-            projection_dim=128,
-        )
-    )
+    config = CLIPConfig.from_pretrained(WEIGHTS / "clip")
+    config.text_config.update(words.TOKENS)
+    return CLIPModel(config).float()
 
 
 def pixels(frames: torch.Tensor) -> torch.Tensor:
@@ -51,80 +31,48 @@ def pixels(frames: torch.Tensor) -> torch.Tensor:
 
 
 def embed_text(clip, ids: torch.Tensor) -> torch.Tensor:
-    return F.normalize(
-        clip.text_projection(clip.text_model(input_ids=ids).pooler_output).float(), dim=-1
-    )
+    v = clip.text_projection(clip.text_model(input_ids=ids).pooler_output)
+    return F.normalize(v.float(), dim=-1)
 
 
 def embed_image(clip, x: torch.Tensor) -> torch.Tensor:
-    return F.normalize(
-        clip.visual_projection(clip.vision_model(pixel_values=x).pooler_output).float(), dim=-1
-    )
+    v = clip.visual_projection(clip.vision_model(pixel_values=x).pooler_output)
+    return F.normalize(v.float(), dim=-1)
 
 
 def train(
-    folder: str | Path,
-    out: str | Path,
-    seconds: float,
-    batch: int = 768,
-    max_steps: int | None = None,
-) -> dict:
+    folder: Path, out: Path, seconds: float, max_steps: int | None = None, batch: int = 768
+) -> dict[str, Any]:
     """Trains clip/ for `seconds` on renders, some of them softened; writes its processor too."""
     from transformers import CLIPImageProcessor
 
-    ranks, folder, rng = Ranks(), Path(folder), np.random.default_rng(3)
+    ranks, rng = Ranks(), np.random.default_rng(3)
     d = ranks.device
     torch.manual_seed(300)
-    world = World(d)
-    world.draw = ranks.compile(world._draw)
-    clip = make_clip().to(d)
+    world, clip = ranks.world(), make_clip().to(d)
     trainer = Trainer(clip.parameters(), ranks, 1e-3)
-    clock, more = Clock(ranks, seconds, max_steps=max_steps), True
+    target, itself = torch.arange(batch, device=d), torch.eye(batch, dtype=torch.bool, device=d)
 
-    def pairs(n):
-        s = world.sample(n)
-        s.event[:] = 0
-        frames = []
-        for i in range(0, n, 64):
-            t = torch.rand(min(64, n - i), 1, device=d)
-            frames.append(pixels(world.render(s[i : i + 64], t)))
-        x = torch.cat(frames)
-        soft = F.avg_pool2d(x, 3, 1, 1)
-        x = torch.where(torch.rand(n, 1, 1, 1, device=d) < 0.4, soft, x)
-        x = (x + torch.randn_like(x) * 0.05 * torch.rand(n, 1, 1, 1, device=d)).clamp(-1, 1)
+    def gradient():
+        x, s = softened(world, batch, latest=1.0, noise=0.05, resized=pixels)
         captions, _ = words.texts(s, world.labels, rng)
-        return x, torch.tensor([words.encode(c) for c in captions], device=d), captions
-
-    accuracy = 0.0
-    while more:
-        x, ids, captions = pairs(batch)
         with ranks.autocast():
-            a, b = embed_image(clip, x), embed_text(clip, ids)
+            a, b = embed_image(clip, x), embed_text(clip, words.ids(captions, d))
         logits = clip.logit_scale.exp().clamp(max=100) * a @ b.T
         same = torch.tensor([hash(c) for c in captions], device=d)
-        same = (same[:, None] == same[None]) & ~torch.eye(batch, dtype=torch.bool, device=d)
+        same = (same[:, None] == same[None]) & ~itself
         logits = logits.masked_fill(same, -1e4)  # the same caption twice is no mistake
-        target = torch.arange(batch, device=d)
         loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
         trainer.backward(loss)
-        trainer.step(clock.share, 200)
-        accuracy = 0.95 * accuracy + 0.05 * float((logits.argmax(1) == target).float().mean())
-        more = clock.tick()
-        if clock.n % 100 == 1:
-            ranks.say(
-                "clip",
-                clock.n,
-                f"{clock.elapsed:.0f} s loss {float(loss.detach()):.3f}",
-                f"picture finds its caption among {batch}: {accuracy:.3f}",
-            )
-    trainer.push(trainer.ema)
-    if ranks.first:
+        found = (logits.argmax(1) == target).float().mean()
+        return torch.stack([loss.detach(), found])
+
+    def save():
         clip.half().save_pretrained(folder / "clip")
-        CLIPImageProcessor(
-            size={"shortest_edge": PIXELS},
-            crop_size={"height": PIXELS, "width": PIXELS},
-            image_mean=[0.5] * 3,
-            image_std=[0.5] * 3,
-        ).save_pretrained(folder / "clip")
+        CLIPImageProcessor.from_pretrained(WEIGHTS / "clip").save_pretrained(folder / "clip")
         words.write_tokenizer(folder / "clip")
-    return {"steps": clock.n, "accuracy": accuracy}
+
+    names = ("loss", f"picture finds its caption among {batch}")
+    clock = Clock(ranks, seconds, max_steps)
+    result = learn("clip", trainer, clock, gradient, names, 100, save, warm_up=200)
+    return result | {"accuracy": result["losses"][-1][-1]}

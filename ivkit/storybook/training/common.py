@@ -1,4 +1,4 @@
-"""What the stages share: time budgets, several GPUs, averaged weights, pictures to look at."""
+"""What the stages share: several GPUs, time budgets, averaged weights, the loop itself."""
 
 from __future__ import annotations
 
@@ -7,12 +7,19 @@ import contextlib
 import math
 import os
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
 
 from ...models import cpu_has_bf16
+from ...support.disk import write_tensors
+from ..world import World
+
+LORA = "adapter_model.safetensors"
 
 
 class Ranks:
@@ -55,6 +62,20 @@ class Ranks:
     def first(self) -> bool:
         return self.rank == 0
 
+    @property
+    def low(self) -> torch.dtype:
+        """What networks that are not autocast compute in."""
+        return torch.bfloat16 if self.device.type == "cuda" else torch.float32
+
+    def world(self) -> World:
+        """The storybook world on this process's device, its drawing compiled."""
+        return World(self.device, self.compile)
+
+    def wait(self) -> None:
+        """Until the GPU has done what it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
     def mean_(self, tensor: torch.Tensor) -> None:
         """Averages a tensor over the processes, in place."""
         if self.size > 1:
@@ -75,11 +96,11 @@ class Ranks:
         return answer.item()
 
     def compile(self, f):
-        return (
-            torch.compile(f, dynamic=False)
-            if self.device.type == "cuda" and not os.environ.get("EAGER")
-            else f
-        )
+        return torch.compile(f, dynamic=False) if self.compiles else f
+
+    @property
+    def compiles(self) -> bool:
+        return self.device.type == "cuda" and not os.environ.get("EAGER")
 
     def replay(self, step):
         """`step`, a function of no arguments that launches kernels alone, as one CUDA graph.
@@ -87,7 +108,7 @@ class Ranks:
         The network is so small that launching its kernels one by one takes longer than they do.
         Where there is no CUDA, or a graph can't be made of it, `step` comes back as it is.
         """
-        if self.device.type != "cuda" or os.environ.get("EAGER"):
+        if not self.compiles:
             return step
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
@@ -122,48 +143,51 @@ class Ranks:
             print(*words, flush=True)
 
 
+@dataclass
 class Clock:
     """A stage's time budget; starts after the warm-up, so that compiling does not eat it.
 
     The first process's watch counts for all, and is read every `every` steps alone: reading it
-    waits for the GPU.
+    waits for the GPU. `share` is what is spent of the budget.
+
+    Attributes:
+        max_steps: the stage ends after so many, whatever the time.
+        total, before: seconds of a longer run of several parts, and those already behind.
     """
 
-    def __init__(
-        self,
-        ranks: Ranks,
-        seconds: float,
-        warm_up: int = 4,
-        max_steps: int | None = None,
-        every: int = 20,
-    ):
-        self.ranks, self.seconds, self.warm_up, self.max_steps, self.every = (
-            ranks,
-            seconds,
-            warm_up,
-            max_steps,
-            every,
-        )
-        self.n, self.start, self.share = 0, None, 0.0
+    ranks: Ranks
+    seconds: float
+    max_steps: int | None = None
+    total: float | None = None
+    before: float = 0.0
+    warm_up: int = 4
+    every: int = 20
+    n: int = 0
+    start: float | None = None
+    share: float = 0.0
 
     def tick(self) -> bool:
-        """Counts a step; true while there is time left. `share` is what is spent of the budget."""
+        """Counts a step; true while there is time left."""
         self.n += 1
         if self.n == self.warm_up:
-            if self.ranks.device.type == "cuda":
-                torch.cuda.synchronize()
+            self.ranks.wait()
             self.start = time.time()
         if self.max_steps:
             self.share = self.n / self.max_steps
         elif self.start and self.n % self.every == 0:
-            if self.ranks.device.type == "cuda":
-                torch.cuda.synchronize()
+            self.ranks.wait()
             self.share = self.ranks.first_says(self.elapsed / self.seconds)
         return self.share < 1
 
     @property
     def elapsed(self) -> float:
         return time.time() - self.start if self.start else 0.0
+
+    @property
+    def past(self) -> float:
+        """What is spent of the longer run: the learning rate falls over the whole."""
+        spent = self.before + self.share * self.seconds
+        return spent / self.total if self.total else self.share
 
 
 class Trainer:
@@ -234,6 +258,51 @@ class Trainer:
         self.push(self.master)
 
 
+def learn(
+    name: str,
+    trainer: Trainer,
+    clock: Clock,
+    gradient: Callable[[], torch.Tensor],
+    losses: Sequence[str],
+    every: int,
+    save: Callable[[], None],
+    save_every: float = math.inf,
+    warm_up: int = 300,
+) -> dict[str, Any]:
+    """Steps until the time is over; the network then has the averaged weights, and is saved.
+
+    Args:
+        gradient: writes one step's gradient, and returns what `losses` names: (K,), or (K, 2) of
+            sums and of how many they are of.
+        every: steps between two lines of means, which are printed and returned.
+        save: called by the first process alone; every `save_every` seconds, and at the end.
+        warm_up: steps in which the learning rate rises.
+    """
+    ranks, means, saved, more, sums = trainer.ranks, [], 0.0, True, 0.0
+    while more:
+        found = gradient()
+        sums = sums + (found if found.dim() == 2 else torch.stack([found, found * 0 + 1], 1))
+        trainer.step(clock.past, warm_up)
+        more = clock.tick()
+        if clock.n == 1 or clock.n % every == 0:
+            values = (sums[:, 0] / sums[:, 1].clamp(min=1)).tolist()
+            means.append([clock.n, round(clock.elapsed, 1), *values])
+            said = (f"{what} {value:.4g}" for what, value in zip(losses, values, strict=True))
+            ranks.say(name, clock.n, f"{clock.elapsed:.0f} s", *said)
+            sums = 0.0
+        if more and clock.share * clock.seconds - saved > save_every:
+            saved = clock.share * clock.seconds
+            if ranks.first:
+                with trainer.averaged():
+                    save()
+    ranks.keep_compiled()
+    trainer.push(trainer.ema)
+    if ranks.first:
+        save()
+    ranks.say(name, "ended after", clock.n, "steps in", f"{clock.elapsed:.0f} s")
+    return {"steps": clock.n, "seconds": clock.elapsed, "losses": means}
+
+
 def cosine(share: float, n: int, warm_up: int) -> float:
     return min(1, (n + 1) / warm_up) * (0.5 + 0.5 * math.cos(math.pi * min(share, 1))) + 0.005
 
@@ -252,7 +321,17 @@ def save_grid(frames: torch.Tensor, path, scale: float = 1.0) -> None:
     picture.resize((int(c * w * scale), int(r * h * scale)), Image.LANCZOS).save(path, quality=88)
 
 
-def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of pictures in [-1, 1], the mean over the pictures."""
+def psnr(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Peak signal-to-noise ratio in dB of each of the pictures (n, 3, H, W) in [-1, 1]: (n,)."""
     error = (a.float() - b.float()).pow(2).flatten(1).mean(1).clamp(min=1e-10)
-    return float((10 * torch.log10(4 / error)).mean())
+    return 10 * torch.log10(4 / error)
+
+
+def write_lora(folder: Path, rank: int, targets: str, state: dict[str, torch.Tensor]) -> None:
+    """Writes LoRA matrices by layer, "LAYER.lora_A.weight", in fp16 and in PEFT's own format."""
+    from peft import LoraConfig
+
+    folder.mkdir(parents=True, exist_ok=True)
+    LoraConfig(r=rank, lora_alpha=rank, target_modules=targets).save_pretrained(folder)
+    state = {f"base_model.model.{k}": v.detach().half() for k, v in state.items()}
+    write_tensors(folder / LORA, state, {"format": "pt"})

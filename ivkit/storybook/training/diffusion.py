@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from ...models.pia import video_input
 from .. import words
-from ..networks import SCHEDULE, Networks, affinity
+from ..networks import Networks, affinity, load_vae, scheduler
 from ..world import NUM_FRAMES, frame_times
-from .common import Clock, Ranks, Trainer, save_grid
+from .common import Clock, Ranks, Trainer, learn, save_grid
 from .data import Clips
 
 
 def alphas(device) -> torch.Tensor:
-    from diffusers import DDIMScheduler
-
-    return DDIMScheduler(**SCHEDULE).alphas_cumprod.to(device).clamp(0, 1)
+    return scheduler().alphas_cumprod.to(device).clamp(0, 1)
 
 
 def noised(
@@ -53,39 +52,39 @@ def sample(
     affinity: torch.Tensor | None = None,
     seed: int = 0,
     keep: int | None = None,
-    forward=None,
-):
+    start: torch.Tensor | None = None,
+    strength: float = 1.0,
+) -> torch.Tensor:
     """Draws pictures (condition None) or clips by DDIM for text ids (B, L), all rows at once.
+
+    condition: (B, C, h, w). start: latents to noise at `strength` and to denoise again, in place of
+    pure noise; see `Networks.v` for the rest.
 
     Returns latents (B, C, h, w) or (B, F, C, h, w); with `keep`, those after every `keep`-th step
     too, the starting noise first: (B, steps / keep + 1, ...).
     """
-    from diffusers import DDIMScheduler
-
-    d, low = ids.device, next(nets.unet.parameters()).dtype
-    scheduler = DDIMScheduler(**SCHEDULE)
-    scheduler.set_timesteps(steps, device=d)
-    empty = torch.tensor([words.encode("")], device=d).expand_as(ids)
-    h = nets.text(torch.cat([ids, empty]) if guidance != 1 else ids).last_hidden_state
-    frames = () if condition is None else (NUM_FRAMES,)
-    x = torch.randn(
-        len(ids), *frames, 16, 16, 16, device=d, generator=torch.Generator(d).manual_seed(seed)
-    )
-    if condition is not None:
-        h = h.repeat_interleave(NUM_FRAMES, 0)
-        if condition.dim() == 4:
-            condition = condition[:, None].expand_as(x)
-    forward = forward or (nets.unet if condition is None else nets.motion)
+    d = ids.device
+    ddim = scheduler(steps, d)
+    times = ddim.timesteps[-round(steps * strength) :]
+    if start is None:
+        frames = () if condition is None else (NUM_FRAMES,)
+        generator = torch.Generator(d).manual_seed(seed)
+        x = torch.randn(len(ids), *frames, 16, 16, 16, device=d, generator=generator)
+    else:
+        x, _ = noised(start, times[:1].long(), alphas(d))
+    guided, rows = guidance != 1, ids
+    if guided:
+        rows = torch.cat([ids, words.ids([""], d).expand_as(ids)])
+        condition, affinity = (c if c is None else torch.cat([c, c]) for c in (condition, affinity))
+    h = nets.text(rows).last_hidden_state
     kept = [x]
-    for i, t in enumerate(scheduler.timesteps):
-        z = x if condition is None else video_input(x, condition.float(), affinity)
-        z = torch.cat([z, z]) if guidance != 1 else z
-        v = forward(z.to(low), t.expand(len(z)), h, return_dict=False)[0].float()
-        v = v if condition is None else v.transpose(1, 2)
-        if guidance != 1:
+    for i, t in enumerate(times):
+        z = torch.cat([x, x]) if guided else x
+        v = nets.v(z, t.expand(len(z)), h, condition, affinity)
+        if guided:
             with_text, without = v.chunk(2)
             v = without + guidance * (with_text - without)
-        x = scheduler.step(v, t, x).prev_sample
+        x = ddim.step(v, t, x).prev_sample
         if keep and (i + 1) % keep == 0:
             kept.append(x)
     return torch.stack(kept, 1) if keep else x
@@ -99,49 +98,39 @@ def decode(vae, z: torch.Tensor, chunk: int = 64) -> torch.Tensor:
     return torch.cat(out).view(*z.shape[:-3], 3, 256, 256)
 
 
-LOOK = [
-    "a red car and a blue bird on the grey street at day",
-    "a sun and a boat on the blue sea at day",
-    "a dog on the green meadow at sunset",
-    "polar lights and a house on the white snow at night",
-    "a purple balloon and a tree on the sandy beach at day",
-    "a fox and a rocket and a cow on the yellow desert at night",
-    "a green fish on the blue sea at night",
-    "a castle and an owl on the green meadow at day",
-]
-LOOK_MOTION = [
-    "the car moves right",
-    "the boat moves left",
-    "the dog moves up",
-    "the polar lights move right",
-    "the balloon moves up and the tree stays still",
-    "the rocket moves down and the cow moves right",
-    "the fish grows",
-    "the owl moves left and it gets dark",
-]
+LOOK = {  # captions, and what moves in clips of them
+    "a red car and a blue bird on the grey street at day": "the car moves right",
+    "a sun and a boat on the blue sea at day": "the boat moves left",
+    "a dog on the green meadow at sunset": "the dog moves up",
+    "polar lights and a house on the white snow at night": "the polar lights move right",
+    "a purple balloon and a tree on the sandy beach at day": (
+        "the balloon moves up and the tree stays still"
+    ),
+    "a fox and a rocket and a cow on the yellow desert at night": (
+        "the rocket moves down and the cow moves right"
+    ),
+    "a green fish on the blue sea at night": "the fish grows",
+    "a castle and an owl on the green meadow at day": "the owl moves left and it gets dark",
+}
 
 
-def look(
-    nets, vae, path: Path, tag: str, rows: int = 8, steps: int = 16, guidance=(4.0, 2.5)
-) -> None:
+def look(nets, vae, file: Path, rows: int = 8, steps: int = 16, guidance=(4.0, 2.5)) -> None:
     """Pictures of fixed captions and clips made of them, to look at while it trains."""
     if not rows:
         return
     d = next(nets.unet.parameters()).device
-
-    def ids(lines):
-        return torch.tensor([words.encode(line) for line in lines], device=d)
-
+    captions, motions = (words.ids(list(lines)[:rows], d) for lines in (LOOK, LOOK.values()))
     mask = affinity(torch.full((rows,), 0.8, device=d), frame_times(rows, device=d))
-    z = sample(nets, ids(LOOK[:rows]), None, steps, guidance[0])
-    clips = sample(nets, ids(LOOK_MOTION[:rows]), z, steps, guidance[1], mask)
-    save_grid(decode(vae, clips[:, ::3]), path / f"{tag}.jpg", 0.5)
+    z = sample(nets, captions, None, steps, guidance[0])
+    clips = sample(nets, motions, z, steps, guidance[1], mask)
+    save_grid(decode(vae, clips[:, ::3]), file, 0.5)
 
 
 def train(
-    folder: str | Path,
-    out: str | Path,
+    folder: Path,
+    out: Path,
     seconds: float,
+    max_steps: int | None = None,
     total: float | None = None,
     before: float = 0.0,
     pictures: int = 192,
@@ -150,42 +139,31 @@ def train(
     first_fill: int = 6_000,
     renew: int = 16,
     lr: float = 1e-3,
-    max_steps: int | None = None,
     save_every: float = 150.0,
     rows: int = 8,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Trains unet/, motion_adapter/ and text_encoder/ for `seconds`, from what `folder` holds (its
     averaged weights, with a new warm-up), or anew.
 
-    `total` and `before`: seconds of a longer run of several parts, and those already behind: the
-    learning rate falls over the whole. What has been learned is saved every `save_every` seconds.
+    `total` and `before`: see `Clock`. What has been learned is saved every `save_every` seconds.
     Every `renew` steps a few clips are rendered anew.
     """
-    from diffusers import AutoencoderTiny
-
-    ranks, folder, out = Ranks(), Path(folder), Path(out)
+    ranks = Ranks()
     d = ranks.device
-    low = torch.bfloat16 if d.type == "cuda" else torch.float32
-    vae = AutoencoderTiny.from_pretrained(folder / "vae", torch_dtype=torch.float32).to(d).eval()
-    vae.to(memory_format=torch.channels_last).requires_grad_(False)
+    vae = load_vae(folder, d)
     nets = Networks.load(folder) if (folder / "motion_adapter").exists() else Networks.new()
     voice(nets.text)
-    for part in nets.each():
-        part.to(d)
-    trainer = Trainer([p for _, p in nets.named_parameters()], ranks, lr)
-    for part in nets.each():
-        part.to(low).to(memory_format=torch.channels_last)
+    trainer = Trainer(nets.to(d, torch.float32).parameters(), ranks, lr)
+    nets.to(d, ranks.low)
     trainer.push(trainer.master)
     torch.manual_seed(200 + ranks.rank)
     start = time.time()
     data = Clips(vae, ranks, ring, chunk=min(32, ring), seed=int(start) % 10_000)
     data.fill(first_fill)
-    if d.type == "cuda":
-        torch.cuda.synchronize()
+    ranks.wait()
     ranks.say(f"{first_fill} clips in {time.time() - start:.0f} s")
-    draw, film = ranks.compile(nets.unet), ranks.compile(nets.motion)
-    bar, empty = alphas(d), torch.tensor([words.encode("")], device=d)
-    sums = torch.zeros(2, device=d)
+    fast = replace(nets, unet=ranks.compile(nets.unet), motion=ranks.compile(nets.motion))
+    bar, empty = alphas(d), words.ids([""], d)
 
     def chance(n, p):
         return torch.rand(n, 1, device=d) < p
@@ -197,49 +175,34 @@ def train(
         blind = chance(clips, 0.08)  # no picture: what a text-to-video model sees
         cv = torch.where(blind, both, torch.where(chance(clips, 0.1), empty, cv))
         unclean = 0.1 * torch.rand(clips, 1, device=d) * chance(clips, 0.3)
-        condition = zv[:, :1] + torch.randn_like(zv[:, :1]) * unclean.view(-1, 1, 1, 1, 1)
-        condition = condition.masked_fill(blind.view(-1, 1, 1, 1, 1), 0.0).expand_as(zv)
+        condition = zv[:, 0] + torch.randn_like(zv[:, 0]) * unclean.view(-1, 1, 1, 1)
+        condition = condition.masked_fill(blind.view(-1, 1, 1, 1), 0.0)
         h = nets.text(torch.cat([ci, cv])).last_hidden_state
         ti = torch.randint(1000, (pictures,), device=d)
         x, v = noised(zi, ti, bar)
-        x = x.to(low).contiguous(memory_format=torch.channels_last)
-        loss_i = F.mse_loss(draw(x, ti, h[:pictures], return_dict=False)[0].float(), v)
+        loss_i = F.mse_loss(fast.v(x, ti, h[:pictures]), v)
+        early = torch.rand(clips, device=d) < 0.5  # motion is decided early
         tv = torch.where(
-            torch.rand(clips, device=d) < 0.5,
+            early,
             torch.randint(600, 1000, (clips,), device=d),
             torch.randint(1000, (clips,), device=d),
-        )  # motion is decided early
+        )
         x, v = noised(zv, tv, bar)
-        x = video_input(x, condition, mask.masked_fill(blind, 0.0)).to(low)
-        hv = h[pictures:].repeat_interleave(NUM_FRAMES, 0)
-        loss_v = F.mse_loss(film(x, tv, hv, return_dict=False)[0].float().transpose(1, 2), v)
+        said = fast.v(x, tv, h[pictures:], condition, mask.masked_fill(blind, 0.0))
+        loss_v = F.mse_loss(said, v)
         trainer.backward(loss_i + loss_v)
-        sums.add_(torch.stack([loss_i.detach(), loss_v.detach()]))
+        return torch.stack([loss_i.detach(), loss_v.detach()])
 
     gradient = ranks.replay(gradient)
-    sums.zero_()
-    clock, saved, more = Clock(ranks, seconds, max_steps=max_steps), 0.0, True
-    while more:
-        gradient()
-        past = (before + clock.share * seconds) / total if total else clock.share
-        trainer.step(past)
-        more = clock.tick()
-        if clock.n % renew == 0:
+    clock = Clock(ranks, seconds, max_steps, total, before)
+
+    def step():
+        if clock.n and clock.n % renew == 0:
             data.fill(data.chunk)
-        if clock.n % 500 == 0:
-            a, b = (sums / 500).tolist()
-            sums.zero_()
-            ranks.say("diffusion", clock.n, f"{clock.elapsed:.0f} s pictures {a:.4f} clips {b:.4f}")
-        if more and (clock.share * seconds - saved > save_every):
-            saved = clock.share * seconds
-            if ranks.first:
-                with trainer.averaged():
-                    nets.save(folder)
-                    look(nets, vae, out, f"look_{clock.n:06d}", rows)
-    ranks.keep_compiled()
-    if ranks.first:
-        trainer.push(trainer.ema)
+        return gradient()
+
+    def save():
         nets.save(folder)
-        look(nets, vae, out, f"look_{clock.n:06d}", rows)
-        ranks.say("diffusion ended after", clock.n, "steps in", f"{clock.elapsed:.0f} s")
-    return {"steps": clock.n, "seconds": clock.elapsed}
+        look(nets, vae, out / f"look_{clock.n:06d}.jpg", rows)
+
+    return learn("diffusion", trainer, clock, step, ("pictures", "clips"), 500, save, save_every)

@@ -13,23 +13,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from ...models import live
 from ...models.lora import merge_folder
 from ...models.pia import motion_unet
 from .. import words
-from ..networks import CHANNELS, Networks
+from ..networks import Networks, load_vae
 from ..streams import HANDS, plan
 from ..world import SIZE, World
-from .common import Clock, Ranks, Trainer, pixel_loss, save_grid
+from .common import LORA, Clock, Ranks, Trainer, learn, pixel_loss, save_grid, write_lora
+from .data import Ring
 
 RANK = 27
 TARGETS = (
     r".*(to_q|to_k|to_v|to_out\.0|net\.0\.proj|net\.2|conv1|conv2|conv_shortcut"
     r"|samplers\.0\.conv|proj_in|proj_out|conv_in|conv_out)"
 )
-FOLDER, FILE = "live", "adapter_model.safetensors"
+FOLDER = "live"
 
 
 class Lora:
@@ -68,23 +70,15 @@ class Lora:
 
     def save(self, folder: Path) -> None:
         """Writes fp16 factors in PEFT's format over UNetMotionModel's layers."""
-        from peft import LoraConfig
-        from safetensors.torch import save_file
-
-        folder.mkdir(parents=True, exist_ok=True)
-        LoraConfig(r=RANK, lora_alpha=RANK, target_modules=TARGETS).save_pretrained(folder)
         state = {}
         for name, w, a, b in zip(self.names, self.base, self.a, self.b, strict=True):
-            state[f"base_model.model.{name}.lora_A.weight"] = a.view(-1, *w.shape[1:])
-            state[f"base_model.model.{name}.lora_B.weight"] = b.view(*b.shape, *[1] * (w.dim() - 2))
-        state = {k: v.detach().half().cpu().contiguous() for k, v in state.items()}
-        save_file(state, str(folder / FILE), {"format": "pt"})
+            state[f"{name}.lora_A.weight"] = a.view(-1, *w.shape[1:])
+            state[f"{name}.lora_B.weight"] = b.view(*b.shape, *[1] * (w.dim() - 2))
+        write_lora(folder, RANK, TARGETS, state)
 
     @torch.no_grad()
     def load(self, folder: Path) -> None:
-        from safetensors.torch import load_file
-
-        state = load_file(folder / FILE)
+        state = load_file(folder / LORA)
         for name, a, b in zip(self.names, self.a, self.b, strict=True):
             a.copy_(state[f"base_model.model.{name}.lora_A.weight"].view_as(a))
             b.copy_(state[f"base_model.model.{name}.lora_B.weight"].view_as(b))
@@ -101,17 +95,14 @@ class Student:
     @classmethod
     def load(cls, folder: str | Path, device, dtype, lora: bool = True) -> Student:
         """What `folder` holds; `lora=False`: the networks as they are without the student's."""
-        from diffusers import AutoencoderTiny
-
         nets = Networks.load(folder)
         network = motion_unet(nets.unet, nets.adapter)
-        vae = AutoencoderTiny.from_pretrained(Path(folder) / "vae", torch_dtype=torch.float32)
-        for part in (network, nets.text, vae):
-            nn.Module.to(part, device, dtype).eval().requires_grad_(False)
-            part.to(memory_format=torch.channels_last)
+        for part in (network, nets.text):
+            nn.Module.to(part, device, dtype, memory_format=torch.channels_last)
+            part.eval().requires_grad_(False)
         if lora:
             merge_folder(network, Path(folder) / FOLDER)
-        return cls(network, nets.text, vae)
+        return cls(network, nets.text, load_vae(folder, device, dtype))
 
     def encode(self, pictures: torch.Tensor) -> torch.Tensor:
         pictures = pictures.to(self.vae.dtype).contiguous(memory_format=torch.channels_last)
@@ -152,49 +143,33 @@ class Student:
         return live.pull(self.encode, self.decode, last, cut, press == chunk, masks, *places)
 
 
-class Ring:
-    """Rendered streams on the GPU: the oldest give way to new ones."""
+class Pool(Ring):
+    """Rendered streams of so many chunks, `draw` of them at a time: latents z, the masks of what is
+    held, and the fields of `Streams`."""
 
     def __init__(
         self, student: Student, ranks: Ranks, size: int, chunks: int, draw: int, seed: int
     ):
-        d = ranks.device
-        self.student, self.world, self.planner = student, World(d), World("cpu")
-        self.world.draw = ranks.compile(self.world._draw)
+        super().__init__(size, ranks.device)
+        self.student, self.world, self.planner = student, ranks.world(), World("cpu")
         self.generator = torch.Generator().manual_seed(seed)
         self.encode = ranks.compile(student.vae.encoder)
-        self.size, self.chunks, self.draw = size, chunks, draw
-        low = student.vae.dtype
-
-        def empty(*shape, dtype=torch.long):
-            return torch.zeros(size, *shape, device=d, dtype=dtype)
-
-        self.z = empty(live.NEW * chunks + 1, CHANNELS, 16, 16, dtype=low)
-        self.masks = empty(HANDS, 1, SIZE, SIZE, dtype=torch.uint8)
-        self.ids, self.speed = empty(chunks, words.MAX_TOKENS), empty(chunks, dtype=torch.float32)
-        self.press, self.release = empty(), empty()
-        self.at = empty(chunks + 1, HANDS, 2, dtype=torch.float32)
-        self.next = 0
-        self.filled = torch.zeros((), device=d, dtype=torch.long)  # since the beginning
+        self.chunks, self.draw = chunks, draw
 
     @torch.no_grad()
     def fill(self) -> None:
         """Renders as many streams as are drawn at once."""
-        s = plan(self.planner, self.draw, self.chunks, self.generator).to(self.z.device)
+        s = plan(self.planner, self.draw, self.chunks, self.generator).to(self.filled.device)
         frames, seen = s.draw(self.world)
-        frames = frames.flatten(0, 1).to(self.z.dtype).contiguous(memory_format=torch.channels_last)
-        rows = slice(self.next, self.next + self.draw)
-        self.z[rows] = self.encode(frames).view(self.draw, *self.z.shape[1:])
-        self.masks[rows] = (255 * grown(seen)).byte()
-        for name in ("ids", "speed", "press", "release", "at"):
-            getattr(self, name)[rows] = getattr(s, name)
-        self.filled += self.draw
-        self.next = (self.next + self.draw) % self.size
+        frames = frames.flatten(0, 1).to(self.student.vae.dtype)
+        z = self.encode(frames.contiguous(memory_format=torch.channels_last))
+        fields = {name: getattr(s, name) for name in ("ids", "speed", "press", "release", "at")}
+        z = z.view(self.draw, -1, *z.shape[1:])
+        self.add(z=z, masks=(255 * grown(seen)).byte(), **fields)
 
     def newest(self, n: int) -> torch.Tensor:
         """n rows of the younger half, so that none is drawn over before its stream ends."""
-        among = self.filled.clamp(max=max(self.size // 2, 1))
-        back = (torch.rand(n, device=self.z.device, dtype=torch.float64) * among).long()
+        back = self.chance(n, self.filled.clamp(max=max(self.size // 2, 1)))
         return (self.filled - 1 - back) % self.size
 
 
@@ -207,9 +182,10 @@ def grown(seen: torch.Tensor) -> torch.Tensor:
 
 
 def train(
-    folder: str | Path,
-    out: str | Path,
+    folder: Path,
+    out: Path,
     seconds: float,
+    max_steps: int | None = None,
     total: float | None = None,
     before: float = 0.0,
     batch: int = 64,
@@ -221,26 +197,24 @@ def train(
     renew: int = 4,
     pixels: int = 16,
     lr: float = 2e-3,
-    max_steps: int | None = None,
     save_every: float = 120.0,
     rows: int = 6,
     wall: float | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """Trains live/ for `seconds`, from what `folder` holds (with a new warm-up), or anew.
 
-    `total` and `before` as in `diffusion.train`. The pool has `blocks` of `batch` streams of
-    `chunks` chunks, and rests; every `renew` steps `draw` streams are rendered anew. `pixels` rows
-    of a batch are compared as pictures too. `wall`: seconds that compiling, filling and training
-    take together at the most.
+    `total` and `before`: see `Clock`. The pool has `blocks` of `batch` streams of `chunks` chunks,
+    and rests; every `renew` steps `draw` streams are rendered anew. `pixels` rows of a batch are
+    compared as pictures too. `wall`: seconds that compiling, filling and training take together at
+    the most.
     """
     begun = time.time()
-    ranks, folder, out = Ranks(), Path(folder), Path(out)
-    d = ranks.device
-    low = torch.bfloat16 if d.type == "cuda" else torch.float32
+    ranks = Ranks()
+    d, low = ranks.device, ranks.low
     student = Student.load(folder, d, low, lora=False)
     torch.manual_seed(700)  # the factors begin alike on all GPUs
     lora = Lora(student.network)
-    if (folder / FOLDER / FILE).is_file():
+    if (folder / FOLDER / LORA).is_file():
         lora.load(folder / FOLDER)
     for w in lora.weights:
         w.requires_grad_(True)
@@ -249,7 +223,7 @@ def train(
     ranks.say(f"live: {count / 1e6:.2f}M parameters, {2 * count / 1e6:.2f} MB in fp16")
     seed = 701 + ranks.rank + 100 * int(before)
     torch.manual_seed(seed)
-    data = Ring(student, ranks, ring, chunks, draw, seed)
+    data = Pool(student, ranks, ring, chunks, draw, seed)
     while int(data.filled) < first_fill:
         data.fill()
     ranks.say(f"{int(data.filled)} streams after {time.time() - begun:.0f} s")
@@ -259,10 +233,10 @@ def train(
     in_batch = torch.arange(batch, device=d)
     row = data.newest(batch * blocks)
     chunk = torch.zeros_like(row)
-    context = live.begin(data.z[row, 0]).float().clone()
+    context = live.begin(data["z"][row, 0]).float().clone()
     cut = torch.zeros(len(row), 1, 3, SIZE, SIZE, device=d, dtype=low)
     turn = torch.zeros((), device=d, dtype=torch.long)
-    own_share, sums = torch.zeros((), device=d), torch.zeros(3, 2, device=d)
+    own_share = torch.zeros((), device=d)
 
     def chance(p):
         return torch.rand(batch, device=d) < p
@@ -277,7 +251,7 @@ def train(
         r, c = row[here], chunk[here]
         frame = live.NEW * c[:, None]
         back = (frame + torch.arange(1 - live.PAST, 1, device=d)).clamp(0, end)
-        taught = torch.cat([data.z[r, :1], data.z[r[:, None], back]], 1).float()
+        taught = torch.cat([data["z"][r, :1], data["z"][r[:, None], back]], 1).float()
         unclean = 0.1 * torch.rand(batch, 1, 1, 1, 1, device=d)
         taught = taught + unclean * torch.randn_like(taught)
         own = chance(own_share)
@@ -286,21 +260,21 @@ def train(
         seen = torch.where(wide(edited), live.begin(seen[:, -1]), seen)
         over = c >= chunks  # everything rests, as long as chance has it
         k = c.clamp(max=chunks - 1)
-        held = (data.press[r] <= c) & (c < data.release[r]) & ~over
+        held = (data["press"][r] <= c) & (c < data["release"][r]) & ~over
         some = held.float().topk(max(batch // 2, 1)).indices  # those with hands on them first
         rs, last = r[some], seen[:, -1]
-        masks = data.masks[rs].float() / 255
+        masks = data["masks"][rs].float() / 255
         grabbed = cut[here[some]].expand(-1, HANDS, -1, -1, -1)
         pulled, grabbed = student.pull(
-            last[some], grabbed, data.press[rs], k[some], masks, data.at[rs]
+            last[some], grabbed, data["press"][rs], k[some], masks, data["at"][rs]
         )
         cut[here[some]] = grabbed[:, :1].to(low)
         condition = last.clone()
         condition[some] = torch.where(wide(held[some])[:, 0], pulled, last[some])
-        ids = torch.where(over[:, None], rest, data.ids[r, k])
-        speed = data.speed[r, k].masked_fill(over, 0.0)
+        ids = torch.where(over[:, None], rest, data["ids"][r, k])
+        speed = data["speed"][r, k].masked_fill(over, 0.0)
         ahead = (frame + torch.arange(1, live.NEW + 1, device=d)).clamp(max=end)
-        true = data.z[r[:, None], ahead].float()
+        true = data["z"][r[:, None], ahead].float()
         return here, r, c, own, held, seen, condition, ids, speed, true
 
     @torch.no_grad()
@@ -308,7 +282,7 @@ def train(
         """The pool's streams take what the student made; those at their end give way."""
         ended = (c + 1 >= chunks) & chance(0.12)
         fresh = data.newest(batch)
-        first = live.begin(data.z[fresh, 0]).float()
+        first = live.begin(data["z"][fresh, 0]).float()
         context[here] = torch.where(wide(ended), first, live.follow(seen, new))
         row[here] = torch.where(ended, fresh, r)
         chunk[here] = (c + 1).masked_fill(ended, 0)
@@ -337,10 +311,10 @@ def train(
         trainer.backward(lora.loss())
         go_on(here, r, c, seen, new.detach())
         mse = error.detach().pow(2).flatten(1).mean(1)
-        for k, which in enumerate((~own, own & ~held, own & held)):
-            sums[k] += torch.stack([(mse * which).sum(), which.sum()])
+        kinds = torch.stack([~own, own & ~held, own & held])
+        return torch.stack([(mse * kinds).sum(1), kinds.sum(1)], 1)
 
-    def show(tag):
+    def show():
         """Pictures of held-out streams: the student's above, the true ones below."""
         lora.write()
         world = World(d)
@@ -351,40 +325,24 @@ def train(
         every = max(end // 8, 1)
         made = torch.stack([student.decode(v) for v in z[:, ::every]])
         both = torch.stack([made, true[:, ::every]], 1)
-        save_grid(both.flatten(0, 1), out / f"{tag}.jpg", 0.4)
-
-    def save():
-        lora.save(folder / FOLDER)
-        if rows:
-            show(f"live_{clock.n:06d}")
+        save_grid(both.flatten(0, 1), out / f"live_{clock.n:06d}.jpg", 0.4)
 
     gradient = ranks.replay(gradient)
     ranks.say(f"live: ready after {time.time() - begun:.0f} s")
     if wall:
         seconds = ranks.first_says(min(seconds, max(wall - (time.time() - begun), 1.0)))
-    sums.zero_()
-    clock, saved, more, losses = Clock(ranks, seconds, max_steps=max_steps), 0.0, True, []
-    while more:
-        past = (before + clock.share * seconds) / total if total else clock.share
-        own_share.fill_(0.9 * min(max((past - 0.06) / 0.2, 0), 1))
-        gradient()
-        trainer.step(past)
-        more = clock.tick()
-        if clock.n % renew == 0:
+    clock = Clock(ranks, seconds, max_steps, total, before)
+
+    def step():
+        if clock.n and clock.n % renew == 0:
             data.fill()
-        if clock.n % 250 == 0:
-            taught, own, held = (sums[:, 0] / sums[:, 1].clamp(min=1)).tolist()
-            sums.zero_()
-            losses.append([clock.n, round(clock.elapsed, 1), taught, own, held])
-            ranks.say("live: step, seconds, MSE on the true past, its own, held:", *losses[-1])
-        if more and clock.share * seconds - saved > save_every:
-            saved = clock.share * seconds
-            if ranks.first:
-                with trainer.averaged():
-                    save()
-    ranks.keep_compiled()
-    if ranks.first:
-        trainer.push(trainer.ema)
-        save()
-        ranks.say("live ended after", clock.n, "steps in", f"{clock.elapsed:.0f} s")
-    return {"steps": clock.n, "seconds": clock.elapsed, "losses": losses}
+        own_share.fill_(0.9 * min(max((clock.past - 0.06) / 0.2, 0), 1))
+        return gradient()
+
+    def save():
+        lora.save(folder / FOLDER)
+        if rows:
+            show()
+
+    names = ("MSE on the true past", "its own", "held")
+    return learn("live", trainer, clock, step, names, 250, save, save_every)

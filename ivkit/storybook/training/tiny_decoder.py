@@ -3,47 +3,41 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import torch
 
 from ...models import decoder as tiny
+from ..networks import load_vae
 from ..world import World
-from .common import Clock, Ranks, Trainer, pixel_loss, psnr
-from .vae import evaluate, rendered
+from .common import Clock, Ranks, Trainer, learn, pixel_loss, psnr
+from .vae import Crops, evaluate
 
 
 def train(
-    folder: str | Path,
-    out: str | Path,
+    folder: Path,
+    out: Path,
     seconds: float,
-    batch: int = 128,
     max_steps: int | None = None,
+    batch: int = 128,
     lr: float = 1.5e-3,
     held_out: int = 64,
     save_every: float = 60.0,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Trains tiny_decoder.safetensors (fp16) for `seconds`, from what `folder` holds or anew."""
-    from diffusers import AutoencoderTiny
-
-    ranks, folder, out = Ranks(), Path(folder), Path(out)
+    ranks = Ranks()
     torch.manual_seed(600)
     decoder = tiny.load(folder) if (folder / tiny.FILE).is_file() else tiny.TinyDecoder()
     decoder.to(ranks.device).to(memory_format=torch.channels_last).train().requires_grad_(True)
     torch.manual_seed(600 + ranks.rank)
-    world = World(ranks.device)
-    world.draw = ranks.compile(world._draw)
-    vae = AutoencoderTiny.from_pretrained(folder / "vae", torch_dtype=torch.float32)
-    vae.to(ranks.device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    vae, world = load_vae(folder, ranks.device), ranks.world()
     trainer = Trainer(decoder.parameters(), ranks, lr, (0.9, 0.99), weight_decay=1e-3, decay=0.998)
     encode, decode = ranks.compile(vae.encoder), ranks.compile(decoder)
-    scenes, turn = world.sample(8 * batch), torch.zeros((), device=ranks.device, dtype=torch.long)
+    data = Crops(world, batch)
 
     def gradient():
         with torch.no_grad():
-            rows = torch.arange(batch, device=ranks.device) + turn * batch
-            x = rendered(world, scenes[rows]).contiguous(memory_format=torch.channels_last)
-            turn.add_(1).remainder_(8)
+            x = data.next().contiguous(memory_format=torch.channels_last)
             with ranks.autocast():
                 z = encode(x)
             unclean = torch.rand(batch, 1, 1, 1, device=x.device) * 0.05  # as the student's are
@@ -52,30 +46,23 @@ def train(
             y = decode(z).float()
         loss = pixel_loss(y - x)
         trainer.backward(loss)
-        return x, y.detach(), loss.detach()
+        return torch.stack([loss.detach(), psnr(x, y.detach()).mean()])
 
     gradient = ranks.replay(gradient)
-    clock, saved, more, losses = Clock(ranks, seconds, max_steps=max_steps), 0.0, True, []
-    while more:
+    clock = Clock(ranks, seconds, max_steps)
+
+    def step():
         if clock.n % 8 == 7:
-            scenes.become(world.sample(8 * batch))
-        x, y, loss = gradient()
-        trainer.step(clock.share, 200)
-        more = clock.tick()
-        if clock.n % 400 == 1:
-            losses.append([clock.n, round(clock.elapsed, 1), float(loss), psnr(x, y)])
-            ranks.say("tiny_decoder: step, seconds, loss, dB", *losses[-1])
-        if more and ranks.first and clock.share * seconds - saved > save_every:
-            saved = clock.share * seconds
-            with trainer.averaged():
-                tiny.save(decoder, folder)
-    result = {"steps": clock.n, "losses": losses}
-    ranks.keep_compiled()
-    if ranks.first:
-        trainer.push(trainer.ema)
+            data.renew()
+        return gradient()
+
+    def save():
         tiny.save(decoder, folder)
-        world.draw = world._draw
-        both = SimpleNamespace(encoder=vae.encoder, decoder=tiny.load(folder).to(ranks.device))
-        result |= evaluate(both, world, None, out, held_out)
-        ranks.say("tiny_decoder", result["render_psnr"], "dB after", clock.n, "steps")
+
+    names = ("loss", "dB")
+    result = learn("tiny_decoder", trainer, clock, step, names, 400, save, save_every, warm_up=200)
+    if ranks.first:
+        decoder = tiny.load(folder).to(ranks.device)
+        result |= evaluate(vae.encoder, decoder, World(ranks.device), n=held_out)
+        ranks.say("tiny_decoder", result["render_psnr"], "dB")
     return result

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from ..networks import make_vae
+from ..networks import load_vae, make
 from ..world import Scenes, World
-from .common import Clock, Ranks, Trainer, pixel_loss, psnr, save_grid
+from .common import Clock, Ranks, Trainer, learn, pixel_loss, psnr, save_grid
 
 CROP = 128
 
 
-def load_photos(folder: str | Path | None, device, limit: int = 4000) -> torch.Tensor | None:
-    """Pictures of a folder (JPEG or PNG, at least 192 px) as uint8 (N, 3, 192, 192)."""
-    files = sorted(Path(folder).glob("*.jpg"))[:limit] if folder else []
-    if not files:
+def load_photos(folder: str | None, device, held_out: bool = False) -> torch.Tensor | None:
+    """Photographs as uint8, None where there are none.
+
+    A folder's *.jpg, of at least 192 px, give a corner each, (N, 3, 192, 192), 4000 at the most;
+    what is in its held_out/ is taken whole, (N, 3, 256, 256).
+    """
+    if not folder:
         return None
-    shots = [np.asarray(Image.open(f).convert("RGB"))[:192, :192] for f in files]
-    return torch.tensor(np.stack(shots), device=device).permute(0, 3, 1, 2).contiguous()
+    shots = []
+    for file in sorted(Path(folder).glob("held_out/*" if held_out else "*.jpg"))[:4000]:
+        shot = Image.open(file).convert("RGB")
+        shot = shot.resize((256, 256), Image.LANCZOS) if held_out else shot.crop((0, 0, 192, 192))
+        shots.append(np.asarray(shot))
+    shots = torch.tensor(np.stack(shots), device=device) if shots else None
+    return shots if shots is None else shots.permute(0, 3, 1, 2).contiguous()
 
 
 def crops(photos: torch.Tensor, n: int) -> torch.Tensor:
@@ -56,49 +65,70 @@ def rendered(world: World, s: Scenes) -> torch.Tensor:
 
 @torch.no_grad()
 def evaluate(
-    vae, world: World, photos: list[torch.Tensor] | None, out: Path | None, n: int = 64
+    encode,
+    decode,
+    world: World,
+    photos: torch.Tensor | None = None,
+    out: Path | None = None,
+    n: int = 64,
 ) -> dict[str, float]:
-    """Round trips of n held-out renders and of photographs (each (3, 256, 256) in [-1, 1])."""
+    """Round trips of n held-out renders and of photographs (P, 3, 256, 256) in [-1, 1].
+
+    encode, decode: pictures to latents and back. Some of both go to `out` as pictures.
+    """
     torch.manual_seed(10_001)
     s = world.sample(n)
-    t = torch.rand(n, 1, device=world.device)
-
-    def trip(x):
-        return torch.cat([vae.decoder(vae.encoder(c)).clamp(-1, 1) for c in x.split(16)])
-
-    x = torch.cat([world.render(s[i : i + 1], t[i : i + 1])[:, 0] for i in range(n)])
-    z, y = torch.cat([vae.encoder(c) for c in x.split(16)]), trip(x)
+    x = world.stills(s, torch.rand(n, 1, device=world.device))
+    z = torch.cat([encode(c) for c in x.split(16)])
+    y = torch.cat([decode(c) for c in z.split(16)]).clamp(-1, 1)
     result = {
-        "render_psnr": psnr(x, y),
+        "render_psnr": float(psnr(x, y).mean()),
         "latent_mean": float(z.mean()),
         "latent_std": float(z.std()),
         "latent_max": float(z.abs().max()),
     }
     if out and n >= 12:
         save_grid(torch.stack([x[:6], y[:6], x[6:12], y[6:12]]), out / "vae_renders.png")
-    if photos:
-        x = torch.stack(photos).to(world.device)
-        y = trip(x)
-        result |= {
-            "photo_psnr": psnr(x, y),
-            **{f"photo_{i}": psnr(x[i : i + 1], y[i : i + 1]) for i in range(len(x))},
-        }
+    if photos is not None:
+        back = torch.cat([decode(encode(c)) for c in photos.split(16)]).clamp(-1, 1)
+        found = psnr(photos, back).tolist()
+        result["photo_psnr"] = sum(found) / len(found)
+        result |= {f"photo_{i}": value for i, value in enumerate(found)}
         if out:
-            save_grid(torch.stack([x[:6], y[:6]]), out / "vae_photos.png")
+            save_grid(torch.stack([photos[:6], back[:6]]), out / "vae_photos.png")
     return result
 
 
+class Crops:
+    """Crops of renders, n at a time; eight times as many scenes are drawn at once."""
+
+    def __init__(self, world: World, n: int):
+        self.world, self.n = world, n
+        self.scenes = world.sample(8 * n)
+        self.turn = torch.zeros((), device=world.device, dtype=torch.long)  # see Ranks.replay
+
+    def renew(self) -> None:
+        """Draws new scenes; to be called every eighth time."""
+        self.scenes.become(self.world.sample(8 * self.n))
+
+    def next(self) -> torch.Tensor:
+        rows = torch.arange(self.n, device=self.turn.device) + self.turn * self.n
+        x = rendered(self.world, self.scenes[rows])
+        self.turn.add_(1).remainder_(8)
+        return x
+
+
 def train(
-    folder: str | Path,
-    out: str | Path,
+    folder: Path,
+    out: Path,
     seconds: float,
+    max_steps: int | None = None,
     photos: str | None = None,
     batch: int = 128,
-    max_steps: int | None = None,
     lr: float = 1.5e-3,
     decoder_only: bool = False,
     held_out: int = 64,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Trains vae/ for `seconds`, from what `folder` holds or anew, and writes it there (fp16).
 
     `decoder_only` leaves the encoder, and so every latent that the diffusion network knows, as it
@@ -106,29 +136,22 @@ def train(
     """
     from diffusers import AutoencoderTiny
 
-    ranks, folder, out = Ranks(), Path(folder), Path(out)
+    ranks = Ranks()
     torch.manual_seed(100 + ranks.rank)
-    world = World(ranks.device)
-    world.draw = ranks.compile(world._draw)
-    shots = load_photos(photos, ranks.device)
-    vae = (
-        AutoencoderTiny.from_pretrained(folder / "vae", torch_dtype=torch.float32)
-        if (folder / "vae").exists()
-        else make_vae()
-    )
-    vae = vae.to(ranks.device).to(memory_format=torch.channels_last)
+    world, shots = ranks.world(), load_photos(photos, ranks.device)
+    vae = load_vae(folder) if (folder / "vae").exists() else make(AutoencoderTiny, "vae")
+    vae = vae.to(ranks.device).to(memory_format=torch.channels_last).requires_grad_(True)
     vae.encoder.requires_grad_(not decoder_only)
     params = [p for p in vae.parameters() if p.requires_grad]
     trainer = Trainer(params, ranks, lr, betas=(0.9, 0.99), weight_decay=1e-3, decay=0.998)
     encode, decode = ranks.compile(vae.encoder), ranks.compile(vae.decoder)
     n_photos = batch * 5 // 16 if shots is not None else 0
     n = batch - n_photos
-    scenes, turn = world.sample(8 * n), torch.zeros((), device=ranks.device, dtype=torch.long)
+    data = Crops(world, n)
 
     def gradient():
         with torch.no_grad():
-            x = rendered(world, scenes[torch.arange(n, device=ranks.device) + turn * n])
-            turn.add_(1).remainder_(8)
+            x = data.next()
             if n_photos:
                 x = torch.cat([x, crops(shots, n_photos)])
             x = x.contiguous(memory_format=torch.channels_last)
@@ -144,43 +167,30 @@ def train(
             + (z.abs() - 2.5).clamp(min=0).pow(2).mean()
         )
         trainer.backward(loss)
-        return x, y.detach(), z.detach(), loss.detach()
+        db = psnr(x, y.detach())
+        kinds = [db[:n].mean(), db[n:].mean()] if n_photos else [db.mean()]
+        return torch.stack([loss.detach(), *kinds, z.detach().std()])
 
     gradient = ranks.replay(gradient)
-    clock, more = Clock(ranks, seconds, max_steps=max_steps), True
-    while more:
+    clock = Clock(ranks, seconds, max_steps)
+
+    def step():
         if clock.n % 8 == 7:
-            scenes.become(world.sample(8 * n))
-        x, y, z, loss = gradient()
-        trainer.step(clock.share, 200)
-        more = clock.tick()
-        if clock.n % 400 == 1:
-            ranks.say(
-                "vae",
-                clock.n,
-                f"{clock.elapsed:.0f} s",
-                f"loss {float(loss):.4f} renders {psnr(x[:n], y[:n]):.2f} dB",
-                f"photos {psnr(x[n:], y[n:]):.2f} dB" if n_photos else "",
-                f"std {float(z.std()):.3f}",
-            )
-    trainer.push(trainer.ema)
-    result = {}
+            data.renew()
+        return gradient()
+
+    def save():
+        fresh = make(AutoencoderTiny, "vae").half()  # whose configuration names no folder
+        fresh.load_state_dict(vae.state_dict())
+        fresh.save_pretrained(folder / "vae")
+
+    names = ["loss", "renders' dB", *["photos' dB"] * bool(n_photos), "latents' std"]
+    result = learn("vae", trainer, clock, step, names, 400, save, warm_up=200)
     if ranks.first:
-        vae.half().save_pretrained(folder / "vae")
-        vae.float().eval()
-        world.draw = world._draw
-        held = (
-            [
-                torch.tensor(
-                    np.asarray(Image.open(f).convert("RGB").resize((256, 256), Image.LANCZOS))
-                ).permute(2, 0, 1)
-                / 127.5
-                - 1
-                for f in sorted(Path(photos, "held_out").glob("*"))
-            ]
-            if photos
-            else None
-        )
-        result = {"steps": clock.n, **evaluate(vae, world, held, out, held_out)}
-        ranks.say("vae", result)
+        vae = load_vae(folder, ranks.device)
+        held = load_photos(photos, ranks.device, held_out=True)
+        held = held if held is None else held / 127.5 - 1
+        world = World(ranks.device)
+        result |= evaluate(vae.encoder, vae.decoder, world, held, out, held_out)
+        ranks.say("vae", {k: v for k, v in result.items() if k != "losses"})
     return result
