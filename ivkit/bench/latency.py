@@ -21,14 +21,11 @@ MOTION = "the boat moves right"
 
 
 def add_arguments(parser) -> None:
-    parser.add_argument("--model", default="storybook", help="default: %(default)s")
-    parser.add_argument(
-        "--steps", type=commands.count, default=None, help="default: the model's own"
-    )
-    parser.add_argument("--repeat", type=commands.count, default=3, help="default: %(default)s")
-    parser.add_argument(
-        "--json", type=commands.new_file, default=None, help="also write the figures here"
-    )
+    add = parser.add_argument
+    add("--model", default="storybook", help="default: %(default)s")
+    add("--steps", type=commands.count, help="default: the model's own")
+    add("--repeat", type=commands.count, default=3, help="default: %(default)s")
+    add("--json", type=commands.new_file, help="also write the figures here")
 
 
 def main(args) -> None:
@@ -39,9 +36,24 @@ def main(args) -> None:
     pipe = iv.load(args.model)
     figures = {"model": args.model, "load_seconds": perf_counter() - begun}
     figures |= {"import_seconds": imported} | measure(pipe, args.steps, args.repeat)
-    print(table(figures))
+    tell(args, figures, table(figures))
+
+
+def tell(args, figures: dict, text: str) -> None:
+    """Print the text, and write the figures where --json says."""
+    print(text)
     if args.json is not None:
         write_text(args.json, json.dumps(figures, indent=2) + "\n")
+
+
+def facts(pipe) -> dict:
+    """What seconds depend on."""
+    import ivkit as iv
+    from ivkit.support.machine import device_name
+
+    where = {"device": str(pipe.device), "machine": device_name(), "versions": iv.versions()}
+    dtype = str(pipe.model.dtype).removeprefix("torch.")
+    return where | {"dtype": dtype, "date": date.today().isoformat()}
 
 
 def measure(pipe, num_inference_steps: int | None = None, repeat: int = 3) -> dict:
@@ -58,7 +70,7 @@ def measure(pipe, num_inference_steps: int | None = None, repeat: int = 3) -> di
     import torch
 
     import ivkit as iv
-    from ivkit.support.machine import device_name, peak_memory_mb
+    from ivkit.support.machine import peak_memory_mb
 
     seeds = count()  # never the same clip twice: what the pipeline keeps of a run must not be timed
     steps = {} if num_inference_steps is None else {"num_inference_steps": num_inference_steps}
@@ -68,9 +80,8 @@ def measure(pipe, num_inference_steps: int | None = None, repeat: int = 3) -> di
 
     def content(picture):
         sun = iv.Stroke(_at(picture, (0.65, 0.2), (0.75, 0.2)), width=picture.height / 8)
-        return pipe.image(
-            EDIT_TEXT, picture, strokes=[sun], strength=0.7, seed=next(seeds), **steps
-        )
+        how = {"strokes": [sun], "strength": 0.7, "seed": next(seeds)}
+        return pipe.image(EDIT_TEXT, picture, **how, **steps)
 
     def motion(picture, **edits):
         return pipe.video(picture, MOTION, seed=next(seeds), **edits, **steps)
@@ -95,48 +106,32 @@ def measure(pipe, num_inference_steps: int | None = None, repeat: int = 3) -> di
         "whole_job_seconds": whole,
     }
     cuda = torch.device(pipe.device).type == "cuda"
-    return {
-        **seconds,
-        "peak_memory_mb": torch.cuda.max_memory_allocated() / 1e6 if cuda else peak_memory_mb(),
-        "device": str(pipe.device),
-        "machine": device_name(),
-        "date": date.today().isoformat(),
-        "dtype": str(pipe.model.dtype).removeprefix("torch."),
-        "num_inference_steps": len(run.trace),
-        "num_frames": frames,
-        "versions": iv.versions(),
-    }
+    peak = torch.cuda.max_memory_allocated() / 1e6 if cuda else peak_memory_mb()
+    size = {"num_inference_steps": len(run.trace), "num_frames": frames}
+    return seconds | {"peak_memory_mb": peak} | size | facts(pipe)
 
 
 def table(figures: dict) -> str:
     """The figures as lines a person reads."""
-    rows = [
-        ("import ivkit", f"{figures['import_seconds']:.2f} s"),
-        ("load the model", f"{figures['load_seconds']:.2f} s"),
-        ("image instruction", f"{figures['image_seconds']:.2f} s"),
-        ("content instruction", f"{figures['content_seconds']:.2f} s"),
-        ("motion instruction", f"{figures['motion_seconds']:.2f} s"),
-        (
-            "trajectory instruction",
-            f"{figures['trajectory_seconds']:.2f} s"
-            f" ({1000 * figures['trajectory_frame_seconds']:.0f} ms a frame)",
-        ),
-        ("whole job", f"{figures['whole_job_seconds']:.2f} s"),
-        ("peak memory", f"{figures['peak_memory_mb']:.0f} MB"),
-    ]
+    names = {"import": "import ivkit", "load": "load the model"}
+    names |= {name: f"{name} instruction" for name in ("image", "content", "motion", "trajectory")}
+    names["whole_job"] = "whole job"
+    rows = {said: f"{figures[f'{name}_seconds']:.2f} s" for name, said in names.items()}
+    frame = 1000 * figures["trajectory_frame_seconds"]
+    rows["trajectory instruction"] += f" ({frame:.0f} ms a frame)"
+    rows["peak memory"] = f"{figures['peak_memory_mb']:.0f} MB"
     head = (
         f"{figures['model']} on {figures['device']} in {figures['dtype']}: "
         f"{figures['num_frames']} frames, {figures['num_inference_steps']} steps"
     )
-    return "\n".join([head, *(f"  {name:24s}{value}" for name, value in rows)])
+    return "\n".join([head, *(f"  {name:24s}{value}" for name, value in rows.items())])
 
 
 def import_seconds() -> float:
     """Seconds that `import ivkit` takes in a fresh interpreter."""
     code = "import time; t = time.perf_counter(); import ivkit; print(time.perf_counter() - t)"
-    return float(
-        subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
-    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    return float(run.stdout)
 
 
 def _median_seconds(call, repeat: int) -> float:

@@ -8,34 +8,27 @@ delay is from a move of the pointer to the frame that shows the thing there: a c
 half of the one that was under way.
 """
 
-import json
-from datetime import date
 from statistics import median
 from time import perf_counter
 
 from ..support import commands
-from ..support.disk import write_text
+from .latency import facts, tell
 
 TEXT, MOTION = "a boat on the blue sea at day", "the waves roll"
 
 
 def add_arguments(parser) -> None:
-    parser.add_argument("--model", default="storybook", help="default: %(default)s")
-    parser.add_argument(
-        "--chunks", type=commands.count, default=16, help="of each kind; default: %(default)s"
-    )
-    parser.add_argument(
-        "--json", type=commands.new_file, default=None, help="also write the figures here"
-    )
+    add = parser.add_argument
+    add("--model", default="storybook", help="default: %(default)s")
+    add("--chunks", type=commands.count, default=16, help="of each kind; default: %(default)s")
+    add("--json", type=commands.new_file, help="also write the figures here")
 
 
 def main(args) -> None:
     import ivkit as iv
 
     figures = measure(iv.load(args.model), args.chunks)
-    print(table(figures))
-    if args.json is not None:
-        write_text(args.json, json.dumps(figures, indent=2) + "\n")
+    tell(args, figures, table(figures))
 
 
 def measure(pipe, chunks: int = 16) -> dict:
@@ -46,9 +39,7 @@ def measure(pipe, chunks: int = 16) -> dict:
     """
     import torch
 
-    import ivkit as iv
     from ivkit.models.live import NEW
-    from ivkit.support.machine import device_name
 
     stream = pipe.live(pipe.image(TEXT, seed=5), MOTION)
     w, h = pipe.size
@@ -72,13 +63,9 @@ def measure(pipe, chunks: int = 16) -> dict:
         "frames_per_second_dragged": NEW / dragged,
         "frames_per_second_two_streams": NEW / both,
         "delay_seconds": 1.5 * dragged,
-        "device": str(pipe.device),
-        "machine": device_name(),
         "processor": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
-        "dtype": str(pipe.model.dtype).removeprefix("torch."),
-        "date": date.today().isoformat(),
-        "versions": iv.versions(),
+        **facts(pipe),
     }
 
 

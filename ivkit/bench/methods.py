@@ -76,22 +76,17 @@ class Method:
         return self.kind in ("swap", "blend", "warp")
 
 
-METHODS = {
-    m.name: m
-    for m in (
-        Method("t2v", "t2v"),
-        Method("i2v", "i2v"),
-        Method("swap", "swap"),
-        Method("paired"),
-        Method("shared", reading="shared"),
-        Method("align", align=True),
-        Method("dual-clock", mechanism="dual-clock"),
-        Method("both", mechanism="both", align=True),
-        Method("freer", mechanism="both", align=True, weak=0.5),
-        Method("warp", "warp"),
-        Method("frozen", "frozen"),
-    )
-}
+_ALL = (
+    *(Method(kind, kind) for kind in ("t2v", "i2v", "swap")),
+    Method("paired"),
+    Method("shared", reading="shared"),
+    Method("align", align=True),
+    Method("dual-clock", mechanism="dual-clock"),
+    Method("both", mechanism="both", align=True),
+    Method("freer", mechanism="both", align=True, weak=0.5),
+    *(Method(kind, kind) for kind in ("warp", "frozen")),
+)
+METHODS = {method.name: method for method in _ALL}
 OWN = "lam 0.3, paired, both"  # of the sweep: what `pipe.video` does when nothing else is said
 SWEEP = tuple(
     Method(f"lam {lam:g}, {reading}, {mechanism}", "blend", lam, reading, mechanism)
@@ -100,11 +95,11 @@ SWEEP = tuple(
     for lam in (0.0, 0.15, 0.3, 0.5, 0.7)
 )
 
+_ON_CLIP = Method("", mechanism="both", align=True, source="clip")
 UNITS = tuple(  # in which Eq. 4 blends, of drags that edit the clip; in `shared` all are one
-    Method(f"{unit}, {reading}", reading=reading, mechanism="both", align=True, source="clip",
-           blend_in=unit)
+    replace(_ON_CLIP, name=f"{unit}, {reading}", reading=reading, blend_in=unit)
     for unit, reading in (("v", "paired"), ("eps", "paired"), ("x0", "paired"), ("v", "shared"))
-)  # fmt: skip
+)
 
 
 class Maker:
@@ -139,29 +134,24 @@ class Maker:
 
         job, edited = self.job, self.edited
         count = self.options.get("num_frames") or self.pipe.model.num_frames
-        options = {**self.options, "seed": job.seed, "size": job.picture.size}
-        options["negative_prompt"] = job.negative
+        if method.kind == "warp" and job.drags:
+            return warp(edited, job.drags, count).frames
         if method.kind in ("frozen", "warp"):
-            if job.drags and method.kind == "warp":
-                return warp(edited, job.drags, count).frames
             return np.repeat(np.asarray(edited)[None], count, 0)
-        options["align"] = method.align
+        pipe, picture, text, lam = self.pipe, job.picture, job.motion, 1.0
+        options = {**self.options, "seed": job.seed, "size": picture.size, "align": method.align}
+        options["negative_prompt"] = job.negative
         if method.kind == "t2v":
-            text = job.text if job.text == job.motion else f"{job.text} , {job.motion}"
-            return self.t2v.video(job.picture, text, lam=1.0, **options).frames
-        if method.kind == "i2v":
-            return self.pipe.video(job.picture, job.motion, lam=1.0, **options).frames
-        if method.kind == "swap":
-            still = drag_still(edited, job.drags) if job.drags else edited
-            return self.pipe.video(still, job.motion, lam=1.0, **options).frames
-        if method.weak is not None:
-            options["weak"] = method.weak
-        return self.pipe.video(
-            job.picture, job.motion, edited=edited, drags=job.drags,
-            lam=self.lam if method.lam is None else method.lam,
-            reading=method.reading, mechanism=method.mechanism, source=method.source,
-            blend_in=method.blend_in, **options,
-        ).frames  # fmt: skip
+            pipe, text = self.t2v, text if text == job.text else f"{job.text} , {text}"
+        elif method.kind == "swap":
+            picture = drag_still(edited, job.drags) if job.drags else edited
+        elif method.kind == "blend":
+            lam = self.lam if method.lam is None else method.lam
+            told = ("reading", "mechanism", "source", "blend_in", "weak")
+            told = {name: getattr(method, name) for name in told}
+            options |= {name: value for name, value in told.items() if value is not None}
+            options |= {"edited": edited, "drags": job.drags}
+        return pipe.video(picture, text, lam=lam, **options).frames
 
 
 def text_only(pipe):

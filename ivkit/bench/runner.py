@@ -17,7 +17,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -248,14 +248,7 @@ class Store:
         self._append(self.errors_file, row)
 
     def _read(self, kind: str) -> list[dict]:
-        found = []
-        for file in sorted(self.folder.glob(f"{kind}*.jsonl")):
-            for line in file.read_text(encoding="utf-8").splitlines():
-                try:
-                    found.append(json.loads(line))
-                except ValueError:  # cut off when the machine stopped: that one is made again
-                    continue
-        return found
+        return read_lines(self.folder, kind)
 
     @staticmethod
     def _append(file: Path, row: dict) -> None:
@@ -264,6 +257,16 @@ class Store:
             f.write("\n" * torn + json.dumps(row) + "\n")
             f.flush()
             os.fsync(f.fileno())
+
+
+def read_lines(folder: Path, kind: str) -> list[dict]:
+    """The "rows", "runs" or "errors" that the processes wrote into a Store's folder."""
+    found = []
+    for file in sorted(folder.glob(f"{kind}*.jsonl")):
+        for line in file.read_text(encoding="utf-8").splitlines():
+            with suppress(ValueError):  # cut off when the machine stopped: that one is made again
+                found.append(json.loads(line))
+    return found
 
 
 class _TimeIsUp(Exception):

@@ -16,6 +16,7 @@ import os
 import random
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from html import escape
 from itertools import combinations
 from pathlib import Path
 
@@ -25,9 +26,14 @@ from ..support.disk import write_picture, write_text
 from .scores import bootstrap
 from .tables import PAPER_VOTES, markdown, votes
 
-COLUMNS = ("time", "participant", "case", "left", "right", "image", "text",
-           "satisfied_left", "satisfied_right")  # fmt: skip
 CHOICES = ("left", "same", "right")
+QUESTIONS = {
+    "image": ("Which follows the picture better?", CHOICES),
+    "text": ("Which follows the text better?", CHOICES),
+    "satisfied_left": ("Are you satisfied with the left one?", ("yes", "no")),
+    "satisfied_right": ("Are you satisfied with the right one?", ("yes", "no")),
+}
+COLUMNS = ("time", "participant", "case", "left", "right", *QUESTIONS)
 
 
 def add_arguments(parser) -> None:
@@ -63,8 +69,9 @@ def keep(folder: Path, job, edited, method: str, frames: np.ndarray) -> None:
     write_text(folder / "texts.json", json.dumps(texts))
 
 
-def trials(folder: Path, participant: str, pairs: int = 40,
-           methods: Sequence[str] | None = None) -> list[tuple[str, str, str]]:  # fmt: skip
+def trials(
+    folder: Path, participant: str, pairs: int = 40, methods: Sequence[str] | None = None
+) -> list[tuple[str, str, str]]:
     """(case, left, right) of one participant: the same order whenever they come back.
 
     Each pair of methods comes equally often, on a case of its own as long as there are cases; which
@@ -78,8 +85,10 @@ def trials(folder: Path, participant: str, pairs: int = 40,
         raise ValueError(f"{folder} holds no case with two clips: make them with --keep-clips")
     known = sorted({m for found in clips.values() for m in found})
     lot = random.Random(participant)
-    kinds = [pair for pair in combinations(known, 2)
-             if any(set(pair) <= set(found) for found in clips.values())]  # fmt: skip
+    sets = [set(found) for found in clips.values()]
+    kinds = [
+        pair for pair in combinations(known, 2) if any(found.issuperset(pair) for found in sets)
+    ]
     used: dict[str, int] = dict.fromkeys(clips, 0)
     seen, chosen = set(), []
     while len(chosen) < pairs:
@@ -104,9 +113,8 @@ def read(file: Path) -> list[dict]:
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{str(file)!r} cannot be read ({error})") from None
     for i, row in enumerate(rows):
-        votes = row.get("image") in CHOICES and row.get("text") in CHOICES
-        satisfied = all(row.get(f"satisfied_{side}") in ("yes", "no") for side in ("left", "right"))
-        if not (votes and satisfied and row.get("left") and row.get("right")):
+        answered = all(row.get(name) in options for name, (_, options) in QUESTIONS.items())
+        if not (answered and row.get("left") and row.get("right")):
             raise ValueError(f"{str(file)!r}, row {i + 1} is no answer of a blind study")
     return rows
 
@@ -152,16 +160,22 @@ class Study:
         pairs: how many to judge. methods: these alone.
     """
 
-    def __init__(self, clips, answers="answers.csv", participant: str = "p1", pairs: int = 40,
-                 methods: Sequence[str] | None = None):  # fmt: skip
+    def __init__(
+        self,
+        clips,
+        answers="answers.csv",
+        participant: str = "p1",
+        pairs: int = 40,
+        methods: Sequence[str] | None = None,
+    ):
         import ipywidgets as W
 
         self.folder, self.file, self.participant = Path(clips), Path(answers), participant
         self.trials = trials(self.folder, participant, pairs, methods)
         done = read(self.file) if self.file.is_file() else []
-        mine = {(r["case"], frozenset((r["left"], r["right"]))) for r in done
-                if r["participant"] == participant}  # fmt: skip
-        self.left_to_do = [t for t in self.trials if (t[0], frozenset(t[1:])) not in mine]
+        done = [r for r in done if r["participant"] == participant]
+        mine = [{r["case"], r["left"], r["right"]} for r in done]
+        self.left_to_do = [trial for trial in self.trials if set(trial) not in mine]
 
         how = {"format": "mp4", "autoplay": True, "loop": True, "controls": False, "width": 300}
         self.clips = [W.Video(value=b"", **how) for _ in range(2)]
@@ -174,18 +188,11 @@ class Study:
             buttons.observe(self._answered, "value")
             return buttons
 
-        self.questions = {
-            "image": ask(CHOICES, "Which follows the picture better?"),
-            "text": ask(CHOICES, "Which follows the text better?"),
-            "satisfied_left": ask(("yes", "no"), "Are you satisfied with the left one?"),
-            "satisfied_right": ask(("yes", "no"), "Are you satisfied with the right one?"),
-        }
+        self.questions = {name: ask(options, said) for name, (said, options) in QUESTIONS.items()}
         self.next = W.Button(description="Next", button_style="primary", disabled=True)
         self.next.on_click(lambda _: self.keep())
-        self.widget = W.VBox([
-            self.progress, W.HBox([self.picture, self.texts]), W.HBox(self.clips),
-            *self.questions.values(), self.next,
-        ])  # fmt: skip
+        shown = W.HBox([self.picture, self.texts]), W.HBox(self.clips)
+        self.widget = W.VBox([self.progress, *shown, *self.questions.values(), self.next])
         self._show()
 
     def _repr_mimebundle_(self, **options):
@@ -210,12 +217,10 @@ class Study:
         """Write the answer down, then show the next pair."""
         if not self.left_to_do or any(q.value is None for q in self.questions.values()):
             return
-        case, left, right = self.left_to_do[0]
-        row = {
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
-            "participant": self.participant, "case": case, "left": left, "right": right,
-            **{name: q.value for name, q in self.questions.items()},
-        }  # fmt: skip
+        row = dict(zip(("case", "left", "right"), self.left_to_do[0], strict=True))
+        row |= {name: question.value for name, question in self.questions.items()}
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        row |= {"time": now, "participant": self.participant}
         new = not self.file.is_file() or self.file.stat().st_size == 0
         with self.file.open("a", newline="", encoding="utf-8") as f:
             writer = csv.DictWriter(f, COLUMNS)
@@ -235,7 +240,7 @@ class Study:
         self.progress.value = f"<b>{count} of {len(self.trials)} pairs done</b>"
         if not self.left_to_do:
             self.progress.value += ". Thank you: that was the last one."
-            for part in (*self.widget.children[1:],):
+            for part in self.widget.children[1:]:
                 part.layout.display = "none"
             return
         case, *sides = self.left_to_do[0]
@@ -245,9 +250,9 @@ class Study:
         if picture.is_file():
             self.picture.value = picture.read_bytes()
         if texts.is_file():
-            from html import escape
-
             said = json.loads(texts.read_text(encoding="utf-8"))
-            self.texts.value = (f"The picture: {escape(said['text'])}.<br>"
-                                f"What should happen: {escape(said['motion'])}; what a red line "
-                                "begins on should go along it to the dot.")  # fmt: skip
+            said = {name: escape(text) for name, text in said.items()}
+            self.texts.value = (
+                f"The picture: {said['text']}.<br>What should happen: {said['motion']}; what a red "
+                "line begins on should go along it to the dot."
+            )

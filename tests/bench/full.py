@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import time
+from itertools import chain
 from pathlib import Path
 
 from ivkit.bench.methods import OWN
@@ -30,18 +31,19 @@ SLACK = 15  # seconds for starting Python and for the tables, of each step
 
 
 def add_arguments(parser) -> None:
-    parser.add_argument("--model", default=None, help="default: that of each benchmark")
-    parser.add_argument(
-        "--out", type=commands.folder, default=Path("outputs/full"), help="finished rows"
+    add = parser.add_argument
+    add("--model", help="default: that of each benchmark")
+    add("--out", type=commands.folder, default=Path("outputs/full"), help="finished rows")
+    add(
+        "--results",
+        type=commands.folder,
+        default=Path("media/results"),
+        help="small result files go here (default: %(default)s)",
     )
-    parser.add_argument("--results", type=commands.folder, default=Path("media/results"),
-                        help="small result files go here (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--processes", type=commands.count, default=1, help="default: %(default)s")
-    parser.add_argument(
-        "--seconds", type=commands.seconds, default=None, help="for everything together"
-    )
-    parser.add_argument("--commit", default=None, help="of the code, where git cannot tell")
-    parser.add_argument("rest", nargs="*", metavar="ARGUMENT", help="of storybench, after --")
+    add("--processes", type=commands.count, default=1, help="default: %(default)s")
+    add("--seconds", type=commands.seconds, help="for everything together")
+    add("--commit", help="of the code, where git cannot tell")
+    add("rest", nargs="*", metavar="ARGUMENT", help="of storybench, after --")
 
 
 def main(args) -> None:
@@ -51,10 +53,10 @@ def main(args) -> None:
     try:
         _latency(args)
         times = sorted(args.results.glob("latency-*.json"))
-        _bench(args, "storybench", *(["--latency", *map(str, times)] if times else []))
+        _bench(args, "storybench", *(["--latency", *times] if times else []))
         _bench(args, "sweep", "--sweep")
-        _bench(args, "sweep", "--sweep", "--half", "reporting", "--methods",
-               *winners(args.out / "sweep"))  # fmt: skip
+        best = winners(args.out / "sweep")
+        _bench(args, "sweep", "--sweep", "--half", "reporting", "--methods", *best)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here")
         sys.exit(130)
@@ -65,9 +67,7 @@ def main(args) -> None:
 
 def _left(args) -> float | None:
     """Seconds for the next step, None without an end; 0 where there is no time to begin it."""
-    if args.end is None:
-        return None
-    return max(0.0, args.end - time.monotonic() - SLACK)
+    return None if args.end is None else max(0.0, args.end - time.monotonic() - SLACK)
 
 
 def _latency(args) -> None:
@@ -76,38 +76,47 @@ def _latency(args) -> None:
 
     file = args.results / f"latency-{'cuda' if torch.cuda.is_available() else 'cpu'}.json"
     if not file.is_file() and _left(args) != 0:
-        model = [] if args.model is None else ["--model", args.model]
-        _run([sys.executable, "-m", "ivkit.bench", "latency", *model, "--json", str(file)])
+        run(["latency", "--json", file], model=args.model)
 
 
-def _bench(args, name: str, *more: str) -> None:
+def _bench(args, name: str, *more) -> None:
     out, seconds = args.out / name, _left(args)
     if seconds == 0 and (args.seconds or not out.is_dir()):
-        print(f"no time for storybench {' '.join(more)}")
+        print(f"no time for storybench {' '.join(map(str, more))}")
         return
-    many = args.processes > 1 and seconds != 0
-    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1",
-              "--mixed_precision", "no", "--dynamo_backend", "no", "--num_processes",
-              str(args.processes)]  # fmt: skip
-    command = [sys.executable, *(launch if many else []), "-m", "ivkit.bench", "storybench",
-               *args.rest, *more, "--out", str(out)]  # fmt: skip
-    given = {"--model": args.model, "--commit": args.commit,
-             "--seconds": None if seconds is None else round(seconds)}  # fmt: skip
-    for option, value in given.items():
-        command += [] if value is None else [option, str(value)]
-    _run(command)
+    options = {"model": args.model, "commit": args.commit}
+    options["seconds"] = None if seconds is None else round(seconds)
+    processes = 1 if seconds == 0 else args.processes
+    run(["storybench", *args.rest, *more, "--out", out], processes, **options)
 
 
-def _run(command: list[str]) -> None:
-    """A step that fails is told of, and the next one goes on: each keeps what it has."""
-    process = subprocess.Popen(command)
+def run(command: list, processes: int = 1, **options) -> int:
+    """One of ivkit.bench's commands, by several processes; its exit code. options: those that are
+    None are left out.
+
+    A step that fails is told of, and the next one goes on: each keeps what it has.
+    """
+    many = ["accelerate.commands.launch", "--multi_gpu", "--num_machines", 1]
+    many += [
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "--num_processes",
+        processes,
+        "-m",
+    ]
+    given = [(f"--{name}", value) for name, value in options.items() if value is not None]
+    command = ["-m", *(many if processes > 1 else []), "ivkit.bench", *command, *chain(*given)]
+    process = subprocess.Popen([sys.executable, *map(str, command)])
     try:
         code = process.wait()
     except KeyboardInterrupt:
         process.wait()  # it was stopped by the same key, and writes its tables now
         raise
     if code:
-        print(f"ended with {code}: {' '.join(command)}")
+        print(f"ended with {code}: python {' '.join(map(str, command))}")
+    return code
 
 
 def winners(sweep: Path) -> list[str]:

@@ -11,13 +11,14 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
+from ivkit.bench.runner import read_lines
 from ivkit.bench.scores import MEASURES
 from ivkit.support import commands
 from ivkit.support.disk import write_text
+from tests.bench import full
 
 
 def add_arguments(parser) -> None:
@@ -29,15 +30,12 @@ def add_arguments(parser) -> None:
 def main(args) -> None:
     if args.processes < 2:
         sys.exit(f"--processes must be at least 2, not {args.processes}")
-    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes",
-              str(args.processes)]  # fmt: skip
     folders = {"one": args.out / "one", "many": args.out / "many"}
     for name, folder in folders.items():
         shutil.rmtree(folder, ignore_errors=True)
-        command = [sys.executable, *(launch if name == "many" else []), "-m", "ivkit.bench"]
-        done = subprocess.run([*command, "storybench", *args.rest, "--out", str(folder)])
-        if done.returncode:
-            sys.exit(f"{' '.join(command)} storybench ended with {done.returncode}")
+        processes = 1 if name == "one" else args.processes
+        if full.run(["storybench", *args.rest, "--out", folder], processes):
+            sys.exit(1)
     figures = compare(folders["one"], folders["many"])
     write_text(args.out / "scaling.json", json.dumps(figures, indent=2) + "\n")
     print(
@@ -52,7 +50,10 @@ def compare(one: Path, many: Path) -> dict:
     """Seconds, their ratio and the largest difference between two finished runs, relative to the
     measure's own size; ValueError where they did not measure the same clips."""
     runs = [json.loads((folder / "results.json").read_text()) for folder in (one, many)]
-    rows = [_rows(folder) for folder in (one, many)]
+    rows = [
+        {(row["case"], row["method"]): row for row in read_lines(folder, "rows")}
+        for folder in (one, many)
+    ]
     if rows[0].keys() != rows[1].keys():
         raise ValueError(f"{one} and {many} hold different clips")
     largest, where = 0.0, "none"
@@ -74,12 +75,3 @@ def compare(one: Path, many: Path) -> dict:
         "largest_difference": largest,
         "differs_most": where,
     }
-
-
-def _rows(folder: Path) -> dict[tuple[str, str], dict]:
-    found = {}
-    for file in folder.glob("rows-*.jsonl"):
-        for line in file.read_text().splitlines():
-            row = json.loads(line)
-            found[row["case"], row["method"]] = row
-    return found
