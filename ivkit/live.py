@@ -171,7 +171,7 @@ class Live:
             acts = [act for act in self._acts if act.chunk == state.index]
         try:
             for act in acts:
-                state = getattr(self, f"_{act.kind}")(state, act)
+                state = self._after(state, act)
             new, following, record = self._advance(state)
             frames = to_frames(self.student.decode(new))
             self._latents.append(new)
@@ -256,6 +256,16 @@ class Live:
     def frame(self) -> Image.Image:
         """The frame that is shown last, PIL RGB."""
         return to_pictures(self.student.decode(self.state.last))[0]
+
+    @property
+    def condition(self) -> Image.Image:
+        """The picture that the next four frames lead to if nothing else moves, PIL RGB: the frame
+        shown last, with what is held where its pointer is now."""
+        state = self.state
+        for act in self._pending():
+            if act.kind in ("grab", "move", "release"):
+                state = self._after(state, act)
+        return to_pictures(self.student.decode(self._pulled(state)))[0]
 
     @property
     def held(self) -> dict[int, tuple[float, float]]:
@@ -401,6 +411,9 @@ class Live:
             self._do("release", handle=handle)
 
     # -------------------------------------------------------------------- what it does to a state
+
+    def _after(self, s: State, act: Act) -> State:
+        return getattr(self, f"_{act.kind}")(s, act)
 
     def _say(self, s: State, act: Act) -> State:
         affinity = self._affinity(act.motion_scale)

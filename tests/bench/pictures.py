@@ -60,8 +60,21 @@ def main(args) -> None:
     trace = iv.trace_grid(run.trace, decode=pipe.model.decode)
     write_picture(args.out / "trace.png", trace, optimize=True)
     samples(pipe, args.out / "storybook.jpg")
-    for name in ("quickstart.png", "quickstart.gif", "trace.png", "storybook.jpg"):
+    iv.save_video(args.out / "live.gif", live(pipe), fps=4)
+    for name in ("quickstart.png", "quickstart.gif", "trace.png", "storybook.jpg", "live.gif"):
         print(args.out / name)
+
+
+def live(pipe):
+    """Twenty seconds of the recorded stream, four frames a second, three quarters of the size."""
+    import cv2
+    import numpy as np
+
+    import ivkit as iv
+
+    stream = pipe.live(iv.LiveInstructions.load(MEDIA / "live.json"))
+    frames = np.concatenate([next(stream)[1::2] for _ in range(40)])
+    return np.stack([cv2.resize(f, (192, 192), interpolation=cv2.INTER_AREA) for f in frames])
 
 
 def samples(pipe, path: Path) -> None:
