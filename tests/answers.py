@@ -1140,6 +1140,147 @@ REAL_MODELS = {
     ),
 }
 
+# ------------------------------------------------------------------------------------- 12_live
+
+
+def last_known(times, points, now):
+    found = points[0]
+    for time, point in zip(times, points, strict=True):
+        found = point if time <= now else found
+    return found
+
+
+def blended_often(x, x_edit, lam, chunks):
+    for _ in range(chunks):
+        x_edit = lam * x + (1 - lam) * x_edit
+    return x_edit
+
+
+def in_steps(times, points, chunks, shares=(0.25, 0.5, 0.75, 1.0), ahead=0.0):
+    shown, found = points[0], []
+    for k in range(chunks):
+        there = last_known(times, points, k / 2 + ahead)
+        found += [shown * (1 - share) + there * share for share in shares]
+        shown = found[-1]
+    return np.array(found)
+
+
+def by_linspace(times, points, chunks):
+    ends = np.stack([points[0], *(last_known(times, points, k / 2) for k in range(chunks))])
+    ways = [np.linspace(a, b, 5)[1:] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    return np.concatenate(ways)
+
+
+def by_interp(times, points, chunks):
+    ends = np.stack([points[0], *(last_known(times, points, k / 2) for k in range(chunks))])
+    at = np.arange(1, 4 * chunks + 1) / 4
+    return np.stack([np.interp(at, np.arange(chunks + 1), ends[:, i]) for i in (0, 1)], 1)
+
+
+def let_go(context):
+    return torch.cat([torch.as_tensor(context)[:, -1:], torch.as_tensor(context)[:, 1:]], 1)
+
+
+def four_times(edited):
+    return torch.as_tensor(edited)[:, None].repeat(1, 4, 1, 1, 1)
+
+
+LIVE = {
+    "first_frame_there": Answers(
+        right=[7, 7.0, np.int64(7), torch.tensor(7), [7], np.array([7.0])],
+        wrong=[None, 0, 3, 4, 6, 8, 11, "seven", float("nan")],
+    ),
+    "forgotten": Answers(
+        right=[
+            blended_often,
+            lambda x, x_edit, lam, chunks: x + (1 - lam) ** chunks * (x_edit - x),
+            lambda x, x_edit, lam, chunks: torch.lerp(x, x_edit, (1 - lam) ** chunks),
+            lambda x, x_edit, lam, chunks: np.add(
+                (1 - (1 - float(lam)) ** chunks) * np.asarray(x),
+                (1 - float(lam)) ** chunks * np.asarray(x_edit),
+            ),
+            lambda x, x_edit, lam, chunks: x - (x - x_edit) * math.pow(1 - lam, chunks),
+        ],
+        wrong=[
+            lambda x, x_edit, lam, chunks: None,
+            lambda x, x_edit, lam, chunks: lam * x + (1 - lam) * x_edit,
+            lambda x, x_edit, lam, chunks: x_edit,
+            lambda x, x_edit, lam, chunks: (1 - lam) ** chunks * x_edit,
+            lambda x, x_edit, lam, chunks: lam**chunks * x_edit + (1 - lam**chunks) * x,
+            lambda x, x_edit, lam, chunks: x[0],
+            lambda x, x_edit, lam: x,
+        ],
+    ),
+    "known_pointer": Answers(
+        right=[
+            last_known,
+            lambda times, points, now: points[max(np.searchsorted(times, now, "right") - 1, 0)],
+            lambda times, points, now: points[max((times <= now).sum() - 1, 0)],
+            lambda times, points, now: tuple(points[max(np.sum(np.array(times) <= now), 1) - 1]),
+            lambda times, points, now: torch.as_tensor(points)[
+                max(int((times <= now).sum()), 1) - 1
+            ],
+        ],
+        wrong=[
+            lambda times, points, now: None,
+            lambda times, points, now: points[-1],
+            lambda times, points, now: points[0],
+            lambda times, points, now: points[max((times < now).sum() - 1, 0)],
+            lambda times, points, now: points[min((times <= now).sum(), len(points) - 1)],
+            lambda times, points, now: points,
+            lambda times, points: points[0],
+        ],
+    ),
+    "shown_places": Answers(
+        right=[
+            in_steps,
+            by_linspace,
+            by_interp,
+            lambda times, points, chunks: torch.as_tensor(in_steps(times, points, chunks)),
+            lambda times, points, chunks: in_steps(times, points, chunks).tolist(),
+        ],
+        wrong=[
+            lambda times, points, chunks: None,
+            lambda times, points, chunks: in_steps(times, points, chunks, (0, 0.25, 0.5, 0.75)),
+            lambda times, points, chunks: in_steps(times, points, chunks, ahead=0.5),
+            lambda times, points, chunks: in_steps(times, points, chunks, (1, 1, 1, 1)),
+            lambda times, points, chunks: in_steps(times, points, chunks)[::4],
+            lambda times, points, chunks: np.repeat(points[:1], 4 * chunks, 0),
+            lambda times, points, chunks: in_steps(times, points, chunks)[:, 0],
+        ],
+    ),
+    "contexts": Answers(
+        right=[
+            lambda context, edited: (four_times(edited), let_go(context)),
+            lambda context, edited: [four_times(edited), let_go(context)],
+            lambda context, edited: (
+                np.stack([edited] * 4, 1),
+                np.concatenate([context[:, 3:], context[:, 1:]], 1),
+            ),
+            lambda context, edited: (
+                edited[:, None].expand(-1, 4, -1, -1, -1),
+                context[:, [3, 1, 2, 3]],
+            ),
+            lambda context, edited: (
+                torch.as_tensor(edited).unsqueeze(1).repeat_interleave(4, 1),
+                torch.as_tensor(context).index_select(1, torch.tensor([3, 1, 2, 3])),
+            ),
+        ],
+        wrong=[
+            lambda context, edited: (None, None),
+            lambda context, edited: (let_go(context), four_times(edited)),
+            lambda context, edited: (four_times(edited), context),
+            lambda context, edited: (
+                torch.cat([torch.as_tensor(edited)[:, None], torch.as_tensor(context)[:, 1:]], 1),
+                let_go(context),
+            ),
+            lambda context, edited: (four_times(edited), torch.as_tensor(context).flip(1)),
+            lambda context, edited: four_times(edited),
+            lambda context, edited: (edited, let_go(context)),
+        ],
+    ),
+}
+
 CHAPTERS = {
     "00_quickstart": QUICKSTART,
     "01_see_noise": SEE_NOISE,
@@ -1153,4 +1294,5 @@ CHAPTERS = {
     "09_measure": MEASURE,
     "10_make_it_yours": MAKE_IT_YOURS,
     "11_real_models": REAL_MODELS,
+    "12_live": LIVE,
 }
