@@ -7,7 +7,6 @@ each start what it was; every row names the run that made it.
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import signal
@@ -161,22 +160,22 @@ def _processes():
     import torch
     from accelerate import PartialState
 
-    if "WORLD_SIZE" not in os.environ:
-        return PartialState()
-    cpu = not torch.cuda.is_available()
-    state = PartialState(cpu=cpu, backend="gloo", timeout=timedelta(hours=12))
-    if torch.distributed.is_initialized():
-        # Else gloo's thread may drop its last tensor while Python ends, which aborts the process.
-        atexit.register(torch.distributed.destroy_process_group)
-    return state
+    if "WORLD_SIZE" in os.environ:
+        cpu = not torch.cuda.is_available()
+        return PartialState(cpu=cpu, backend="gloo", timeout=timedelta(hours=12))
+    return PartialState()
 
 
 def together(state) -> None:
-    """Wait until every process is here (accelerate's own way takes a GPU for each)."""
+    """Wait until every process is here (accelerate's own way takes a GPU for each).
+
+    No tensor of Python's is sent for that: gloo's thread lets go of it when it comes to it, and
+    where that is after Python has begun to end, the process aborts.
+    """
     if state is not None and state.num_processes > 1:
         import torch
 
-        torch.distributed.all_reduce(torch.zeros(1))
+        torch.distributed.barrier()
 
 
 def _share_cores(processes: int) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed.nn.functional  # imported later, it keeps a group alive that has ended
 from PIL import Image
 
 from ...models import cpu_has_bf16
@@ -48,7 +49,7 @@ class Ranks:
                 torch.compiler.load_cache_artifacts(self.kept.read_bytes())
         if self.size > 1 and not torch.distributed.is_initialized():
             torch.distributed.init_process_group("nccl" if cuda else "gloo")
-            if not cuda:  # see `_processes` in bench/runner.py
+            if not cuda:  # gloo's thread may hold a tensor yet: see `together` in bench/runner.py
                 atexit.register(torch.distributed.destroy_process_group)
 
     def keep_compiled(self) -> None:
