@@ -69,7 +69,7 @@ def _motion_scale(value: Any) -> int:
 
 Colour = Annotated[str, Kind("a CSS colour without alpha or (r, g, b) in [0, 255]", _colour)]
 Width = Annotated[float, Number(0, 10_000, above=True)]
-Tool = Literal["brush", "eraser", "mask"]
+Tool = Literal["brush", "eraser", "mask", "lasso"]
 Easing = Literal["linear", "ease", "ease-in", "ease-out"]
 TOOLS, EASINGS = get_args(Tool), get_args(Easing)
 READINGS = ("paired", "shared")
@@ -94,7 +94,8 @@ class Stroke(Saved):
       colour: any CSS colour or an (r, g, b) triple in [0, 255]; kept as "#rrggbb".
       width: diameter of the round tip in picture pixels, (0, 10000].
       opacity: in [0, 1], of the whole stroke: it does not add up where a stroke crosses itself.
-      tool: "brush" paints; "eraser" removes what was drawn before; "mask" marks a region.
+      tool: "brush" paints; "eraser" removes what was drawn before; "mask" marks a region; "lasso"
+        marks what lies inside of the line, whatever its width.
       times: seconds since the stroke began, one a point, or None.
     """
 

@@ -15,6 +15,7 @@ from .instructions import Cells, Rim, Stroke, Strokes
 from .pictures import Picture
 from .support.validate import Map, Pixels, Side, Size, SoftMask, checked
 
+MARKING = ("mask", "lasso")  # tools that mark a region and leave no paint
 _SUPERSAMPLE = 4
 
 
@@ -23,7 +24,7 @@ def rasterise(picture: Picture, strokes: Strokes) -> tuple[Image.Image, np.ndarr
     """Draw strokes on a picture, at the picture's own resolution, antialiased.
 
     Strokes lie over one another in order; an eraser removes paint drawn before it, never the
-    picture; strokes of the tool "mask" are not paint and leave no mark (see `region_mask`).
+    picture; strokes of "mask" and "lasso" are not paint and leave none (see `region_mask`).
 
     Args:
       picture: anything `to_picture` takes, H x W pixels.
@@ -47,7 +48,7 @@ def paint_over(painted: Pixels, strokes: Strokes) -> np.ndarray:
     size = painted.shape[1::-1]
     on_picture(strokes, size)
     alpha = np.zeros(painted.shape[:2], np.float32)
-    covers = [(s, *_cover(s, size)) for s in strokes if s.tool != "mask"]
+    covers = [(s, *_cover(s, size)) for s in strokes if s.tool not in MARKING]
     if not covers:
         return alpha
     rows, columns = zip(*(box for _, box, _ in covers), strict=True)  # only there is work to do
@@ -66,22 +67,23 @@ def paint_over(painted: Pixels, strokes: Strokes) -> np.ndarray:
 
 
 @checked
-def region_mask(strokes: Strokes, size: Size) -> np.ndarray:
-    """The region that strokes of the tool "mask" mark, erasers in between included.
+def region_mask(strokes: Strokes, size: Size, before: SoftMask | None = None) -> np.ndarray:
+    """The region that strokes of "mask" and "lasso" mark, erasers in between included.
 
     Args:
       strokes: `Stroke`s; those of the brush are passed over.
       size: (W, H) of the picture.
+      before: (H, W), what was marked before the first stroke; None is nothing.
 
     Returns:
       bool (H, W); all False when no stroke marks anything.
     """
-    region = np.zeros(size[::-1], bool)
+    region = np.zeros(size[::-1], bool) if before is None else before.astype(bool)
     on_picture(strokes, size)
     for stroke in strokes:
         if stroke.tool != "brush":
             box, cover = _cover(stroke, size, opacity=1)
-            region[box] = np.where(cover >= 0.5, stroke.tool == "mask", region[box])
+            region[box] = np.where(cover >= 0.5, stroke.tool in MARKING, region[box])
     return region
 
 
@@ -126,7 +128,7 @@ def edit_mask(
 def edit_region(
     strokes: Strokes, alpha: Map, grow: Cells = 1.5, cell: Side = 16, feather: Rim | None = None
 ) -> np.ndarray:
-    """Where strokes let P_img change a picture: their paint, grown, and what "mask" marks.
+    """Where strokes let P_img change a picture: their paint, grown, and the region they mark.
 
     Args:
       strokes: `Stroke`s. alpha: their paint, as from `rasterise`.
@@ -216,6 +218,11 @@ def _cover(
     """The part of the picture a stroke may touch, and how much of each pixel there it covers."""
     left, top, right, bottom = _bounds(stroke, size)
     width, height = right - left, bottom - top
+    if stroke.tool == "lasso":
+        area = Image.new("L", (width, height))
+        corners = [(round(x) - left, round(y) - top) for x, y in stroke.points]
+        ImageDraw.Draw(area).polygon([*corners, corners[0]], fill=1)
+        return (slice(top, bottom), slice(left, right)), np.asarray(area, np.float32)
     n = _SUPERSAMPLE if width * height < 4_000_000 else 1
     # Round caps and joints: a disc at each point, thick lines between them. Pixel centres are
     # whole numbers, so the pixel's corner lies half a pixel up and left.

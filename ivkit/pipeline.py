@@ -225,7 +225,7 @@ class Pipeline:
 
         Args:
             prompt, picture: as for `image`.
-            strokes: `Stroke`s on `picture`, in its pixels; those of the tool "mask" mark a region.
+            strokes: `Stroke`s on `picture`, in its pixels; "mask" and "lasso" mark a region.
             mask: (H, W) in [0, 1], the edit mask, instead of the one that follows from the strokes.
             strength: in [0, 1], how far the result may depart from the painted picture.
             seed: of the starting noise.

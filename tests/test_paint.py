@@ -29,7 +29,7 @@ def some_strokes(*tools):
     )
 
 
-@given(some_strokes("brush", "eraser", "mask"))
+@given(some_strokes("brush", "eraser", "mask", "lasso"))
 def test_where_there_is_no_paint_the_picture_is_unchanged(strokes):
     painted, alpha = rasterise(NOISE, strokes)
     assert painted.size == (W, H) and alpha.shape == (H, W) and alpha.dtype == np.float32
@@ -37,7 +37,7 @@ def test_where_there_is_no_paint_the_picture_is_unchanged(strokes):
     assert np.array_equal(np.asarray(painted)[alpha == 0], NOISE[alpha == 0])
 
 
-@given(some_strokes("eraser", "mask"))
+@given(some_strokes("eraser", "mask", "lasso"))
 def test_erasers_and_masks_alone_leave_the_picture(strokes):
     painted, alpha = rasterise(NOISE, strokes)
     assert np.array_equal(np.asarray(painted), NOISE) and not alpha.any()
@@ -123,6 +123,16 @@ def test_region_mask_follows_mask_strokes_and_erasers():
     assert region.dtype == bool and region.shape == (H, W)
     assert region[20, 28] and not region[20, 20] and not region[20, 40]
     assert not region_mask([], (W, H)).any()
+
+
+def test_a_lasso_marks_what_lies_inside_of_its_line():
+    ring = Stroke([(10, 10), (30, 10), (30, 25), (10, 25)], tool="lasso")
+    region = region_mask([ring, Stroke([(20, 20)], width=6, tool="eraser")], (W, H))
+    assert region[10, 10] and region[25, 30] and not region[20, 20]
+    assert region[10:26, 10:31].sum() == region.sum() and 0 < 21 * 16 - region.sum() < 40
+    more = region_mask([Stroke([(40, 35)], tool="lasso")], (W, H), before=region)
+    assert more[35, 40] and more.sum() == region.sum() + 1
+    assert region_mask([Stroke([(-9, 5), (9, 5), (9, 9), (-9, 9)], tool="lasso")], (W, H))[7, 0]
 
 
 # ------------------------------------------------------------------------------------------ masks

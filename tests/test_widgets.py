@@ -24,10 +24,16 @@ from PIL import Image
 
 from ivkit import Camera, Drag, DragCanvas, PaintCanvas, Stroke, TrajectoryInstruction
 from ivkit.widgets import session
-from ivkit.widgets.board import PAINT, WIDEST, Line, explain, held
+from ivkit.widgets.board import MARKS, MASK, PAINT, PICTURE, WIDEST, Line, explain, held
 from ivkit.widgets.session import Autosave, Sketch
 
 SIDE = 64
+
+
+def press(canvas, key, **more):
+    """A key over the canvas, as the page sends it."""
+    content = {"event": "key", "key": key, "shift": False, "command": False} | more
+    canvas.board.page._handle_custom_msg(content, [])
 
 
 def scene() -> Image.Image:
@@ -227,11 +233,8 @@ def test_drags_have_numbers(drag, monkeypatch):
 
 
 def test_keys_choose_tools_and_sizes(paint, drag):
-    def press(canvas, key, **more):
-        content = {"event": "key", "key": key, "shift": False, "command": False} | more
-        canvas.board.page._handle_custom_msg(content, [])
-
-    for key, tool in {"e": "eraser", "r": "mask", "p": "pick", "b": "brush"}.items():
+    tools = {"e": "eraser", "r": "mask", "l": "lasso", "x": "box", "v": "edit", "p": "pick"}
+    for key, tool in (tools | {"b": "brush"}).items():
         press(paint, key)
         assert paint.tool.value == tool and key in paint.board.page.takes
     size = paint.size.value
@@ -332,6 +335,44 @@ def test_a_second_pull_of_one_thing_is_its_new_path(drag):
 
 
 @pytest.mark.parametrize("tool", ["lasso", "box"])
+def test_a_region_to_paint_in_is_drawn_round_by_lasso_and_box(paint, tool):
+    paint.tool.value = tool
+    ends = [(8, 18), (28, 38)]
+    hand.stroke(paint, *(ends if tool == "box" else [ends[0], (28, 18), ends[1], (8, 38)]))
+    assert paint.mask[18:39, 8:29].all() and paint.mask.sum() == 21 * 21
+    assert (np.asarray(paint.painted) == np.asarray(paint.picture)).all()
+    paint.tool.value, paint.size.value = "eraser", 4
+    hand.stroke(paint, (18, 28))
+    assert not paint.mask[28, 18] and paint.mask[20, 10]
+
+
+def test_edit_moves_strokes_and_regions_and_delete_takes_them_away(paint):
+    paint.size.value = 6
+    hand.stroke(paint, (10, 10), (20, 10))
+    paint.tool.value = "box"
+    hand.stroke(paint, (30, 30), (50, 50))
+    before = paint.strokes
+    paint.tool.value = "edit"
+    hand.stroke(paint, (40, 40), (38, 41), (36, 42))
+    assert paint.mask[32:53, 26:47].all() and paint.mask.sum() == 21 * 21
+    press(paint, "ArrowLeft")
+    press(paint, "ArrowUp")
+    assert paint.mask[31:52, 25:46].all()
+    paint.undo()
+    paint.undo()
+    assert paint.strokes == before
+    hand.stroke(paint, (15, 12), (15, 22))
+    assert np.allclose(paint.strokes[0].points, [(10, 20), (20, 20)])
+    press(paint, "Delete")
+    assert paint.strokes == before[1:] and paint.held is None
+    press(paint, "Delete")
+    assert "first take a stroke" in paint.board.line.value
+    press(paint, "ArrowUp")
+    assert [type(error) for error in paint.errors] == [ValueError, ValueError]
+    paint.errors.clear()
+
+
+@pytest.mark.parametrize("tool", ["lasso", "box"])
 def test_the_region_is_drawn_round_by_lasso_and_box(drag, tool):
     hand.stroke(drag, (18, 28), (50, 45))
     drag.tool.value = tool
@@ -354,9 +395,7 @@ def test_edit_pulls_a_region_with_its_path(drag):
 
 
 def test_double_click_delete_and_arrow_keys(drag):
-    def key(name):
-        content = {"event": "key", "key": name, "shift": False, "command": False}
-        drag.board.page._handle_custom_msg(content, [])
+    key = functools.partial(press, drag)
 
     def double(x, y):
         (at,) = drag.board.to_screen([(x, y)])
@@ -394,19 +433,44 @@ def test_a_point_added_to_a_timed_path_gets_a_time_between(drag):
     assert drag.trajectory.drags[0].times == pytest.approx((0, 0.2, 0.6, 1))
 
 
-def test_hide_shows_the_picture_alone_until_something_changes(paint, monkeypatch):
+@pytest.mark.parametrize(
+    "kind, names",
+    [
+        (PaintCanvas, {PAINT: "Paint", MASK: "Region"}),
+        (DragCanvas, {MASK: "Region", MARKS: "Arrows"}),
+    ],
+)
+def test_paint_region_and_arrows_are_hidden_each_alone(kind, names, monkeypatch):
+    canvas, drawn = kind(scene(), autosave=None), []
+    hand.stroke(canvas, (18, 28), (50, 45))
+    if kind is PaintCanvas:
+        canvas.tool.value = "mask"
+        hand.stroke(canvas, (40, 40), (50, 40))
+    for name in ("put", "path"):
+        work = functools.partial(
+            lambda work, n, *a: (drawn.append(n), work(n, *a)), getattr(canvas.board, name)
+        )
+        monkeypatch.setattr(canvas.board, name, work)
+    assert {layer: eye.description for layer, eye in canvas.board.eyes.items()} == names
+    for layer, eye in canvas.board.eyes.items():
+        drawn.clear()
+        eye.value = False
+        assert set(drawn) == {PICTURE, *names} - {layer} and eye.icon == "eye-slash"
+        drawn.clear()
+        eye.value = True
+        assert set(drawn) == {PICTURE, *names}
+    press(canvas, "h")
+    assert not any(eye.value for eye in canvas.board.eyes.values())
+    press(canvas, "h")
+    assert all(eye.value for eye in canvas.board.eyes.values()) and canvas.errors == []
+
+
+def test_what_is_hidden_is_shown_again_where_something_is_drawn_on_it(paint):
+    paint.board.show(PAINT, MASK, on=False)
     hand.stroke(paint, (5, 5), (20, 5))
-    drawn = []
-    path = paint.board.path
-    monkeypatch.setattr(paint.board, "path", lambda layer, *a, **k: drawn.append(layer))
-    paint.board.hide.value = True
-    assert drawn == []
-    paint.board.hide.value = False
-    assert drawn == [PAINT]
-    paint.board.hide.value = True
-    monkeypatch.setattr(paint.board, "path", path)
-    hand.stroke(paint, (5, 9), (20, 9))
-    assert not paint.board.hide.value
+    assert paint.board.eyes[PAINT].value and not paint.board.eyes[MASK].value
+    paint.undo()
+    assert paint.board.eyes[MASK].value
 
 
 def test_one_frame_of_the_preview_is_looked_at(drag):
@@ -494,14 +558,11 @@ def test_undo_in_the_middle_of_a_press_ends_it(drag, tool):
 
 POINT = st.tuples(st.integers(1, SIDE - 2), st.integers(1, SIDE - 2))
 PAINTING = st.one_of(
-    st.tuples(
-        st.sampled_from(["brush", "eraser", "mask"]), st.lists(POINT, min_size=1, max_size=4)
-    ),
+    st.tuples(st.sampled_from(list(PaintCanvas.TOOLS)), st.lists(POINT, min_size=1, max_size=4)),
     st.sampled_from([("clear", None), ("undo", None), ("redo", None), ("picture", None)]),
 )
 DRAGGING = st.one_of(
-    st.tuples(st.sampled_from(["arrow", "path", "edit", "pin", "add", "cut", "lasso", "box"]),
-              st.lists(POINT, min_size=1, max_size=4)),
+    st.tuples(st.sampled_from(list(DragCanvas.TOOLS)), st.lists(POINT, min_size=1, max_size=4)),
     st.sampled_from([("clear", None), ("undo", None), ("redo", None)]),
     st.tuples(st.sampled_from(["rotate", "scale", "time", "pan_x", "zoom"]), st.floats(0.5, 1.5)),
 )  # fmt: skip

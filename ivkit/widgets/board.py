@@ -106,18 +106,22 @@ class Line(w.HTML):
         self.errors.append(error)
         self.say(explain(error), error=True)
 
-    def guard(self, work: Callable) -> Callable:
-        """The same callback, whose errors are said and recorded; its success ends an old error."""
+    def guard(self, work: Callable, ends: bool = True) -> Callable:
+        """The same callback, whose errors are said and recorded; nothing else draws meanwhile.
+
+        ends: whether its success ends an old error.
+        """
 
         @functools.wraps(work)
         def guarded(*args):
             before = self.value
             try:
-                result = work(*args)
+                with _LOCK:
+                    result = work(*args)
             except Exception as error:
                 self.fail(error)
                 return None
-            if self.failed and self.value == before:
+            if ends and self.failed and self.value == before:
                 self.say("")
             return result
 
@@ -125,12 +129,13 @@ class Line(w.HTML):
 
 
 class Board:
-    """A sketch on screen: `stage` holds the canvas, `bar` undo, redo, clear; `line` the messages.
+    """A sketch on screen: `stage` holds the canvas, `bar` its buttons, `line` the messages.
 
     Args:
       picture: anything `to_picture` takes.
       width: how wide the picture is shown, in screen pixels; all else is in picture pixels.
-      draw: called with (old, new) sketches after a change; old is None where all must be drawn.
+      layers: {layer: (what a person calls it, its draw)}; draw is called with (old, new) sketches
+        after a change, old is None where all must be drawn. What has a name can be hidden.
       pen: called with ("down" | "move" | "up", (x, y)) in picture pixels.
       cleared: fields of the sketch, as Clear leaves them.
       autosave: name of the file that the sketch is kept in, or None.
@@ -142,17 +147,18 @@ class Board:
         self,
         picture,
         width: int,
-        draw: Callable[[Sketch | None, Sketch], None],
+        layers: dict[int, tuple[str, Callable[[Sketch | None, Sketch], None]]],
         pen: Callable[[str, Point], None],
         cleared: dict[str, Any],
         autosave: str | None,
         line: Line,
         label: str,
     ):
-        self.line, self.errors = line, line.errors
+        self.line, guard = line, line.guard
         self.listeners: list[Callable[[], None]] = []
         self.history = History(Sketch(picture))
-        self.shown_width, self._draw, self._pen, self.cleared = width, draw, pen, cleared
+        self.shown_width, self.layers, self.cleared = width, layers, cleared
+        self._pen = guard(lambda kind, point: pen(kind, point) or True, ends=False)
         self._down = False
         self.keys: dict[str, Callable[[], None]] = {}
         self.double: Callable[[Point], None] | None = None  # what a double click does
@@ -162,26 +168,26 @@ class Board:
         self.stage = w.Box([self.view, self.page])
         self.stage.add_class("ivkit-stage")
         self._fit()
-        self.page.observe(self.guard(self._dense), ["density", "zoom"])
-        self.page.on_msg(self.guard(self._page_says))
+        self.page.observe(guard(self._dense), ["density", "zoom"])
+        self.page.on_msg(guard(self._page_says))
         for name in ("down", "move", "up", "out"):
             getattr(self.view, f"on_mouse_{name}")(functools.partial(self._mouse, name))
         for name, kind in (("start", "down"), ("move", "move"), ("end", "up"), ("cancel", "up")):
             getattr(self.view, f"on_touch_{name}")(functools.partial(self._touch, kind))
-        self.view.on_client_ready(self._client_ready)
-        self.view.on_key_down(self._key)
-        clear = self.guard(self.clear)
+        self.view.on_client_ready(guard(self._client_ready))
+        self.view.on_key_down(guard(self._key))
         self.undo_button = button("Undo", "undo", self.undo, "Take the last step back: Ctrl+Z")
         self.redo_button = button("Redo", "repeat", self.redo, "Do it once more: Ctrl+Y")
-        self.clear_button = button("Clear", "trash", clear, "Take all off; Undo brings it back")
-        see = {"icon": "eye-slash", "tooltip": "Show the picture alone: H"}
-        self.hide = w.ToggleButton(description="Hide", layout=w.Layout(width="76px"), **see)
-        self.hide.observe(self.guard(lambda _: self.redraw()), "value")
-        self.bar = flow(self.undo_button, self.redo_button, self.clear_button, self.hide)
+        tip = "Take all off; Undo brings it back"
+        self.clear_button = button("Clear", "trash", guard(self.clear), tip)
+        self.eyes = {layer: self._eye(name) for layer, (name, _) in layers.items() if name}
+        buttons = (self.undo_button, self.redo_button, self.clear_button)
+        self.bar = flow(*buttons, *self.eyes.values())
         self.autosave = Autosave(autosave) if autosave else None
         kept = self.autosave and self.autosave.found(Sketch)
-        says = "A drawing of an earlier session is kept."
-        self.offer = offer(says, kept, self._bring_back, self.guard)
+        self.offer = offer(
+            "A drawing of an earlier session is kept.", kept, self._bring_back, guard
+        )
         self._buttons()
 
     # ------------------------------------------------------------------------------- the state
@@ -218,8 +224,9 @@ class Board:
     def clear(self) -> None:
         """Take everything off the picture; Undo brings it back."""
         self._let_go()
+        self.show(*self.eyes)
         self.change(**self.cleared)
-        self.say("Cleared. Undo brings it back.")
+        self.line.say("Cleared. Undo brings it back.")
 
     def _step(self, by: int) -> bool:
         with _LOCK:
@@ -227,6 +234,7 @@ class Board:
             moved = self.history.move(by)
             if moved:
                 self._let_go()
+                self.show(*self.eyes)
                 self._changed(old)
             return moved
 
@@ -236,8 +244,7 @@ class Board:
         self.view[LIVE].clear()
 
     def _changed(self, old: Sketch) -> None:
-        self.say("")
-        self.hide.value = False
+        self.line.say("")
         if self.sketch.picture is not old.picture:
             self._fit()
             old = None
@@ -248,7 +255,7 @@ class Board:
         if self.autosave:
             self.autosave.put(self.sketch)
             if self.autosave.failed:
-                self.say(f"This is not being saved: {self.autosave.failed}", error=True)
+                self.line.say(f"This is not being saved: {self.autosave.failed}", error=True)
 
     def _buttons(self) -> None:
         self.undo_button.disabled = not self.history.can(-1)
@@ -256,48 +263,51 @@ class Board:
 
     def _bring_back(self, kept: Sketch) -> None:
         self.commit(kept)
-        self.say("Here it is again.")
+        self.line.say("Here it is again.")
 
-    # -------------------------------------------------------------------------------- messages
+    # --------------------------------------------------------------------------------- layers
 
-    def say(self, text: str, error: bool = False) -> None:
-        """One sentence under the canvas."""
-        self.line.say(text, error)
+    def _eye(self, name: str) -> w.ToggleButton:
+        """The switch that hides one layer."""
+        says = f"Show or hide: {name.lower()}. H hides and shows all"
+        eye = w.ToggleButton(
+            True, description=name, icon="eye", tooltip=says, layout=w.Layout(width="86px")
+        )
 
-    def guard(self, work: Callable) -> Callable:
-        """`Line.guard`, and nothing else draws meanwhile."""
+        def turn(change):
+            eye.icon = "eye" if eye.value else "eye-slash"
+            self.redraw()
 
-        @functools.wraps(work)
-        def alone(*args):
-            with _LOCK:
-                return work(*args)
+        eye.observe(self.line.guard(turn), "value")
+        return eye
 
-        return self.line.guard(alone)
+    def show(self, *layers: int, on: bool = True) -> None:
+        """Show layers, or hide them."""
+        for layer in layers:
+            if layer in self.eyes:
+                self.eyes[layer].value = on
+
+    def _hide_all(self) -> None:
+        self.show(*self.eyes, on=not any(eye.value for eye in self.eyes.values()))
 
     # ----------------------------------------------------------------------------------- mouse
 
     def _mouse(self, name: str, x: float, y: float) -> None:
         if not self._down and name != "down":
-            return  # a move without the button, or one that came too late
+            return  # a move without the button, or one that came too late, or its press was refused
         if self._down and name == "down":
-            self._send("up", self._last)  # the button went up where nobody saw it
+            self._pen("up", self._last)  # the button went up where nobody saw it
         self._last = self.to_picture_pixels(x, y)
-        self._down = name in ("down", "move")
-        self._send("up" if name == "out" else name, self._last)
+        done = self._pen("up" if name == "out" else name, self._last)
+        if name != "move":
+            self._down = name == "down" and bool(done)
 
     def _touch(self, kind: str, touches: Sequence[Point]) -> None:
         if touches:
             self._mouse(kind, *touches[0])
         elif self._down:  # the last finger left: there is no point any more
             self._down = False
-            self._send("up", self._last)
-
-    def _send(self, kind: str, point: Point) -> None:
-        try:  # no guard: the moves after a press that was refused must not end what it said
-            with _LOCK:
-                self._pen(kind, point)
-        except Exception as error:
-            self.line.fail(error)
+            self._pen("up", self._last)
 
     def _key(self, key: str, shift: bool, ctrl: bool, meta: bool = False) -> None:
         key = key.lower() if len(key) == 1 else key
@@ -305,11 +315,11 @@ class Board:
             if key in ("z", "y"):
                 self._step(1 if shift or key == "y" else -1)
         elif key in self.keys:
-            self.guard(self.keys[key])()
+            self.keys[key]()
 
     def take_keys(self, keys: dict[str, Callable[[], None]]) -> None:
         """What each key of the canvas does, by its name in the page: "b", "[", "Delete"."""
-        self.keys = keys | {"h": lambda: setattr(self.hide, "value", not self.hide.value)}
+        self.keys = keys | {"h": self._hide_all}
         self.page.takes = [*KEYS, *self.keys]
 
     def _page_says(self, _, content, buffers) -> None:
@@ -361,8 +371,9 @@ class Board:
             if old is None:
                 self.view.clear()
                 self.put(PICTURE, self.sketch.picture)
-            if not self.hide.value:
-                self._draw(old, self.sketch)
+            for layer, (_, draw) in self.layers.items():
+                if layer not in self.eyes or self.eyes[layer].value:
+                    draw(old, self.sketch)
 
     def put(self, layer: int, picture: Image.Image) -> None:
         """A picture, or an RGBA one, over the whole layer. RGB would be sent as a coarse JPEG."""
@@ -412,7 +423,7 @@ class Board:
         manager = getattr(self.view, "_canvas_manager", None)
         if hasattr(manager, "_current_canvas"):
             manager._current_canvas = None
-        self.guard(self.redraw)()
+        self.redraw()
 
 
 # ------------------------------------------------------------------------------ small things

@@ -22,19 +22,20 @@ from ..view import contact_sheet
 from .board import (
     LIVE,
     MARKS,
+    MASK,
     Line,
     button,
     column,
     heading,
-    held,
     picture_view,
     row,
     slider,
     words,
 )
-from .canvas import Canvas
+from .canvas import Brush, Canvas, Edit, Outline, Tool
 from .session import Sketch
 
+BOTH = (MASK, MARKS)  # layers
 COLOURS = ("#e5006d", "#0a7bd6", "#2e8b57", "#d97706", "#7a3ff2")
 REACH = 14  # screen pixels within which a click takes a point
 NO_DRAG = "none yet: pull a thing to where it shall go"
@@ -42,6 +43,28 @@ VAGUE = (
     "Nothing stands out here, so the region is a disc. Press on a thing, or draw the region with "
     "Lasso, Box or Region +. To move all, move the camera."
 )
+
+
+class Pull(Tool):
+    """Begins a drag: the region under the press, and its way, straight or along the hand."""
+
+    def begin(self, canvas, point):
+        canvas.grow(point)
+
+    def live(self, canvas, points):
+        if len(points) > 1:
+            path = points if self.straight else simplified(points, 1)
+            canvas.draw_arrow(LIVE, path, len(canvas.trajectory.drags), -1)
+
+    def end(self, canvas, points):
+        canvas.pull(points, self.straight)
+
+
+class Pin(Tool):
+    """Holds a point still, or lets it go again."""
+
+    def end(self, canvas, points):
+        canvas.pin(points[-1])
 
 
 class DragCanvas(Canvas):
@@ -66,14 +89,20 @@ class DragCanvas(Canvas):
     """
 
     TOOLS = {
-        ("Arrow", "arrow"): ("a", "Pull a thing straight to where it goes"),
-        ("Path", "path"): ("p", "Pull a thing along the way of the hand"),
-        ("Edit", "edit"): ("v", "Move points and pins, choose a drag"),
-        ("Region +", "add"): ("b", "Paint more to the region of the chosen drag"),
-        ("Region −", "cut"): ("e", "Take from the region of the chosen drag"),
-        ("Lasso", "lasso"): ("l", "Draw round the region of the chosen drag"),
-        ("Box", "box"): ("x", "Pull a box over the region of the chosen drag"),
-        ("Pin", "pin"): ("n", "Hold a point still, or let it go again"),
+        "arrow": Pull("Arrow", "a", "Pull a thing straight to where it goes", BOTH, straight=True),
+        "path": Pull("Path", "p", "Pull a thing along the way of the hand", BOTH),
+        "edit": Edit(
+            "Edit", "v", "Move points, pins and regions, choose a drag", BOTH, straight=True
+        ),
+        "add": Brush(
+            "Region +", "b", "Add to the region of the chosen drag", ring=True, ink="mask"
+        ),
+        "cut": Brush(
+            "Region −", "e", "Take from the region of the chosen drag", ring=True, ink="eraser"
+        ),
+        "lasso": Outline("Lasso", "l", "Draw round the region of the chosen drag"),
+        "box": Outline("Box", "x", "Pull a box over the region of the chosen drag", straight=True),
+        "pin": Pin("Pin", "n", "Hold a point still, or let it go again", (MARKS,)),
     }
 
     @checked
@@ -86,27 +115,24 @@ class DragCanvas(Canvas):
         autosave: Name | None = "drag",
         line: Line | None = None,
     ):
+        layers = {MASK: ("Region", self._draw_regions), MARKS: ("Arrows", self._draw_arrows)}
         label, empty = "A picture to drag things on", TrajectoryInstruction()
-        super().__init__(image, None, width, label, autosave, line, trajectory=empty)
+        super().__init__(image, None, width, label, autosave, line, layers, trajectory=empty)
         self._grown: tuple[np.ndarray, bool] | None = None  # a region, and whether it is a thing's
-        self._held: tuple | None = None  # ("drag", k, i) or ("pin", i), while it is being moved
         self._quiet = False  # the sliders are being set, not moved
         self.selected: int | None = None
         self._point = -1  # of the selected drag
         self.num_frames = num_frames
-        guard, (wide, high) = self.board.guard, self.picture.size
-        longest = max(wide, high)
+        guard = self.board.line.guard
         rows = {  # the label, what it does, the value, from, to, step
-            "size": ("Brush", "Width of the brush for regions: [ and ]", longest / 16, 1,
-                     max(longest / 4, 2), 0.5),
             "rotate": ("Rotate °", "Turn of the thing at the end", 0, -180, 180, 1),
             "scale": ("Scale", "Size of the thing at the end", 1, 0.25, 3, 0.05),
             "time": ("Point at", "When it is at the chosen point; 1 is the end", 1, 0, 1, 0.01),
-            "pan_x": ("Pan x", "How far the camera goes right", 0, -wide / 2, wide / 2, 1),
-            "pan_y": ("Pan y", "How far the camera goes down", 0, -high / 2, high / 2, 1),
+            "pan_x": ("Pan x", "How far the camera goes right", 0, -1, 1, 1),
+            "pan_y": ("Pan y", "How far the camera goes down", 0, -1, 1, 1),
             "zoom": ("Zoom", "How near the camera goes", 1, 0.5, 2, 0.01),
             "roll": ("Roll °", "How far the camera turns", 0, -45, 45, 1),
-        }  # fmt: skip
+        }
         for name, values in rows.items():
             setattr(self, name, slider(*values))
         which, speed = row("Which drag the rows below are about", 240), row("Its speed", 240)
@@ -134,14 +160,9 @@ class DragCanvas(Canvas):
         self.shown_frame = w.IntSlider(0, description="Frame", **at)
         self.shown_frame.observe(guard(lambda _: self._show_frame()), "value")
         self.preview_box = column(width, self.preview, says, self.shown_frame)
-        self._lay_out([], [], [self.preview_box, self.settings])
-        keys = {"Delete": self._delete, "Backspace": self._delete}
-        for key, by in {"Left": (-1, 0), "Right": (1, 0), "Up": (0, -1), "Down": (0, 1)}.items():
-            keys[f"Arrow{key}"] = functools.partial(self._nudge, *by)
-        self.board.take_keys(self.board.keys | keys)
+        self._lay_out([], [self.preview_box, self.settings])
         self.board.double = self._insert
         self.board.listeners.append(guard(self._refresh))
-        self.board.redraw()
         self._refresh()
 
     def _on(self, name: str, work) -> None:
@@ -151,9 +172,7 @@ class DragCanvas(Canvas):
             if not self._quiet:
                 work(change["new"])
 
-        getattr(self, name).observe(self.board.guard(moved), "value")
-
-    # ------------------------------------------------------------------------- what is drawn
+        getattr(self, name).observe(self.board.line.guard(moved), "value")
 
     @property
     def trajectory(self) -> TrajectoryInstruction:
@@ -174,9 +193,8 @@ class DragCanvas(Canvas):
 
     def _replace(self, k: int, key=None, **fields) -> None:
         """Drag k with another path, mask, turn ..."""
-        drags = list(self.trajectory.drags)
-        drags[k] = dataclasses.replace(drags[k], **fields)
-        self._put(key, drags=drags)
+        drag = dataclasses.replace(self.trajectory.drags[k], **fields)
+        self._put(key, drags=replaced(self.trajectory.drags, k, drag))
 
     def _drag(self) -> Drag:
         if self.selected is None:
@@ -185,8 +203,7 @@ class DragCanvas(Canvas):
 
     def _choose(self, k: int | None) -> None:
         self.selected, self._point = k, -1
-        self._refresh()
-        self.board.redraw(self.board.sketch)
+        self.hold(None)
 
     def _shape(self, name: str, value) -> None:
         self._drag()
@@ -211,47 +228,15 @@ class DragCanvas(Canvas):
 
     def _delete_drag(self) -> None:
         self._drag()
-        k, drags = self.selected, self.trajectory.drags
-        self._put(drags=drags[:k] + drags[k + 1 :])
+        self._put(drags=replaced(self.trajectory.drags, self.selected))
 
     def _delete_point(self) -> None:
         drag = self._drag()
         if len(drag.path) <= 2:
             raise ValueError("a drag has at least two points: its handle and its target")
         i = self._point % len(drag.path)
-        path, times = (old and old[:i] + old[i + 1 :] for old in (drag.path, drag.times))
+        path, times = (old and replaced(old, i) for old in (drag.path, drag.times))
         self._replace(self.selected, path=path, times=times)
-
-    def _delete(self) -> None:
-        """What Edit took last: a pin, a point between two others, else the whole drag."""
-        if self._held and self._held[0] == "pin":
-            self._put(pins=replaced(self.trajectory.pins, self._held[1]))
-            self._held = None
-        elif 0 < self._point < len(self._drag().path) - 1:
-            self._delete_point()
-        else:
-            self._delete_drag()
-
-    def _nudge(self, x: int, y: int) -> None:
-        """What Edit took last, by one pixel of the picture."""
-        if self._held is None and (path := self._drag().path):
-            self._held = ("drag", self.selected, self._point % len(path))
-        if self._held is not None:
-            self._shift(x, y, ("nudge", *self._held))
-
-    def _shift(self, x: float, y: float, key=None) -> None:
-        """What Edit took, moved so far: a pin, a point, or a region with its path."""
-        kind, k, *i = self._held
-        if kind == "pin":
-            pins = self.trajectory.pins
-            self._put(key, pins=replaced(pins, k, moved(pins[k], x, y)))
-        elif kind == "drag":
-            path = self.trajectory.drags[k].path
-            self._replace(k, key, path=replaced(path, *i, moved(path[i[0]], x, y)))
-        else:
-            drag, by = self.trajectory.drags[k], np.float32([[1, 0, x], [0, 1, y]])
-            mask = cv2.warpAffine(drag.mask.astype(np.uint8), by, self.picture.size, flags=0) > 0
-            self._replace(k, key, mask=mask, path=[moved(point, x, y) for point in drag.path])
 
     def _insert(self, point: Point) -> None:
         """One more point where a path was clicked twice."""
@@ -272,141 +257,159 @@ class DragCanvas(Canvas):
         if times:
             between = times[i] + share * (times[i + 1] - times[i])
             times = (*times[: i + 1], between, *times[i + 1 :])
-        self.selected, self._point, self._held = k, i + 1, ("drag", k, i + 1)
+        self.selected, self._point, self.held = k, i + 1, (k, i + 1)
         self._replace(k, path=path, times=times)
 
-    # ----------------------------------------------------------------------------------- mouse
-
-    def _pen(self, kind: str, point: Point) -> None:
-        if kind == "down":
-            self._points, self._tool, self._held = [], self.tool.value, None
-            if self._tool in ("add", "cut", "lasso", "box"):
-                self._drag()
-            if self._tool == "edit":
-                self._take(point)
-            if self._tool in ("arrow", "path"):
-                self._grow(point)
-            self._points = [point]
-        elif self._points:
-            first = self._points[:1] if self._tool in ("arrow", "box") else self._points
-            self._points = [*first, point]
-        if not self._points:  # a press that was refused
-            return
-        if kind != "up":
-            self._live()
-            return
-        points, self._points = self._points, []
-        self.board.view[LIVE].clear()
-        if self._tool in ("arrow", "path"):
-            self._tint()
-        work = {"arrow": self._add, "path": self._add, "edit": self._moved, "pin": self._pin}
-        work.get(self._tool, self._paint_region)(points)
+    # -------------------------------------------------------------------------------- the tools
 
     def _under(self, point: Point) -> list[int]:
         """The drags whose region lies under a point, the uppermost last."""
-        x, y = self._pixel(point)
+        x, y = self.pixel(point)
         drags = enumerate(self.trajectory.drags)
         return [k for k, drag in drags if drag.mask is not None and drag.mask[y, x]]
 
-    def _grow(self, point: Point) -> None:
+    def grow(self, point: Point) -> None:
         """Show which region a pull from here would take: a small disc where nothing stands out."""
         if any(self.trajectory.drags[k].path for k in self._under(point)):
             return
-        mask, clear = grow(self.picture, self._pixel(point))
+        mask, clear = grow(self.picture, self.pixel(point))
         if not clear:
             width = max(max(self.picture.size) / 10, 3)
             mask = region_mask([Stroke([point], width=width, tool="mask")], self.picture.size)
-        self.board.say("" if clear else VAGUE)
+        self.board.line.say("" if clear else VAGUE)
         self._grown = mask, clear
         self._tint((mask, colour_of(len(self.trajectory.drags))))
+
+    def pull(self, points, straight: bool) -> None:
+        """A drag of what was grown; one thing goes one way, so a second pull is its new path."""
+        self._tint()
+        if math.dist(points[0], points[-1]) * self.board.scale < 4 and len(points) < 8:
+            raise ValueError("press on a thing, pull it, and release where it shall go")
+        path = points if straight else simplified(points, 3 / self.board.scale)
+        drags = self.trajectory.drags
+        taken = [k for k in self._under(points[0]) if drags[k].path]
+        self.selected, self._point = taken[-1] if taken else len(drags), -1
+        if taken:
+            self._replace(self.selected, path=path, times=None)
+            self.board.line.say("This thing goes another way now; Undo brings back the old one.")
+            return
+        mask, clear = self._grown
+        self._put(drags=(*drags, Drag(path, mask=mask)))
+        if not clear:
+            self.board.line.say(VAGUE)
+
+    def pin(self, point: Point) -> None:
+        """Hold a point still, or let go of the pin that is there."""
+        pins = self.trajectory.pins
+        kept = [p for p in pins if math.dist(p, point) * self.board.scale > REACH]
+        self._put(pins=kept if len(kept) < len(pins) else [*kept, point])
+
+    @property
+    def tint(self) -> str:
+        self._drag()
+        return colour_of(self.selected)
+
+    def stroke(self, points, tool: str) -> Stroke:
+        """A stroke that corrects the region of the chosen drag."""
+        return Stroke(points, self.tint, self.size.value, tool=tool)
+
+    def add(self, stroke: Stroke) -> None:
+        before = None if stroke.tool == "lasso" else self._drag().mask
+        mask = region_mask([stroke], self.picture.size, before)
+        if not mask.any():
+            raise ValueError("nothing would be left of the region: Delete takes the whole drag")
+        self._replace(self.selected, mask=mask)
+
+    # held: (which drag, or None for the pins; which of its points, or None for region and path)
+
+    def _line(self, k: int | None) -> tuple[Point, ...]:
+        """The path of drag k; the pins where k is None."""
+        return self.trajectory.pins if k is None else self.trajectory.drags[k].path
+
+    def find(self, point: Point) -> tuple[int | None, int | None] | None:
+        drags = range(len(self.trajectory.drags))
+        near = [
+            (math.dist(p, point), n, k, i)
+            for n, k in enumerate((None, *drags))
+            for i, p in enumerate(self._line(k))
+        ]
+        distance, _, *nearest = min(near, default=(math.inf, 0))
+        if distance * self.board.scale <= REACH:
+            return tuple(nearest)
+        inside = self._under(point)
+        return (inside[-1], None) if inside else None
+
+    def hold(self, found: tuple[int | None, int | None] | None) -> None:
+        if found and found[0] is not None:
+            self.selected, self._point = found[0], -1 if found[1] is None else found[1]
+        super().hold(found)
+        self._refresh(preview=False)
+
+    def anchor(self) -> Point | None:
+        k, i = self.held
+        return None if i is None else self._line(k)[i]
+
+    def _shifted(self, x: float, y: float) -> list[Point]:
+        """The path or the pins, as a shift of what is held would leave them."""
+        k, i = self.held
+        points = enumerate(self._line(k))
+        return [(px + x, py + y) if i in (None, n) else (px, py) for n, (px, py) in points]
+
+    def shift(self, x: float, y: float, key=None) -> None:
+        (k, i), moved = self.held, self._shifted(x, y)
+        if k is None:
+            self._put(key, pins=moved)
+            return
+        fields = {"path": moved}
+        if i is None:
+            mask, by = self._drag().mask.astype(np.uint8), np.float32([[1, 0, x], [0, 1, y]])
+            fields["mask"] = cv2.warpAffine(mask, by, self.picture.size, flags=0) > 0
+        self._replace(k, key, **fields)
+
+    def show_shift(self, x: float, y: float) -> None:
+        (k, i), moved = self.held, self._shifted(x, y)
+        if k is None:
+            self._dot(LIVE, moved[i], 5, "#111111")
+        else:
+            self.draw_arrow(LIVE, moved, k, i)
+
+    def delete(self) -> None:
+        """What Edit took last: a pin, a point between two others, else the whole drag."""
+        if self.held and self.held[0] is None:
+            pin, self.held = self.held[1], None
+            self._put(pins=replaced(self.trajectory.pins, pin))
+        elif 0 < self._point < len(self._drag().path) - 1:
+            self._delete_point()
+        else:
+            self._delete_drag()
+
+    def _nudge(self, x: int, y: int) -> None:
+        if self.held is None and self._drag().path:
+            self.held = self.selected, self._point % len(self._drag().path)
+        super()._nudge(x, y)
+
+    # --------------------------------------------------------------------------------- drawing
 
     def _tint(self, *more: tuple[np.ndarray, str]) -> None:
         drags = enumerate(self.trajectory.drags)
         regions = [(drag.mask, colour_of(k)) for k, drag in drags if drag.mask is not None]
         self.board.regions([*regions, *more])
 
-    def _add(self, points) -> None:
-        if math.dist(points[0], points[-1]) * self.board.scale < 4 and len(points) < 8:
-            raise ValueError("press on a thing, pull it, and release where it shall go")
-        if self._tool == "path":
-            points = simplified(points, 3 / self.board.scale)
-        drags = self.trajectory.drags
-        taken = [k for k in self._under(points[0]) if drags[k].path]
-        if taken:  # one thing goes one way: a second pull is its new path
-            self.selected, self._point = taken[-1], -1
-            self._replace(self.selected, path=points, times=None)
-            self.board.say("This thing goes another way now; Undo brings back the old one.")
-            return
-        mask, clear = self._grown
-        self.selected, self._point = len(drags), -1
-        self._put(drags=(*drags, Drag(points, mask=mask)))
-        if not clear:
-            self.board.say(VAGUE)
+    def _draw_regions(self, old: Sketch | None, new: Sketch) -> None:
+        if old is not new:
+            self._tint()
 
-    def _take(self, point: Point) -> None:
-        """The point, the pin, or else the region under the mouse."""
-        r = self.trajectory
-        near = [(math.dist(p, point), ("pin", i)) for i, p in enumerate(r.pins)]
-        for k, drag in enumerate(r.drags):
-            near += [(math.dist(p, point), ("drag", k, i)) for i, p in enumerate(drag.path)]
-        distance, nearest = min(near, default=(math.inf, None))
-        if distance * self.board.scale <= REACH:
-            self._held = nearest
-            if nearest[0] == "drag":
-                self.selected, self._point = nearest[1:]
-        elif inside := self._under(point):
-            self.selected, self._point = inside[-1], -1
-            self._held = ("region", self.selected) if r.drags[self.selected].path else None
-        self._refresh(preview=False)
-        self.board.redraw(self.board.sketch)
-
-    def _moved(self, points) -> None:
-        if self._held is not None and points[0] != points[-1]:
-            self._shift(*self._pulled(points))
-
-    def _pulled(self, points) -> Point:
-        """How far the mouse took what it holds: a point goes to it, a region goes along."""
-        start, (x, y) = points[0], points[-1]
-        if self._held[0] == "pin":
-            start = self.trajectory.pins[self._held[1]]
-        elif self._held[0] == "drag":
-            start = self.trajectory.drags[self._held[1]].path[self._held[2]]
-        return x - start[0], y - start[1]
-
-    def _pin(self, points) -> None:
-        pins, point = self.trajectory.pins, points[-1]
-        kept = [p for p in pins if math.dist(p, point) * self.board.scale > REACH]
-        self._put(pins=kept if len(kept) < len(pins) else [*kept, point])
-
-    def _paint_region(self, points) -> None:
-        drag = self._drag()
-        if self._tool in ("lasso", "box"):
-            mask = np.zeros(self.picture.size[::-1], np.uint8)
-            corners = np.round(outline(self._tool, points)).astype(np.int32)
-            mask = cv2.fillPoly(mask, [corners], 1) > 0
-        else:
-            stroke = Stroke(points, width=self.size.value, tool="mask")
-            touched = region_mask([stroke], self.picture.size)
-            mask = np.zeros_like(touched) if drag.mask is None else drag.mask
-            mask = mask | touched if self._tool == "add" else mask & ~touched
-        if not mask.any():
-            raise ValueError("nothing would be left of the region: Delete takes the whole drag")
-        self._replace(self.selected, mask=mask)
-
-    # --------------------------------------------------------------------------------- drawing
-
-    def _draw(self, old: Sketch | None, new: Sketch) -> None:
-        self._tint()
+    def _draw_arrows(self, old: Sketch | None, new: Sketch) -> None:
         self.board.view[MARKS].clear()
         for k, drag in enumerate(new.trajectory.drags):
             for path in drag.paths:
                 chosen = self._point % len(path) if k == self.selected else None
-                self._arrow(MARKS, path, k, chosen)
+                self.draw_arrow(MARKS, path, k, chosen)
         for pin in new.trajectory.pins:
             self._dot(MARKS, pin, 7, "white")
             self._dot(MARKS, pin, 4, "#111111")
 
-    def _arrow(self, layer: int, path, k: int, chosen: int | None) -> None:
+    def draw_arrow(self, layer: int, path, k: int, chosen: int | None) -> None:
         """White below, so that it is seen on any picture; its number at the handle; the chosen
         point is filled white."""
         colour, scale = colour_of(k), self.board.scale
@@ -439,30 +442,6 @@ class DragCanvas(Canvas):
     def _dot(self, layer: int, point, radius: float, colour: str) -> None:
         self.board.path(layer, [point], colour, 2 * radius)
 
-    def _live(self) -> None:
-        points, r = self._points, self.trajectory
-        with held():
-            self.board.view[LIVE].clear()
-            if self._tool in ("add", "cut"):
-                width = self.size.value * self.board.scale
-                colour = colour_of(self.selected) if self._tool == "add" else "white"
-                self.board.path(LIVE, points, colour, width, 0.5)
-            elif self._tool in ("arrow", "path") and len(points) > 1:
-                path = points if self._tool == "arrow" else simplified(points, 1)
-                self._arrow(LIVE, path, len(r.drags), -1)
-            elif self._tool in ("lasso", "box"):
-                ring = outline(self._tool, points)
-                for colour, width in (("white", 5), (colour_of(self.selected), 2)):
-                    self.board.path(LIVE, [*ring, ring[0]], colour, width)
-            elif self._tool == "edit" and self._held and self._held[0] != "pin":
-                kind, k, *i = self._held
-                path, by = r.drags[k].path, self._pulled(points)
-                path = [moved(p, *by) if kind == "region" or [n] == i else p
-                        for n, p in enumerate(path)]  # fmt: skip
-                self._arrow(LIVE, path, k, *(i or [None]))
-            else:
-                self._dot(LIVE, points[-1], 5, "#111111")
-
     # ------------------------------------------------------------------------ sliders, preview
 
     def _refresh(self, preview: bool = True) -> None:
@@ -470,10 +449,10 @@ class DragCanvas(Canvas):
         r = self.trajectory
         if self.selected is None or self.selected >= len(r.drags):
             self.selected = len(r.drags) - 1 if r.drags else None
-        kind, k, *i = self._held or ("pin", -1)
-        here = r.pins if kind == "pin" else r.drags
-        if not (0 <= k < len(here) and all(n < len(here[k].path) for n in i)):
-            self._held = None  # it went with an undo or a delete
+        k, i = self.held or (None, -1)
+        there = (k is None or k < len(r.drags)) and -1 < (i or 0) < len(self._line(k))
+        if not there:
+            self.held = None  # it went with an undo or a delete, or has no one path
         drag = None if self.selected is None else r.drags[self.selected]
         one = drag is not None and bool(drag.path)  # a drag of several handles has no such sliders
         self._quiet = True
@@ -490,6 +469,8 @@ class DragCanvas(Canvas):
                 times = drag.times or even_times(drag.path)
                 self.time.value = times[self._point % len(times)]
             camera = r.camera or Camera()
+            for pan, side in zip((self.pan_x, self.pan_y), self.picture.size, strict=True):
+                pan.min, pan.max = -side / 2, side / 2
             self.pan_x.value, self.pan_y.value = camera.pan
             self.zoom.value, self.roll.value = camera.zoom, camera.roll
         finally:
@@ -520,18 +501,6 @@ def colour_of(k: int) -> str:
 def replaced(items: tuple, i: int, *value) -> tuple:
     """The items, with another one at i, or without it."""
     return (*items[:i], *value, *items[i + 1 :])
-
-
-def moved(point: Point, x: float, y: float) -> Point:
-    return point[0] + x, point[1] + y
-
-
-def outline(tool: str, points) -> list[Point]:
-    """Corners of what a lasso or a box has been pulled round."""
-    if tool == "lasso":
-        return points
-    (left, top), (right, bottom) = points[0], points[-1]
-    return [(left, top), (right, top), (right, bottom), (left, bottom)]
 
 
 def simplified(points, tolerance: float) -> list:

@@ -6,7 +6,7 @@ function render({ model, el }) {
   const listen = (target, name, work) =>
     target.addEventListener(name, work, { capture: true, passive: false, signal: end.signal });
   const stage = () => el.parentElement;
-  let canvas, held = false, pan = null, view = { zoom: 1, x: 0, y: 0 };
+  let canvas, held = false, space = false, pan = null, view = { zoom: 1, x: 0, y: 0 };
 
   // ipywidgets names neither handles of sliders nor pictures: their label and their box do.
   function names(root) {
@@ -74,9 +74,9 @@ function render({ model, el }) {
     canvas.dispatchEvent(new MouseEvent(kind, { clientX, clientY }));
 
   function mousedown(event) {
-    if (event.button === 0) return void (held = true);
+    if (event.button === 0 && !space) return void (held = true);
     stop(event);
-    if (event.button !== 1 || view.zoom === 1) return;
+    if ((event.button !== 1 && !space) || view.zoom === 1) return;
     event.preventDefault();
     pan = { x: event.clientX - view.x, y: event.clientY - view.y };
   }
@@ -100,7 +100,7 @@ function render({ model, el }) {
     else if (event.target !== canvas) pass("mousemove", event);
   });
   listen(window, "mouseup", (event) => {
-    if (event.button === 1) pan = null;
+    if (pan) return void (pan = null);
     if (held && event.button === 0 && event.isTrusted) release(event);
   });
 
@@ -153,6 +153,7 @@ function render({ model, el }) {
   listen(window, "keydown", (event) => {
     const at = event.target;
     if (!canvas || at !== stage() || event.altKey) return;
+    if (event.key === " " && view.zoom > 1) return event.preventDefault(), (space = true), stop(event);
     const command = event.ctrlKey || event.metaKey;
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     const middle = stage().getBoundingClientRect();
@@ -165,6 +166,9 @@ function render({ model, el }) {
     else if (key === "0") look(1, 0, 0);
     else model.send({ event: "key", key, shift: event.shiftKey, command });
   });
+
+  listen(window, "keyup", (event) => event.key === " " && (space = false));
+  listen(window, "blur", () => (space = false));
 
   function dense() {
     model.set({ density: window.devicePixelRatio || 1, zoom: view.zoom });

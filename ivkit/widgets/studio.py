@@ -114,6 +114,7 @@ class Studio(Panel):
             canvas.below.children = (self._actions,)
             canvas.row.layout.display = "contents"  # its parts wrap with those of the studio
         drag = self.drag  # its warp stands with the clips, its settings after the panel
+        drag.board.dropped, drag.upload.layout.display = self.paint.load_picture, "none"
         drag.row.children, drag.settings.layout.order = (drag.column, drag.settings), "1"
         drag.preview_box.layout.width = drag.preview.layout.width = f"{CARD}px"
         parts = flow(*canvases, self._newest, self._controls)
