@@ -98,6 +98,21 @@ def test_a_second_press_without_a_release_ends_the_first_stroke(paint):
     assert [len(s.points) for s in paint.strokes] == [2, 2]
 
 
+def test_events_that_come_in_two_threads_make_one_stroke(paint, monkeypatch):
+    commit, others = paint.board.commit, []
+
+    def slow(*args):
+        others.append(threading.Thread(target=hand.event, args=(paint, "mouse_out", 60, 60)))
+        others[0].start()
+        others[0].join(0.2)
+        commit(*args)
+
+    monkeypatch.setattr(paint.board, "commit", slow)
+    hand.stroke(paint, (5, 5), (20, 5))
+    others[0].join()
+    assert len(others) == len(paint.strokes) == 1 and len(paint.strokes[0].points) == 2
+
+
 def test_touch_draws_too(paint):
     for name, touches in (("start", [(8, 8)]), ("move", [(80, 80)]), ("end", [])):
         content = {"event": f"touch_{name}", "touches": [{"x": x, "y": y} for x, y in touches]}

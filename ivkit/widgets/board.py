@@ -158,8 +158,7 @@ class Board:
         self.listeners: list[Callable[[], None]] = []
         self.history = History(Sketch(picture))
         self.shown_width, self.layers, self.cleared = width, layers, cleared
-        self._pen = guard(lambda kind, point: pen(kind, point) or True, ends=False)
-        self._down = False
+        self._pen, self._down = pen, False
         self.keys: dict[str, Callable[[], None]] = {}
         self.double: Callable[[Point], None] | None = None  # what a double click does
         self.dropped: Callable[[str, bytes], None] | None = None  # with a file's name and content
@@ -171,9 +170,11 @@ class Board:
         self.page.observe(guard(self._dense), ["density", "zoom"])
         self.page.on_msg(guard(self._page_says))
         for name in ("down", "move", "up", "out"):
-            getattr(self.view, f"on_mouse_{name}")(functools.partial(self._mouse, name))
+            work = guard(functools.partial(self._mouse, name), ends=False)
+            getattr(self.view, f"on_mouse_{name}")(work)
         for name, kind in (("start", "down"), ("move", "move"), ("end", "up"), ("cancel", "up")):
-            getattr(self.view, f"on_touch_{name}")(functools.partial(self._touch, kind))
+            work = guard(functools.partial(self._touch, kind), ends=False)
+            getattr(self.view, f"on_touch_{name}")(work)
         self.view.on_client_ready(guard(self._client_ready))
         self.view.on_key_down(guard(self._key))
         self.undo_button = button("Undo", "undo", self.undo, "Take the last step back: Ctrl+Z")
@@ -182,7 +183,7 @@ class Board:
         self.clear_button = button("Clear", "trash", guard(self.clear), tip)
         self.eyes = {layer: self._eye(name) for layer, (name, _) in layers.items() if name}
         buttons = (self.undo_button, self.redo_button, self.clear_button)
-        self.bar = flow(*buttons, *self.eyes.values())
+        self.bar = flow(*buttons, flow(*self.eyes.values()))
         self.autosave = Autosave(autosave) if autosave else None
         kept = self.autosave and self.autosave.found(Sketch)
         self.offer = offer(
@@ -271,7 +272,7 @@ class Board:
         """The switch that hides one layer."""
         says = f"Show or hide: {name.lower()}. H hides and shows all"
         eye = w.ToggleButton(
-            True, description=name, icon="eye", tooltip=says, layout=w.Layout(width="86px")
+            True, description=name, icon="eye", tooltip=says, layout=w.Layout(width="auto")
         )
 
         def turn(change):
@@ -298,9 +299,9 @@ class Board:
         if self._down and name == "down":
             self._pen("up", self._last)  # the button went up where nobody saw it
         self._last = self.to_picture_pixels(x, y)
-        done = self._pen("up" if name == "out" else name, self._last)
-        if name != "move":
-            self._down = name == "down" and bool(done)
+        self._down = name == "move"
+        self._pen("up" if name == "out" else name, self._last)
+        self._down = name in ("down", "move")
 
     def _touch(self, kind: str, touches: Sequence[Point]) -> None:
         if touches:
@@ -474,7 +475,12 @@ def picture_view(width: int, **options) -> w.Image:
 
 
 def heading(text: str, margin: str | None = None) -> w.HTML:
-    return words(f"<b>{html.escape(text)}</b>", margin=margin)
+    return words(f"<div style='line-height:1.4'><b>{html.escape(text)}</b></div>", margin=margin)
+
+
+def small(text: str) -> str:
+    """HTML in a caption's size."""
+    return f"<div style='line-height:1.35;font-size:12px'>{text}</div>"
 
 
 def offer(text: str, kept, bring_back: Callable, guard: Callable) -> w.Box:

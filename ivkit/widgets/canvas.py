@@ -36,7 +36,7 @@ from .panel import Panel
 from .session import Sketch
 
 REGION, SEEN_THROUGH = "#e5006d", 0.45  # a region's colour; how region and eraser look under way
-HINT = "Ctrl and the wheel, or + and −, bring the picture nearer; the space bar held, the mouse moves it."
+HINT = "Ctrl and the wheel, or + and −, bring the picture nearer; with the space bar it moves."
 ARROWS = {"Left": (-1, 0), "Right": (1, 0), "Up": (0, -1), "Down": (0, 1)}
 
 
@@ -159,18 +159,18 @@ class Canvas(Panel):
         self.errors, guard = line.errors, line.guard
         says = [f"{tool.says}: {tool.key.upper()}" for tool in self.TOOLS.values()]
         options = [(tool.label, name) for name, tool in self.TOOLS.items()]
-        look = {"style": {"button_width": "84px"}, TIP: "Tool"}
+        letters = max(len(label) for label, _ in options)
+        look = {"style": {"button_width": f"{20 + 8 * letters}px"}, TIP: "Tool"}
         self.tool = w.ToggleButtons(options=options, tooltips=says, **look)
         longest = max(picture.size)
         says = "Width of the brush, in pixels of the picture: [ and ]"
         self.size = slider("Size", says, longest / 20, 1, max(longest / 4, 2), 0.5)
         for widget in (self.tool, self.size):
             widget.observe(lambda _: self._cursor(), "value")
-        look = {"tooltip": "Load a picture from a file", "layout": w.Layout(width="100px")}
+        look = {"tooltip": "Load a picture from a file", "layout": w.Layout(width="108px")}
         self.upload = w.FileUpload(accept="image/*", description="Picture", **look)
         self.upload.observe(guard(self._uploaded), "value")
-        look = row("How a picture is made to fit", 112, 30)
-        self.fit = w.Dropdown(options=["crop", "pad"], description="Fit", **look)
+        self.fit = w.Dropdown(options=["crop", "pad"], **row("How a picture is made to fit", 64))
         self.fit.layout.display = "none" if size is None else ""
         self.board.dropped = self.load_picture
         self.below = w.VBox([])

@@ -17,7 +17,7 @@ from PIL import Image
 
 from ..pictures import png
 from ..view import FPS, encode_video
-from .board import TIP, Line, button, column, picture_view, words
+from .board import TIP, Line, button, column, picture_view, small, words
 from .session import Take
 
 CARD = 216  # pixels
@@ -117,13 +117,8 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def small(text: str) -> str:
-    """HTML in a caption's size."""
-    return f"<div style='line-height:1.35;font-size:12px'>{text}</div>"
-
-
 def picture_card(title: str, picture: Image.Image) -> w.VBox:
-    return column(CARD, still(picture), words(html.escape(title)))
+    return column(CARD, still(picture), words(small(html.escape(title))))
 
 
 def still(picture: Image.Image) -> w.Image:

@@ -34,9 +34,21 @@ from ..support import validate
 from ..support.disk import write_picture
 from ..trajectory import warp
 from ..view import contact_sheet, save_video
-from .board import TIP, Line, button, column, flow, heading, offer, picture_view, row, words
+from .board import (
+    TIP,
+    Line,
+    button,
+    column,
+    flow,
+    heading,
+    offer,
+    picture_view,
+    row,
+    small,
+    words,
+)
 from .canvas import PaintCanvas
-from .cards import CARD, Result, card, counted, picture_card, side_by_side, small, video, written
+from .cards import CARD, Result, card, counted, picture_card, side_by_side, video, written
 from .drag import DragCanvas, webp
 from .panel import Panel
 from .session import Autosave, Change, Session, Sketch, Take, provenance
@@ -211,7 +223,7 @@ class Studio(Panel):
         self.live = picture_view(CARD, format="webp")
         self.live_text = words()
         enough = button("Stop and keep this", "star", guard(self.keep_this),
-                        "End now, and keep the clip as it is shown", "160px")  # fmt: skip
+                        "End now, and keep the clip as it is shown", "180px")  # fmt: skip
         self._live_card = w.VBox([self.live, self.live_text, enough])
         self._live_shown = False
         self._answer: list[w.Widget] = []  # to a photograph that the model cannot show
@@ -532,7 +544,7 @@ class Studio(Panel):
         if i.trajectory:
             hint, still = "", rasterise(picture, asked.sketch.strokes)[0]
             clip = video(warp(still, i.trajectory, i.num_frames).frames)
-            self._answer.append(column(CARD, clip, words("cut and drag, no model")))
+            self._answer.append(column(CARD, clip, words(small("cut and drag, no model"))))
         self._lay_out()
         self.say(f"{self.pipe.name} was not made for this picture: it gives it back at "
                  f"{decibels:.0f} dB, where its own world reaches {floor:.0f}.{hint}")  # fmt: skip
@@ -541,7 +553,8 @@ class Studio(Panel):
     def _show(self, what: str, step, number: int) -> None:
         self._live_on(True)
         self.progress.max, self.progress.value = step.num_steps, number
-        self.live_text.value = f"{what}, step {number} of {step.num_steps}, as it is predicted"
+        says = f"{what}, step {number} of {step.num_steps}, as it is predicted"
+        self.live_text.value = small(says)
         if step.record.overwritten or not step.record.undefined("x0"):
             self.live.value = webp(self._predicted(step))
         self._shown_at = time.perf_counter()

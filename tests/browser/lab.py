@@ -1,6 +1,6 @@
 """A real JupyterLab with a real browser, and a line to the kernel behind the page.
 
-with Lab(folder) as lab, lab.open("name", [cell, cell]) as book:
+with chromium() as browser, Lab(folder, browser) as lab, lab.open("name", [cell, cell]) as book:
     book.run()
     book.stroke(canvas, [(10, 10), (200, 80)])
     assert book.kernel("len(canvas.strokes)") == 1
@@ -25,15 +25,25 @@ import nbformat
 WIDTH, HEIGHT = 1200, 1000
 
 
-class Lab:
-    """`jupyter lab` on loopback, with settings of its own, and one headless chromium."""
+@contextlib.contextmanager
+def chromium():
+    """One headless browser."""
+    from playwright.sync_api import sync_playwright
 
-    def __init__(self, folder, height: int = HEIGHT):
-        self.folder, self.height = Path(folder), height
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
+        yield browser
+        browser.close()
+
+
+class Lab:
+    """`jupyter lab` on loopback, with settings of its own, or another app, such as "notebook"."""
+
+    def __init__(self, folder, browser, height: int = HEIGHT, app: str = "lab"):
+        self.folder, self.browser, self.height, self.app = Path(folder), browser, height, app
 
     def __enter__(self):
-        from playwright.sync_api import sync_playwright
-
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -60,26 +70,21 @@ class Lab:
             options.append("--allow-root")
         with (self.folder / "server.log").open("w") as log:
             self.server = subprocess.Popen(
-                [sys.executable, "-m", "jupyter", "lab", "--no-browser", *options],
+                [sys.executable, "-m", "jupyter", self.app, "--no-browser", *options],
                 cwd=self.root, env=env, stdout=log, stderr=subprocess.STDOUT,
             )  # fmt: skip
-        self.stack = contextlib.ExitStack()
-        self.stack.callback(self._end)
         try:
             self._wait()
-            self.playwright = self.stack.enter_context(sync_playwright())
-            flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-            self.browser = self.playwright.chromium.launch(
-                executable_path=shutil.which("chromium"), args=flags
-            )
-            self.stack.callback(self.browser.close)
         except BaseException:
-            self.stack.close()
+            self.__exit__()
             raise
         return self
 
     def __exit__(self, *_):
-        self.stack.close()
+        self.server.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.server.wait(15)
+        self.server.kill()
 
     def _wait(self):
         for _ in range(300):
@@ -90,12 +95,6 @@ class Lab:
                 break
             time.sleep(0.2)
         raise RuntimeError((self.folder / "server.log").read_text()[-2000:])
-
-    def _end(self):
-        self.server.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.server.wait(15)
-        self.server.kill()
 
     def open(self, name: str, cells, width=WIDTH, sidebar=False, **options) -> Book:
         """A notebook of these cells, or the one at a path, in a page of its own.
@@ -109,7 +108,8 @@ class Lab:
             book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
         nbformat.write(book, self.root / f"{name}.ipynb")
         options = {"viewport": {"width": width, "height": self.height}} | options
-        return Book(self, name, len(book.cells), "lab" if sidebar else "doc", options)
+        shell = "notebooks" if self.app == "notebook" else "lab/tree" if sidebar else "doc/tree"
+        return Book(self, name, len(book.cells), shell, options)
 
 
 class Book:
@@ -121,7 +121,7 @@ class Book:
 
     def __enter__(self):
         self.page = self.lab.browser.new_page(**self.options)
-        at = f"{self.lab.url}/{self.shell}/tree/{self.name}.ipynb"
+        at = f"{self.lab.url}/{self.shell}/{self.name}.ipynb"
         self.page.goto(f"{at}?reset&token={self.lab.token}")
         self.ready()
         return self
@@ -140,7 +140,9 @@ class Book:
         self.page.wait_for_selector(
             ".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=60_000, state="attached"
         )
-        self.page.wait_for_function("document.body.innerText.includes('| Idle')", timeout=60_000)
+        if self.lab.app == "lab":  # its status bar knows better
+            idle = "document.body.innerText.includes('| Idle')"
+            self.page.wait_for_function(idle, timeout=60_000)
 
     def run(self):
         """Shift+Enter in each cell, again where the kernel was not yet there to hear it."""

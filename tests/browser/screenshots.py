@@ -1,9 +1,12 @@
-"""`make screenshots`: pictures of canvas, drags, explorer and studio in media/, from a real page.
+"""`make screenshots`: canvas, drags, explorer and studio in a real page.
+
+In both themes and at three widths, into outputs/screenshots/; what README shows goes to media/ too.
 
 python -m tests.browser.screenshots [canvas] [drag] [explorer] [studio]
 """
 
 import io
+import itertools
 import sys
 import tempfile
 from pathlib import Path
@@ -11,9 +14,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageChops
 
-from .lab import Lab
+from .lab import Lab, chromium
 
 MEDIA = Path(__file__).parents[2] / "media"
+ALL = MEDIA.parent / "outputs/screenshots"
+THEMES, WIDTHS, HEIGHT = ("light", "dark"), (1400, 1024, 800), 2400
+SHOWN = "light", 1400  # in README
 PICTURE = f"""
 import ivkit as iv
 pipe = iv.load("storybook")
@@ -86,25 +92,35 @@ CELLS = {
 
 
 def shoot(book, name):
-    """The widget alone, as a person sees it in a window of 1200 pixels."""
-    book.page.mouse.move(2, 2)
-    shown = book.page.locator(".jp-OutputArea-output:has(.widget-vbox), .jp-OutputArea-output"
-                              ":has(.jupyter-widgets)").first  # fmt: skip
-    picture = Image.open(io.BytesIO(shown.screenshot())).convert("RGB")
-    used = ImageChops.difference(picture, Image.new("RGB", picture.size, "white")).getbbox()
-    picture = picture.crop(
-        (0, 0, min(used[2] + 8, picture.width), min(used[3] + 8, picture.height))
-    )
-    picture.save(MEDIA / f"{name}.png", optimize=True)
-    print(MEDIA / f"{name}.png")
+    """The widget alone, in both themes and at three widths of the window."""
+    for theme, width in itertools.product(THEMES, WIDTHS):
+        book.page.emulate_media(color_scheme=theme)
+        book.page.set_viewport_size({"width": width, "height": HEIGHT})
+        book.page.mouse.move(2, 2)
+        book.page.wait_for_timeout(2000)
+        shown = book.page.locator(".jp-OutputArea-output:has(.ivkit-page)").first
+        picture = Image.open(io.BytesIO(shown.screenshot())).convert("RGB")
+        empty = Image.new("RGB", picture.size, picture.getpixel((picture.width - 1, 0)))
+        _, _, right, low = ImageChops.difference(picture, empty).getbbox()
+        picture = picture.crop((0, 0, min(right + 8, picture.width), min(low + 8, picture.height)))
+        path = ALL / f"{name}-{theme}-{width}.png"
+        picture.save(path)
+        if (theme, width) == SHOWN:
+            picture.save(MEDIA / f"{name}.png", optimize=True)
+        print(path)
 
 
 def main():
     wanted = sys.argv[1:] or [take.__name__ for take in CELLS]
-    with tempfile.TemporaryDirectory() as folder, Lab(folder, height=1900) as lab:
+    ALL.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        chromium() as browser,
+        Lab(folder, browser, height=HEIGHT) as lab,
+    ):
         for take, cells in CELLS.items():
             if take.__name__ in wanted:
-                with lab.open(take.__name__, cells) as book:
+                with lab.open(take.__name__, cells, width=WIDTHS[0]) as book:
                     take(book)
 
 
