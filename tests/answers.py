@@ -1281,6 +1281,88 @@ LIVE = {
     ),
 }
 
+# -------------------------------------------------------------------------------- 13_from_noise
+
+CLOUD = np.random.default_rng(0).gamma(1.0, 0.7, (400, 2))
+
+
+def stepped(z, v, a, s, b, r, eta, xi, both=True, square=True, after=True):
+    x, eps = a * z - s * v, s * z + a * v
+    fresh = eta * r / s * (1 - (a / b) ** 2) ** 0.5
+    kept = (r**2 - fresh**2) ** 0.5 if square else r - fresh
+    return (b if after else a) * x + kept * eps + (fresh * xi if both else 0)
+
+
+def stepped_by_angles(z, v, a, s, b, r, eta, xi):
+    a, s, b, r, eta = map(float, (a, s, b, r, eta))
+    fresh = min(eta * math.sqrt(max(b**2 - a**2, 0)) * r / (s * b), r)
+    old = math.sqrt(max(r**2 - fresh**2, 0))
+    z, v, xi = map(torch.as_tensor, (z, v, xi))
+    return (b * a + old * s) * z + (old * a - b * s) * v + fresh * xi
+
+
+def least(values, power):
+    at = np.sort(values)
+    if power == 1:
+        return (at[(len(at) - 1) // 2] + at[len(at) // 2]) / 2
+    return np.dot(at, np.ones(len(at)) / len(at))
+
+
+FROM_NOISE = {
+    "one_step_lands": Answers(
+        right=[
+            CLOUD.mean(0),
+            torch.tensor(CLOUD.mean(0)),
+            CLOUD.mean(0).tolist(),
+            [CLOUD[:, 0].sum() / 400, CLOUD[:, 1].sum() / 400],
+            CLOUD.mean(0)[None] + 0.003,
+        ],
+        wrong=[None, [0, 0], CLOUD[3], np.median(CLOUD, 0), CLOUD.mean(), CLOUD.max(0), "there"],
+        beside=lambda: (CLOUD,),
+    ),
+    "best_constants": Answers(
+        right=[
+            lambda values: (np.mean(values), np.median(values)),
+            lambda values: [sum(values) / len(values), np.quantile(values, 0.5)],
+            lambda values: (least(values, 2), least(values, 1)),
+            lambda values: (
+                torch.as_tensor(values).mean(),
+                torch.quantile(torch.as_tensor(values), 0.5),
+            ),
+            lambda values: (np.average(values), np.percentile(values, 50)),
+        ],
+        wrong=[
+            lambda values: (None, None),
+            lambda values: (np.median(values), np.mean(values)),
+            lambda values: (np.mean(values), np.mean(values)),
+            lambda values: (np.median(values), np.median(values)),
+            lambda values: (np.mean(values), (values.min() + values.max()) / 2),
+            lambda values: np.mean(values),
+            lambda values: (np.mean(values), values[0]),
+            lambda values: (values, values),
+        ],
+    ),
+    "sampler_step": Answers(
+        right=[
+            stepped,
+            stepped_by_angles,
+            lambda z, v, a, s, b, r, eta, xi: stepped(xi=xi, eta=eta, r=r, b=b, s=s, a=a, v=v, z=z),
+            lambda z, v, a, s, b, r, eta, xi: stepped(z, v, a, s, b, r, eta, xi) + 0,
+            lambda *given: torch.as_tensor(stepped(*given)).double(),
+        ],
+        wrong=[
+            lambda z, v, a, s, b, r, eta, xi: None,
+            lambda *given: stepped(*given[:6], 0.0, given[7]),
+            lambda *given: stepped(*given, square=False),
+            lambda *given: stepped(*given, after=False),
+            lambda *given: stepped(*given, both=False),
+            lambda z, v, a, s, b, r, eta, xi: b * (a * z - s * v) + r * xi,
+            lambda z, v, a, s, b, r, eta, xi: z,
+            lambda z, v: z,
+        ],
+    ),
+}
+
 CHAPTERS = {
     "00_quickstart": QUICKSTART,
     "01_see_noise": SEE_NOISE,
@@ -1295,4 +1377,5 @@ CHAPTERS = {
     "10_make_it_yours": MAKE_IT_YOURS,
     "11_real_models": REAL_MODELS,
     "12_live": LIVE,
+    "13_from_noise": FROM_NOISE,
 }

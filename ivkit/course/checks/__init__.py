@@ -5,12 +5,12 @@ not done yet still runs from top to bottom. A check of a function compares it wi
 random arguments of several shapes, dtypes and seeds, as tensors and as arrays (see `compare`).
 """
 
-from . import blending, live, measuring, models, motion, pictures, studio
+from . import blending, live, measuring, models, motion, nothing, pictures, studio
 
 #: every check by its name; `checks.NAME` is the same
 CHECKS = {
     name: check
-    for part in (pictures, motion, blending, studio, measuring, models, live)
+    for part in (pictures, motion, blending, studio, measuring, models, live, nothing)
     for name, check in vars(part).items()
     if hasattr(check, "__wrapped__") and check.__module__.startswith(__name__)
 }

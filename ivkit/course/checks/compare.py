@@ -66,7 +66,10 @@ def _difference(found, right, mistakes, given) -> str | None:
     several = isinstance(right, tuple)
     if several and not (isinstance(found, (tuple, list)) and len(found) == len(right)):
         return f"your function must return {len(right)} results, one beside the other"
-    found = [as_array(f) for f in (found if several else [found])]
+    found = list(found) if several else [found]
+    if any(f is None for f in found):
+        return "your function returns None in one of its places"
+    found = [as_array(f) for f in found]
     wanted = [np.asarray(w) for w in (right if several else [right])]
     for i, (f, w) in enumerate(zip(found, wanted, strict=True)):
         if f.size == 1 and not w.ndim:
