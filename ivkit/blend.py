@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .models.sampling import placed
-from .support.validate import SIDE, Listed, Number, Side, Steps, TensorOf, Weights, checked
+from .support.validate import SIDE, Listed, Number, Side, Steps, TensorOf, Weights, checked, shown
 from .trace import NATIVE, convert
 
 Noise = Annotated[Tensor, TensorOf("F C h w", "C h w", "")]
@@ -38,6 +39,34 @@ def blend(eps: Noise, eps_edit: Noise, lam: Weight) -> Tensor:
     return lam * eps + (1 - lam) * eps_edit
 
 
+#: rules by name, so that instructions which use one can be saved: `video(..., blend=NAME)`
+RULES = {"linear": blend}
+
+
+def rule(blend: Any) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """The rule of that name, or the function itself. ValueError where no rule has the name."""
+    if not isinstance(blend, str):
+        return blend
+    if blend not in RULES:
+        raise ValueError(f"blend must be one of {', '.join(RULES)}, or a function, got {blend!r}")
+    return RULES[blend]
+
+
+def check_rule(blend: Any, eps: Tensor, lam: Tensor) -> None:
+    """Try a rule on eps and the lam of one step.
+
+    ValueError where no rule has the name, or the function fails or answers in another shape.
+    """
+    mix = rule(blend)
+    try:
+        found = mix(eps, eps, lam)
+    except Exception as error:
+        raise ValueError(f"blend fails as a function (eps, eps_edit, lam): {error}") from None
+    if not isinstance(found, Tensor) or found.shape != eps.shape:
+        got = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else shown(found)
+        raise ValueError(f"blend must answer a tensor of shape {tuple(eps.shape)}, got {got}")
+
+
 def blend_in(
     unit: str,
     out: Tensor,
@@ -46,6 +75,7 @@ def blend_in(
     z: Tensor,
     z_edit: Tensor,
     level: tuple[float, float, str],
+    mix: Callable[[Tensor, Tensor, Tensor], Tensor] = blend,
 ) -> tuple[Tensor, str]:
     """Eq. 4 in a unit of choice: (the blend in the network's native unit, the unit blended in).
 
@@ -58,12 +88,13 @@ def blend_in(
             other units are undefined there.
         out, out_edit: the native outputs under x, at z, and under the edited x, at z'.
         level: (signal, noise, kind of prediction) of the step, as of `sampling.levels`.
+        mix: the rule, Eq. 4's own or another.
     """
     native = NATIVE[level[2]]
     unit = native if unit == "native" or level[0] == 0 else unit
     if unit == native or z is z_edit:
-        return blend(out, out_edit, lam), unit
-    mixed = blend(convert(out, z, *level, unit), convert(out_edit, z_edit, *level, unit), lam)
+        return mix(out, out_edit, lam), unit
+    mixed = mix(convert(out, z, *level, unit), convert(out_edit, z_edit, *level, unit), lam)
     return to_native(mixed, z_edit, *level, unit), unit
 
 

@@ -67,6 +67,12 @@ def _motion_scale(value: Any) -> int:
     return Integer(0, 255)("motion_scale", int(found) if found % 1 == 0 else None)
 
 
+def _rule(value: Any) -> Any:
+    if not (isinstance(value, str) or callable(value)):
+        raise TypeError
+    return value
+
+
 Colour = Annotated[str, Kind("a CSS colour without alpha or (r, g, b) in [0, 255]", _colour)]
 Width = Annotated[float, Number(0, 10_000, above=True)]
 Tool = Literal["brush", "eraser", "mask", "lasso"]
@@ -77,6 +83,7 @@ Reading = Annotated[str, Choice(*READINGS)]
 Mechanism = Literal["both", "condition", "dual-clock"]
 Source = Literal["still", "clip"]  # what a drag edits
 UNITS = ("v", "eps", "x0", "native")  # in which Eq. 4 can be taken; native: the network's own
+Rule = Annotated[Any, Kind("the name of a rule or a function (eps, eps_edit, lam)", _rule)]
 Unit = Annotated[str, Choice(*UNITS)]
 Posterior = Literal["mode", "sample"]
 Cells = Annotated[float, Number(0, 1000)]
@@ -367,6 +374,8 @@ class Settings(_Settings):
             text that moves the same thing elsewhere then leaves no second one behind), and where
             things move before `strong`; at 1 in the finished clip as well, so that a dragged thing
             looks as it did.
+        blend: Eq. 4, "linear", or another rule: a name in `ivkit.blend.RULES`, or a function
+            (eps, eps_edit, lam) -> eps_hat of tensors (F, C, h, w); lam broadcasts to them.
         blend_in: the unit in which Eq. 4 blends: "v", whatever the network predicts; "eps", the
             paper's letter; "x0"; or "native", what the network predicts. See `blend.blend_in`.
         skip_zero: do not evaluate a branch whose weight is zero everywhere, nor a step whose answer
@@ -383,6 +392,7 @@ class Settings(_Settings):
     reading: Reading = "paired"
     mechanism: Mechanism = "both"
     source: Source = "still"
+    blend: Rule = "linear"
     blend_in: Unit = "v"
     weak: Share = 0.8
     strong: Share = 1.0

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from . import models
 from .align import load_align
+from .blend import check_rule
 from .image import Brush, ImageStep, PictureJob, Strength
 from .instructions import (
     Camera,
@@ -416,6 +417,7 @@ class Pipeline:
         edits = {"edited": edited, "drags": drags, "pins": pins, "camera": camera, "lam": lam}
         shape = (steps, len(eps), *eps.shape[-2:])
         edits = run.fields_of(edits, shape)
+        check_rule(s.blend, eps, edits["lam"][0])
         for k, change in enumerate(changes):
             run.fields_of(change.edits(), shape)
             if change.step >= steps:
@@ -423,7 +425,7 @@ class Pipeline:
         asked = vars(s) | {"batch": options.get("batch")}
         run.instructions = Instructions(
             ImageInstruction(picture),
-            motion=MotionInstruction(motion, asked.pop("motion_scale")),
+            motion=MotionInstruction(motion),
             trajectory=edits["trajectory"],
             lam=lam,
             edited=edits["_edited"],

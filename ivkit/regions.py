@@ -1,8 +1,15 @@
-"""The region of a thing that is pointed at: what a drag moves where no mask was drawn."""
+"""Which pixels are one thing, and where it goes.
+
+`grow` finds the region of a thing that is pointed at: what a drag moves where no mask was drawn.
+`follow` finds that region again in a clip that begins with the picture: where a drag edits the
+clip, what the text moves, turns, scales, darkens or hides has to be known before the region can be
+cut out of each frame and laid where the drag has it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -14,6 +21,11 @@ from .support.validate import Point, checked, warn
 STEPS = (2, 4, 8, 16)  # of colour, in levels, from which on two neighbours count as two things
 EDGE, CLEAR = 16, 0.7  # levels that an edge has; the share of an outline that lies on edges
 LARGEST, CUT = 0.4, 0.25  # shares of the picture, and of its frame, that a thing takes at the most
+SURE = 0.5  # correlation from which a region counts as found
+LIKE = 0.9  # below it the region may have turned or changed its size, which is then searched for
+_TURN, _SCALE = np.radians(6), 1.06  # steps of that search
+_REST = 0.25  # pixels; nearer to its first place a region counts as resting
+_REACH = 24 / 256  # how far a region may go from frame to frame, a share of the picture's width
 
 
 @checked
@@ -163,3 +175,173 @@ def _filled(mask: np.ndarray) -> np.ndarray:
     mask = mask.astype(np.uint8)
     outline, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return cv2.drawContours(mask, outline, -1, 1, cv2.FILLED) > 0
+
+
+# -------------------------------------------------------------------- through a clip
+
+
+@dataclass(frozen=True)
+class Track:
+    """Where a region is in each of F frames. Points are complex numbers x + iy, in pixels.
+
+    Attributes:
+      start: the middle of the region's box in the picture.
+      centre: complex (F,), where that is in each frame, to a part of a pixel.
+      factor: complex (F,), by how much the region is turned and scaled; 1 where it is not.
+      like: (F,), the correlation under the region, at most 1; low where the region is not found,
+        and `centre` and `factor` are those of the last frame in which it was.
+      light: (F, 3), by how much its colours have changed, as factors of red, green and blue.
+    """
+
+    start: complex
+    centre: np.ndarray
+    factor: np.ndarray
+    like: np.ndarray
+    light: np.ndarray
+
+    @property
+    def turns(self) -> bool:
+        """Whether the text turns or scales the region, and not just the model's trembling hand."""
+        return self.like[-1] >= 0.8 and abs(np.log(self.factor[-1])) >= 0.25
+
+    @property
+    def sure(self) -> np.ndarray:
+        """bool (F,)."""
+        return self.like >= SURE
+
+    def moves(self, f: int) -> bool:
+        """Whether frame f shows the region somewhere else than the picture, or not at all."""
+        away = max(abs(self.centre[f] - self.start), 40 * abs(self.factor[f] - 1))
+        return away > 0.5 or not self.sure[f]
+
+    def place(self, mask: np.ndarray, f: int) -> np.ndarray:
+        """A mask (H, W) of the picture as it lies in frame f, float32 in [0, 1]."""
+        return _placed(mask.astype(np.float32), self.start, self.centre[f], self.factor[f])
+
+    def hole(self, mask: np.ndarray, f: int) -> np.ndarray:
+        """Wherever the region may be in frame f, bool (H, W).
+
+        Where it is not found, that is where it was last seen, where it is seen next, and between.
+        """
+        found = np.flatnonzero(self.sure)
+        near = {f, found[found <= f].max(initial=0), found[found >= f].min(initial=f)}
+        return np.any([self.place(mask, k) > 0.3 for k in near], axis=0)
+
+
+def follow(clip: np.ndarray, picture: np.ndarray, mask: np.ndarray) -> Track:
+    """The region `mask` of `picture` in each frame, by normalised correlation under the mask.
+
+    The search goes from frame to frame, in a window around the last place; turning and scaling are
+    searched for where the region is no longer like itself. Brightness does not matter.
+
+    Args:
+      clip: uint8 (F, H, W, 3).
+      picture: uint8 (H, W, 3), what the clip begins with.
+      mask: bool (H, W), not empty.
+    """
+    top, left, bottom, right = _box(mask)
+    start = complex(left + right - 1, top + bottom - 1) / 2
+    reach = max(4, round(_REACH * clip.shape[2]))
+    count = len(clip)
+    centre, factor = np.full(count, start), np.ones(count, complex)
+    like, light = np.ones(count), np.ones((count, 3))
+    for f in range(1, count):
+        frame, here, turn = clip[f].astype(np.float32), centre[f - 1], factor[f - 1]
+        best = _search(frame, picture, mask, start, here, turn, reach)
+        while best[0] < LIKE:
+            around = [
+                turn * _SCALE**s * np.exp(1j * _TURN * r)
+                for s, r in ((0, 1), (0, -1), (1, 0), (-1, 0))
+            ]
+            tries = [
+                (*_search(frame, picture, mask, start, here, k, reach // 2), k) for k in around
+            ]
+            found = max(tries, key=lambda one: one[0])
+            if found[0] < best[0] + 0.01 or not 0.2 < abs(found[2]) < 5:
+                break
+            best, turn = found[:2], found[2]
+        like[f] = best[0]
+        sure = best[0] >= SURE
+        if turn == 1 and abs(best[1] - start) < _REST:
+            best = best[0], start
+        centre[f], factor[f] = (best[1], turn) if sure else (here, factor[f - 1])
+        light[f] = _light(frame, picture, mask, start, centre[f], factor[f]) if sure else np.nan
+    known = np.isfinite(light[:, 0])
+    steps = np.arange(count)
+    light = np.stack([np.interp(steps, steps[known], c[known]) for c in light.T], 1)
+    return Track(start, centre, factor, like, _smooth(light))
+
+
+def likeness(frame: np.ndarray, cut: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """How like `cut` (h, w, 3) under `inside` (h, w) each place of a frame is: in [-1, 1].
+
+    Normalised correlation of the colours; -1 where all under the mask is of one colour.
+    """
+    like = cv2.matchTemplate(frame, cut, cv2.TM_CCOEFF_NORMED, mask=cv2.merge([inside] * 3))
+    like[~np.isfinite(like) | (like > 1.01)] = -1
+    return like
+
+
+def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return rows[0], columns[0], rows[-1] + 1, columns[-1] + 1
+
+
+def _placed(image: np.ndarray, start: complex, centre: complex, factor: complex) -> np.ndarray:
+    shift = centre - factor * start
+    a, b = factor.real, factor.imag
+    matrix = np.array([[a, -b, shift.real], [b, a, shift.imag]])
+    return cv2.warpAffine(image, matrix, image.shape[1::-1], flags=cv2.INTER_LINEAR)
+
+
+def _search(frame, picture, mask, start, here, factor, reach) -> tuple[float, complex]:
+    """(correlation, centre) of the likest place within `reach` pixels of `here`."""
+    if factor != 1:  # the region turned and scaled where it is in the picture
+        picture = _placed(picture, start, start, factor)
+        mask = _placed(mask.astype(np.float32), start, start, factor) > 0.5
+        if not mask.any():
+            return -1.0, here
+    top, left, bottom, right = _box(mask)
+    middle = complex(left + right - 1, top + bottom - 1) / 2
+    offset = middle - start  # a turned region's box has another middle
+    x = round((here + offset).real - (right - left - 1) / 2) - reach
+    y = round((here + offset).imag - (bottom - top - 1) / 2) - reach
+    h, w = bottom - top + 2 * reach, right - left + 2 * reach
+    rows = np.clip(np.arange(y, y + h), 0, frame.shape[0] - 1)
+    columns = np.clip(np.arange(x, x + w), 0, frame.shape[1] - 1)
+    window = np.ascontiguousarray(frame[np.ix_(rows, columns)])
+    cut = picture[top:bottom, left:right].astype(np.float32)
+    like = likeness(window, cut, mask[top:bottom, left:right].astype(np.float32))
+    j, i = np.unravel_index(like.argmax(), like.shape)
+    at = complex(x + i + _peak(like[j], i), y + j + _peak(like[:, i], j))
+    return float(like[j, i]), at + complex(right - left - 1, bottom - top - 1) / 2 - offset
+
+
+def _peak(values: np.ndarray, i: int) -> float:
+    """How far beside i the top of the parabola through three values is, in [-0.5, 0.5]."""
+    if not 0 < i < len(values) - 1:
+        return 0.0
+    a, b, c = (float(v) for v in values[i - 1 : i + 2])
+    bend = a - 2 * b + c
+    return 0.0 if bend > -1e-9 else float(np.clip((a - c) / (2 * bend), -0.5, 0.5))
+
+
+def _light(frame, picture, mask, start, centre, factor) -> np.ndarray:
+    """The factors of red, green and blue that take the region to what the frame shows there."""
+    before = _placed(picture.astype(np.float32), start, centre, factor)
+    inside = _placed(mask.astype(np.float32), start, centre, factor) > 0.9
+    if not inside.any():
+        return np.full(3, np.nan)
+    before, after = before[inside] + 1, frame[inside] + 1
+    ratio, bright = after / before, before > 24  # nearly black pixels say nothing of the light
+    whole = np.median(after.sum(1) / before.sum(1))
+    light = [
+        np.median(r[b]) if b.mean() > 0.1 else whole for r, b in zip(ratio.T, bright.T, strict=True)
+    ]
+    return np.clip(light, 0.2, 3)
+
+
+def _smooth(light: np.ndarray) -> np.ndarray:
+    """Over three frames, so that the decoder's own trembling is not laid on the thing."""
+    wide = np.pad(light, ((1, 1), (0, 0)), "edge")
+    return (wide[:-2] + 2 * wide[1:-1] + wide[2:]) / 4

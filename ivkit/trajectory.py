@@ -20,10 +20,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from .follow import LIKE, Track, follow
 from .instructions import Camera, Drag, Trajectory, TrajectoryInstruction
 from .pictures import Picture
-from .regions import grow_mask, inside
+from .regions import LIKE, Track, follow, grow_mask, inside
 from .support.validate import Frames, Region, Shape, Video, check_clip, checked
 
 _ARM = 8.0  # pixels from a handle to the second point that carries its turning and scaling

@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from .align import align_frames, blended_target
-from .blend import blend_in, lam_schedule, noised
+from .blend import blend, blend_in, lam_schedule, noised, rule
 from .instructions import Camera, Change, Instructions, Moves, Settings, TrajectoryInstruction
 from .models.common import to_cells
 from .models.protocol import Condition, Prediction, VideoModel, alone
@@ -68,8 +68,8 @@ def take(s: Run, i: int, scheduler, z: Tensor) -> Record:
     z = dual_clock(s, i, z)
     skip = s.settings.skip_zero and overwritten(s, i + 1) and forgets(scheduler, t, z, i)
     if skip:
-        record = Record(i, float(t), *levels(scheduler, t, i), s.lam[i].cpu().clone(),
-                        {"z_edit": z.detach()}, overwritten=True)  # fmt: skip
+        held = {"lam": s.lam[i].cpu().clone(), "tensors": {"z_edit": z.detach()}}
+        record = Record(i, float(t), *levels(scheduler, t, i), **held, overwritten=True)
         out = torch.zeros_like(z)
     else:
         record, out = predicted(s, i, t, lam, z)
@@ -95,7 +95,7 @@ def predicted(s: Run, i: int, t: Tensor, lam: Tensor, z: Tensor) -> tuple[Record
     else:  # Eq. 4
         z_ref = s.reference.z[i].to(z.device) if s.settings.reading == "paired" else z
         pair = eps.guided, eps_edit.guided
-        eps_hat, unit = blend_in(s.settings.blend_in, *pair, lam, z_ref, z, level)
+        eps_hat, unit = blend_in(s.settings.blend_in, *pair, lam, z_ref, z, level, s.rule)
     return _record(s, i, t, z, eps, eps_edit, eps_hat, level, unit), eps_hat
 
 
@@ -103,10 +103,10 @@ def evaluate(
     s: Run, i: int, t: Tensor, lam: Tensor, z: Tensor
 ) -> tuple[Prediction | None, Prediction | None]:
     """eps and eps' of step i; None for a branch whose weight is zero everywhere."""
-    need = not s.settings.skip_zero or bool((lam > 0).any())
-    need_edit = not s.settings.skip_zero or bool((lam < 1).any())
+    every = not s.settings.skip_zero or s.rule is not blend  # another rule may have use for it
+    need, need_edit = every or bool((lam > 0).any()), every or bool((lam < 1).any())
     ref, now = s.reference, s.edit_at(i)
-    if s.settings.skip_zero and now.same:  # are both branches one so far?
+    if now.same and not every:  # are both branches one so far?
         if s.settings.reading == "shared" or (len(ref.z) > i and torch.equal(ref.z[i], z.cpu())):
             need, need_edit = True, False
     z_in = scaled(s.scheduler, z, t)
@@ -364,6 +364,11 @@ class Run:
     @property
     def num_steps(self) -> int:
         return len(self.reference)
+
+    @property
+    def rule(self) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+        """The rule of `settings.blend`, a function (eps, eps_edit, lam) -> eps_hat."""
+        return rule(self.settings.blend)
 
     @property
     def finished(self) -> bool:

@@ -19,9 +19,9 @@ from test_interrupts import model
 from ivkit.bench import cases, storybench
 from ivkit.bench.metrics import psnr, track
 from ivkit.blend import blend, blend_in
-from ivkit.follow import follow
 from ivkit.instructions import UNITS, Camera, Drag, TrajectoryInstruction
 from ivkit.pipeline import Pipeline
+from ivkit.regions import follow
 from ivkit.trace import KINDS, NATIVE, convert
 from ivkit.trajectory import specks, warp
 

@@ -13,6 +13,7 @@ import tomllib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ..support.commands import Failed
 from ..support.disk import new_folder, whole, whole_folder
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -27,7 +28,7 @@ CALL = re.compile(r"\bchecks\.(\w+)\(")
 SECONDS_A_CELL = 600
 
 
-class CourseError(RuntimeError):
+class CourseError(Failed):
     """A notebook could not be run, copied or marked; the message is one sentence."""
 
 

@@ -14,20 +14,22 @@ from typing import Any
 from .disk import destination
 
 
+class Failed(RuntimeError):
+    """What was asked for rightly and could not be done; the message is one sentence."""
+
+
 def answered(name: str, work: Callable[[], Any]) -> int:
     """Run a command and return its exit code: 0, 1 for a notebook that failed, 2 for what was
     asked wrongly or cannot be written, 130 for an interrupt. What it prints comes through on a
     stdout of any encoding."""
-    from ..course.classroom import CourseError
-
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):  # not one of a terminal or a file
             stream.reconfigure(errors="backslashreplace")
     try:
         work()
-    except (CourseError, ValueError, TypeError, OSError) as error:
+    except (Failed, ValueError, TypeError, OSError) as error:
         print(f"{name}: {' '.join(str(error).split())[:400]}", file=sys.stderr)
-        return 1 if isinstance(error, CourseError) and not isinstance(error, ValueError) else 2
+        return 1 if isinstance(error, Failed) and not isinstance(error, ValueError) else 2
     except SystemExit as end:
         if not isinstance(end.code, str):
             raise

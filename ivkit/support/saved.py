@@ -79,7 +79,7 @@ class Saved:
             object.__setattr__(self, name, value)
 
     def __eq__(self, other: object) -> bool:  # by value, arrays and pictures included
-        return type(other) is type(self) and _encode(self) == _encode(other)
+        return type(other) is type(self) and _encode(self, False) == _encode(other, False)
 
     __hash__ = None
 
@@ -88,9 +88,16 @@ def _png(picture: Image.Image) -> str:
     return base64.b64encode(png(picture)).decode("ascii")
 
 
-def _encode(value: Any) -> Any:
+def _encode(value: Any, saving: bool = True) -> Any:
+    """The value as plain JSON; where it is only to be compared, functions stay as they are."""
     if isinstance(value, Saved):
-        fields = {f.name: _encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        held = [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value)]
+        for name in [name for name, v in held if saving and callable(v)]:
+            raise ValueError(
+                f"{name} is a function, which no file can hold: put it into ivkit.{name}.RULES and "
+                "give its name there instead"
+            )
+        fields = {name: _encode(v, saving) for name, v in held}
         return {"type": type(value).__name__, **fields}
     if isinstance(value, Image.Image):
         return {"type": "picture", "png": _png(value)}
@@ -99,7 +106,7 @@ def _encode(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return {"type": "array", "values": value.tolist()}
     if isinstance(value, tuple):
-        return [_encode(v) for v in value]
+        return [_encode(v, saving) for v in value]
     return value
 
 

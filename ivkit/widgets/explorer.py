@@ -145,7 +145,8 @@ class TraceExplorer(Panel):
                 )
         out, out_edit, z, z_edit = (record[n] for n in ("out", "out_edit", "z_t", "z_edit"))
         level = record.signal, record.noise, record.kind
-        out_hat, _ = blend_in(record.blended, out, out_edit, lam, z, z_edit, level)
+        pair, at = (out, out_edit), (z, z_edit)
+        out_hat, _ = blend_in(record.blended, *pair, lam, *at, level, self.run.rule)
         return dataclasses.replace(record, tensors=record.tensors | {"out_hat": out_hat})
 
     def _show(self) -> None:
