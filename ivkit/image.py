@@ -171,10 +171,7 @@ class PictureJob:
 
     def finish(self, z: Tensor) -> Image.Image:
         """A latent (1, C, h, w) decoded, with the original outside the region."""
-        pixels = self.model.decode(z)
-        if hasattr(self.model, "hide_unsafe"):
-            pixels = self.model.hide_unsafe(pixels)
-        drawn = to_pictures(pixels)[0]
+        drawn = to_pictures(self.model.hide_unsafe(self.model.decode(z)))[0]
         return drawn if self.region is None else composite(self.original, drawn, self.region)
 
 

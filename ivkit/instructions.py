@@ -414,7 +414,7 @@ class Settings(_Settings):
                 f"got {len(scale)}"
             )
         model.check_clip(s.num_frames, s.size)
-        if s.mechanism == "condition" and not model.per_frame:
+        if s.mechanism == "condition" and "per_frame" not in model.capabilities:
             raise ValueError(
                 f"mechanism must be both or dual-clock for {model.name}, which has one condition "
                 "picture for the whole clip"

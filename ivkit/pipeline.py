@@ -80,7 +80,7 @@ def load(
     """
     small = {"small": options.get("small", False)}
     drawing = None if pictures is None else models.load(pictures, device, dtype, **small)
-    if drawing is not None and "image" not in drawing.defaults:
+    if drawing is not None and "image" not in drawing.capabilities:
         raise ValueError(f"pictures={pictures!r} makes clips alone: take 'sd' or 'pia'")
     return Pipeline(models.load(name, device, dtype, **options), drawing)
 
@@ -93,11 +93,9 @@ class Pipeline:
 
     def __init__(self, model: VideoModel, pictures: VideoModel | None = None):
         self.model, self._pictures = model, pictures
-        folder = getattr(model, "folder", None)
-        self.align = load_align(folder, model.device) if folder else None
+        self.align = load_align(model.folder, model.device) if model.folder else None
         self.last_run: Run | None = None
         self._references: OrderedDict[str, ReferenceChain] = OrderedDict()
-        self.weights = 0  # a count: what was made at another one was made by other weights
 
     def __repr__(self) -> str:
         w, h = self.size
@@ -133,7 +131,7 @@ class Pipeline:
     @property
     def words(self) -> list[str]:
         """Every word the model knows, sorted; empty where its language is open."""
-        return sorted(w for w in getattr(self.model, "words", None) or () if w.isalpha())
+        return sorted(w for w in self.model.vocabulary or () if w.isalpha())
 
     @checked
     def decode(self, z: Latents) -> np.ndarray:
@@ -155,7 +153,7 @@ class Pipeline:
     def foreign(self, picture: Picture) -> tuple[Image.Image, float, float] | None:
         """(the picture after a round trip, its dB, the least dB of the model's own world) where
         the model cannot show the picture; else None."""
-        floor = getattr(self.model, "round_trip_db", None)
+        floor = self.model.round_trip_db
         if floor is None:
             return None
         back, found = self.round_trip(picture)
@@ -165,15 +163,13 @@ class Pipeline:
     def forget(self) -> None:
         """Drop what is kept between runs (after changing weights by hand, say with a LoRA)."""
         for model in {id(m): m for m in (self.model, self.pictures)}.values():
-            speed.renew(model)
-        self._drop()
+            model.weights_changed()
+        self._references.clear()
 
     def _drop(self) -> None:
-        self.weights += 1
         self._references.clear()
         for model in (self.model, self.pictures):
-            for kept in ("_codes", "_texts"):
-                getattr(model, kept, {}).clear()
+            model.clear_cache()
 
     @checked
     def speed_up(
@@ -246,7 +242,7 @@ class Pipeline:
         self, prompt: Sentence, picture: Picture, strength: Strength = 0.5, seed: Seed = 0
     ) -> Brush:
         """A real-time brush on `picture`: see `image.Brush`. Load "sd-turbo" with `taesd=True`."""
-        if "image" not in self.pictures.defaults:
+        if "image" not in self.pictures.capabilities:
             raise ValueError(f"{self.name} makes clips alone: take the brush of 'sd-turbo'")
         return Brush(self.pictures, prompt, fit(picture, self.size, True), strength, seed)
 
@@ -261,7 +257,7 @@ class Pipeline:
         **options,
     ) -> PictureJob:
         model = self.pictures
-        if "image" not in model.defaults:
+        if "image" not in model.capabilities:
             raise ValueError(
                 f"{self.name} makes clips alone: say who draws, as in "
                 f"ivkit.load({self.name!r}, pictures='sd')"
@@ -402,7 +398,7 @@ class Pipeline:
         trace: Any = True,
         **options,
     ) -> Run:
-        if "video" not in self.model.defaults:
+        if "video" not in self.model.capabilities:
             raise ValueError(f"{self.name} makes pictures alone: load 'pia', 'svd' or another")
         model, s = self.model, Settings(**options).resolve(self.model)
         model.check_text(motion, "motion")

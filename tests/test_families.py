@@ -192,7 +192,7 @@ def test_half_precision_is_that_of_from_pretrained(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_studio_leaves_how_much_moves_to_a_model_that_is_not_pia(name):
+def test_the_studio_offers_how_much_moves_where_the_model_has_a_range_of_it(name):
     family = FAMILIES[name]
     pipe = Pipeline(family.model())
     studio = iv.Studio(pipe, family.picture(0), autosave=None)
@@ -200,7 +200,9 @@ def test_the_studio_leaves_how_much_moves_to_a_model_that_is_not_pia(name):
     studio.panel["frames"].value = family.num_frames
     studio.generate()
     studio.join(60)
-    assert studio.errors == [] and studio.panel["motion_scale"].disabled
+    slider, known = studio.panel["motion_scale"], pipe.model.motion_scales
+    assert studio.errors == [] and slider.disabled == (known is None)
+    assert known is None or (slider.min, slider.max) == (known[0], known[-1])
     own = pipe.model.defaults["video"]["motion_scale"]
     assert pipe.last_run.settings.motion_scale == own
     again = pipe.run(studio.results[0].take.instructions, progress=False)

@@ -58,12 +58,12 @@ def real(name):
         with torch.device("meta"):  # what is not published is as the class has it
             parts[part] = Config(FrozenDict({**cls().config, **config}))
     if row.family in ("pia", "animatediff"):
-        video = Config(SimpleNamespace(**told.adapter)) if hasattr(told, "adapter") else None
-        return pia.PIAModel(
-            row.name, parts["unet"], video, parts["vae"], torch.nn.Module(), None, {},
-            {"video": {"num_inference_steps": told.steps, "guidance_scale": told.guidance,
-                       "motion_scale": 0}},
-        )  # fmt: skip
+        if hasattr(told, "adapter"):
+            parts["video_unet"] = Config(SimpleNamespace(**told.adapter))
+        parts["tokenizer"] = SimpleNamespace(model_max_length=told.text_tokens)
+        parts["scheduler"] = None
+        own = {"num_inference_steps": told.steps, "guidance_scale": told.guidance}
+        return pia.PIAModel(row.name, parts, defaults={"video": own})
     if row.family == "ltx":
         vae = parts["vae"].config
         blocks = 2 ** sum(vae.spatio_temporal_scaling)

@@ -195,12 +195,13 @@ def test_latents_of_a_picture_are_computed_once(monkeypatch):
 
 
 def test_reusing_deep_features_every_step_is_exact():
+    from ivkit.models.motion import Network
     from ivkit.models.reuse import Reuse
 
     pipe, picture = fresh("pia")
     before = clip(pipe, picture)
     pipe.forget()
-    pipe.model.speed.reuse = Reuse(1)
+    pipe.model.speed.reuse = Reuse(Network.of(pipe.model.video_unet), 1)
     close(clip(pipe, picture), before, 1e-5)
     assert pipe.model.speed.reuse.shallow == 0 and pipe.model.speed.reuse.whole == 8
 

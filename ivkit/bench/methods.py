@@ -159,10 +159,9 @@ def text_only(pipe):
 
     The storybook saw 8% of its clips so: condition and affinity mask zero, caption and motion text.
     """
-    from ..models.pia import PIAModel
     from ..pipeline import Pipeline
 
-    if not isinstance(pipe.model, PIAModel) or not getattr(pipe.model, "words", None):
+    if "text_only" not in pipe.model.capabilities:
         return None
     return Pipeline(_TextOnly(pipe.model))
 
@@ -178,4 +177,5 @@ class _TextOnly:
 
     def condition(self, *args, **options):
         full = self._model.condition(*args, **options)
-        return replace(full, latents=full.latents * 0, affinity=full.affinity * 0)
+        nothing = {name: full.rows[name] * 0 for name in ("latents", "affinity")}
+        return replace(full, rows={**full.rows, **nothing})

@@ -85,7 +85,7 @@ def main(
     clip = scores.Clip(args.clip, pipe.device)
     settings = {"benchmark": title, "size": size, "dtype": str(pipe.model.dtype)}
     settings |= {name: getattr(args, name) for name in ("model", "lam", "steps", "clip")}
-    settings["weights"] = scores.fingerprint(getattr(pipe.model, "folder", None))
+    settings["weights"] = scores.fingerprint(pipe.model.folder)
     this = tables.provenance(state.num_processes, args.commit)
     this |= {"device": str(pipe.device), "processes": state.num_processes}
     store = Store(args.out, settings, state, this)

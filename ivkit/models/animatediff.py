@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from .common import Branch
 from .pia import PIAModel, from_base
 
@@ -14,10 +16,11 @@ from .pia import PIAModel, from_base
 @dataclass(repr=False)
 class AnimateDiffModel(PIAModel):
     per_frame = False
+    motion_scales = None
 
-    def picture(self, branch: Branch) -> tuple[None, None]:
-        """Nothing: `branch.pixels` are not looked at."""
-        return None, None
+    def rows(self, branch: Branch) -> dict[str, Tensor]:
+        """The text alone: `branch.pixels` are not looked at."""
+        return {"text": self.text_rows(branch)}
 
 
 def load(row, folder=None, *, device, dtype, **options) -> AnimateDiffModel:

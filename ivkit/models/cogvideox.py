@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .common import Branch, Family, computing, kept, moved_cells, posterior_of
-from .memory import retried
+from .common import Branch, Family, moved_cells
 
 PARTS = {
     "transformer": "diffusers.CogVideoXTransformer3DModel",
@@ -27,9 +26,8 @@ class CogVideoXModel(Family):
     SIZE = (720, 480)
     FRAMES = 49
     VIDEO = {"num_inference_steps": 50, "guidance_scale": 6.0, "motion_scale": None}
-    stride = 4
     frames_by = 8  # as it was trained; its autoencoder could do with four
-    max_tokens = 226
+    frames_first = whole_clip = True
 
     def layout(self) -> None:
         vae, net = self.parts["vae"].config, self.parts["transformer"].config
@@ -44,44 +42,17 @@ class CogVideoXModel(Family):
         self.stride = int(vae.temporal_compression_ratio)
         self.multiple = self.cell * net.patch_size
         self.channels = vae.latent_channels
-        self.max_tokens = net.max_text_seq_length
+        self.max_tokens, self.longest = net.max_text_seq_length, net.sample_frames
 
     def check_clip(self, num_frames: int, size: tuple[int, int]) -> None:
         super().check_clip(num_frames, size)
         net = self.parts["transformer"].config
         own = net.sample_width * self.cell, net.sample_height * self.cell
-        if num_frames > net.sample_frames:
-            raise ValueError(
-                f"num_frames is {num_frames}; {self.name} knows {net.sample_frames} at most"
-            )
         if net.use_learned_positional_embeddings and tuple(size) != own:
             raise ValueError(
                 f"size must be {own[0]} x {own[1]} for {self.name}, which has learned the places "
                 f"of that size alone, got {size[0]} x {size[1]}"
             )
-
-    def noise(self, num_frames: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
-        w, h = (side // self.cell for side in size)
-        frames = self.latent_frames(num_frames)
-        return torch.randn(frames, self.channels, h, w, generator=generator).to(self.device)
-
-    @kept
-    def encode(self, pixels: Tensor, posterior: str = "mode", generator=None) -> Tensor:
-        """pixels (N, 3, H, W), N one more than a multiple of four, as (F, C, h, w)."""
-        vae = self.part("vae")
-        with computing(self.device, self.dtype, self.speed):
-            code = vae.encode(pixels.transpose(0, 1)[None].to(self.device, vae.dtype))
-        z = posterior_of(code, posterior, generator)[0].transpose(0, 1).float()
-        return z * vae.config.scaling_factor
-
-    @retried
-    @torch.no_grad()
-    def decode(self, z: Tensor) -> Tensor:
-        vae = self.part("vae")
-        z = (z.to(self.device) / vae.config.scaling_factor).transpose(0, 1)[None]
-        with computing(self.device, self.dtype, self.speed):
-            out = vae.decode(z.to(vae.dtype)).sample
-        return out[0].transpose(0, 1).float().clamp(-1, 1)
 
     def rows(self, branch: Branch) -> dict[str, Tensor]:
         """The picture's latent, then zeros; a warped clip's latents where it departs from its

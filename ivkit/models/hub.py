@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -138,7 +139,7 @@ def load_family(module, row, folder, *, device, dtype, base=None, allow_pickle=F
     parts = read(folder, module.PARTS, inside, mend=mend, allow_pickle=allow_pickle,
                  variant=variant, float_parts=module.FAMILY.float_parts)  # fmt: skip
     given = {**(row.settings if row is not None else {}), **options}
-    known = set(module.FAMILY.__dataclass_fields__) - {"parts", "name", "_texts"}
+    known = {f.name for f in fields(module.FAMILY) if f.init} - {"parts", "name"}
     for name in given:
         if name not in known:
             raise TypeError(f"{name!r} is no option of this model; {', '.join(sorted(known))} are")

@@ -11,8 +11,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from .common import Branch, Family, at_once, computing, kept, kept_text, pil, posterior_of
-from .memory import retried
+from .common import Branch, Family, computing, kept_text, pil
 
 PARTS = {
     "unet": "diffusers.I2VGenXLUNet",
@@ -40,7 +39,6 @@ class I2VGenXLModel(Family):
         "negative": "Distorted, discontinuous, Ugly, blurry, low resolution, motionless, static, "
         "disfigured, disconnected limbs, Ugly faces, incomplete arms",
     }
-    max_tokens = 77
     per_frame = False
 
     def layout(self) -> None:
@@ -52,34 +50,11 @@ class I2VGenXLModel(Family):
     @kept_text
     def encode_text(self, text: str) -> tuple[Tensor, Tensor]:
         """The last layer but one, as the model was trained: (1, tokens, width) and its mask."""
-        tokens = self.parts["tokenizer"](
-            text, padding="max_length", max_length=self.max_tokens, truncation=True,
-            return_tensors="pt",
-        ).to(self.device)  # fmt: skip
-        encoder = self.part("text_encoder")
+        tokens, encoder = self.tokens(text), self.part("text_encoder")
         with computing(self.device, self.dtype, self.speed):
             found = encoder(tokens.input_ids, output_hidden_states=True).hidden_states[-2]
             found = getattr(encoder, "text_model", encoder).final_layer_norm(found)
         return found, tokens.attention_mask
-
-    @kept
-    def encode(self, pixels: Tensor, posterior: str = "mode", generator=None) -> Tensor:
-        vae, found = self.part("vae"), []
-        for part in pixels.split(at_once(self)):
-            with computing(self.device, self.dtype, self.speed):
-                code = vae.encode(part.to(self.device, vae.dtype))
-            found.append(posterior_of(code, posterior, generator).float())
-        return torch.cat(found) * vae.config.scaling_factor
-
-    @retried
-    @torch.no_grad()
-    def decode(self, z: Tensor) -> Tensor:
-        vae, found = self.part("vae"), []
-        z = z.to(self.device) / vae.config.scaling_factor
-        for part in z.split(at_once(self)):
-            with computing(self.device, self.dtype, self.speed):
-                found.append(vae.decode(part.to(vae.dtype)).sample.float().clamp(-1, 1))
-        return torch.cat(found)
 
     @torch.no_grad()
     def encode_picture(self, pixels: Tensor) -> Tensor:

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .common import Branch, Family, computing, kept, normalise, posterior_of
-from .memory import retried
+from .common import Branch, Family
 from .wan import to_given
 
 PARTS = {
@@ -40,7 +39,7 @@ class LTXModel(Family):
         "negative": "worst quality, inconsistent motion, blurry, jittery, distorted",
     }
     max_tokens = 128
-    per_frame = False
+    per_frame, whole_clip = False, True
 
     def layout(self) -> None:
         vae, net = self.parts["vae"], self.parts["transformer"].config
@@ -51,7 +50,7 @@ class LTXModel(Family):
 
     def scheduler(self, num_inference_steps: int, kind: str = "video", shape=None):
         """shape: (F, C, h, w); more tokens shift the steps towards more noise."""
-        scheduler = copy.deepcopy(self.parts["scheduler"])
+        scheduler = copy.deepcopy(self.schedulers["video"])
         c = scheduler.config
         if num_inference_steps < 2 and c.get("shift_terminal"):
             raise ValueError(
@@ -68,26 +67,15 @@ class LTXModel(Family):
         scheduler.set_timesteps(sigmas=sigmas, mu=mu, device=self.device)
         return scheduler
 
-    @kept
-    def encode(self, pixels: Tensor, posterior: str = "mode", generator=None) -> Tensor:
-        """pixels (N, 3, H, W), N one more than a multiple of eight, as (F, C, h, w)."""
-        vae = self.part("vae")
-        with computing(self.device, self.dtype, self.speed):
-            code = vae.encode(pixels.transpose(0, 1)[None].to(self.device, vae.dtype))
-        z = posterior_of(code, posterior, generator)[0].transpose(0, 1).float()
-        return normalise(z, vae.latents_mean, vae.latents_std) * vae.config.scaling_factor
+    @property
+    def latent_scale(self):
+        vae = self.vae
+        return vae.latents_mean, vae.latents_std, vae.config.scaling_factor
 
-    @retried
-    @torch.no_grad()
-    def decode(self, z: Tensor) -> Tensor:
+    def decode_latents(self, z: Tensor) -> Tensor:
         vae = self.part("vae")
-        z = z.to(self.device) / vae.config.scaling_factor
-        z = normalise(z, vae.latents_mean, vae.latents_std, back=True)
-        z = z.transpose(0, 1)[None].to(vae.dtype)
-        clean = z.new_zeros(1) if vae.config.timestep_conditioning else None
-        with computing(self.device, self.dtype, self.speed):
-            out = vae.decode(z, clean, return_dict=False)[0]
-        return out[0].transpose(0, 1).float().clamp(-1, 1)
+        clean = z.new_zeros(1, dtype=vae.dtype) if vae.config.timestep_conditioning else None
+        return vae.decode(z.to(vae.dtype), clean, return_dict=False)[0]
 
     def rows(self, branch: Branch) -> dict[str, Tensor]:
         """One picture for the whole clip: of a warped clip, its first frame."""

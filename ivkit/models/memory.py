@@ -35,12 +35,11 @@ class Plan:
 
     def apply(self, model) -> None:
         """Set the model to it. Moving parts to and fro begins and ends here too."""
-        before, model.plan = level(model), self
-        vae = model.parts["vae"] if hasattr(model, "parts") else model.vae
+        before, model.plan, vae = level(model), self, model.vae
         if hasattr(vae, "enable_tiling") and (self.level >= 2) != (before >= 2):
             with contextlib.suppress(NotImplementedError):
                 vae.enable_tiling() if self.level >= 2 else vae.disable_tiling()
-        if hasattr(model, "offload") and model.offload != (self.level >= 3):
+        if model.offload != (self.level >= 3):
             model.offload = self.level >= 3
             model.place()
 
@@ -52,7 +51,7 @@ def level(model) -> int:
 
 def last_level(model) -> int:
     """On a CPU there is nowhere that parts could wait."""
-    return 3 if hasattr(model, "offload") and model.device.type != "cpu" else 2
+    return 3 if model.device.type != "cpu" else 2
 
 
 def choose(model, shape: tuple[int, ...], guided: bool, kept: int = 0) -> Plan:
@@ -60,14 +59,12 @@ def choose(model, shape: tuple[int, ...], guided: bool, kept: int = 0) -> Plan:
 
     kept: bytes on the model's device that will be kept of its steps, see `kept_bytes`.
     """
-    from .speed import networks_of
-
     free = free_bytes(model.device)
     held = model_bytes(model)
-    largest = max(map(_bytes, networks_of(model)), default=0)
+    largest = max(map(_bytes, model.networks.values()), default=0)
     row = shape[0] * shape[2] * shape[3] * CELL_BYTES * (2 if model.dtype == torch.float32 else 1)
     rows = 2 if guided else 1
-    here = 0 if getattr(model, "offload", False) else held  # taken already
+    here = 0 if model.offload else held  # taken already
     needs = [held + 2 * rows * row, held + rows * row, held + row, largest + row]
     needs = [need + kept for need in needs]
     fits = [free is None or need - here <= free * 0.9 for need in needs[: last_level(model) + 1]]
@@ -107,10 +104,7 @@ def warn_if_scarce(kept: dict[str, int]) -> None:
 
 def model_bytes(model) -> int:
     """Of all parts; what two of them share counts once."""
-    if hasattr(model, "parts"):
-        return _bytes(*model.modules())
-    parts = (model.unet, model.video_unet, model.vae, model.text_encoder)
-    return _bytes(*(part for part in parts if part is not None))
+    return _bytes(*model.modules())
 
 
 def _bytes(*parts: torch.nn.Module) -> int:

@@ -105,7 +105,7 @@ class Lora:
     def set_strength(self, strength: Strength) -> None:
         """W x + strength B A x from now on; 0 is the model as it was, negative leads away."""
         self.unet.set_adapters(ADAPTER, weights=strength)
-        _follow(self.pipe)
+        self.pipe.pictures.weights_changed()
 
     @checked
     def save(self, file: str | Path) -> Path:
@@ -123,7 +123,7 @@ class Lora:
     def remove(self) -> None:
         """The pipeline is again what it was without this LoRA."""
         self.unet.unload_lora()
-        _follow(self.pipe)
+        self.pipe.pictures.weights_changed()
 
 
 @checked
@@ -184,14 +184,8 @@ def _ready(pipe) -> Lora:
     for p in lora.parameters:
         p.data = p.data.to(pipe.device, torch.float32)
         p.requires_grad_(True)
-    _follow(pipe)
+    pipe.pictures.weights_changed()
     return lora
-
-
-def _follow(pipe) -> None:
-    """After weights were changed: nothing that was computed with the old ones is gone on with."""
-    pipe.pictures.changed += 1
-    pipe.forget()
 
 
 @checked(options=lambda: [Pipeline.image])
@@ -298,7 +292,7 @@ def train(
     """
     from tqdm.auto import tqdm
 
-    pipe, model = lora.pipe, lora.pipe.pictures
+    model = lora.pipe.pictures
     seconds = math.inf if seconds is None else seconds
     if not lora.parameters:
         raise ValueError("lora has been removed from its pipeline: make a new one")
@@ -339,5 +333,5 @@ def train(
     finally:
         bar.close()
         lora.seconds += time.perf_counter() - begun
-        _follow(pipe)
+        model.weights_changed()
     return lora

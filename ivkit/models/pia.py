@@ -7,11 +7,8 @@ the very same spatial modules, so memory is not doubled and a LoRA made for pict
 
 from __future__ import annotations
 
-import copy
-import difflib
 import json
-import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +16,10 @@ import torch
 from torch import Tensor
 
 from ..support.validate import warn
-from .common import (
-    Branch,
-    Speed,
-    at_once,
-    computing,
-    guide,
-    kept,
-    kept_text,
-    posterior_of,
-    rows_at_once,
-)
+from .common import Branch, Condition, Family, computing, guide, kept_text, part_of
 from .hub import fetch, pipeline_of, quietly, read
 from .lora import add_lora, find, merge_folder
-from .memory import Plan, level, retried
-from .motion import Network
+from .memory import retried
 from .protocol import Prediction
 from .sd import BASE, CLIP_SCHEDULE, base_parts, safety_of, to_few_step
 
@@ -97,154 +83,64 @@ def video_input(z_t: Tensor, condition: Tensor, affinity: Tensor) -> Tensor:
     return torch.cat([z_t, mask, condition], 2).transpose(1, 2)
 
 
-@dataclass(frozen=True)
-class Condition:
-    """What one branch of a PIA-layout network sees besides z_t."""
+@dataclass(repr=False)
+class PIAModel(Family):
+    """`dtype` bfloat16 on a CPU means autocast; elsewhere the networks are held in `dtype`
+    themselves. The text encoder stays in float32.
 
-    text: Tensor  # (rows, tokens, width): uncond and cond, or cond alone where guidance is off
-    latents: Tensor | None  # (F, C, h, w), one condition picture for each frame; None for a picture
-    affinity: Tensor | None  # (F, 1, h, w)
-    guidance_scale: float | Tensor
+    parts: "unet", "video_unet" (None where there is no motion adapter), "vae", "text_encoder",
+        "tokenizer", "scheduler", "video_scheduler", "taesd" (a tiny autoencoder for previews),
+        "safety" (the checkpoint's safety checker and its processor); the last three may be missing.
+    """
 
-
-@dataclass
-class PIAModel:
-    """See `VideoModel` for the members. `dtype` bfloat16 on a CPU means autocast; elsewhere the
-    networks are held in `dtype` themselves. The text encoder stays as it is given."""
-
-    name: str
-    unet: Any
-    video_unet: Any
-    vae: Any
-    text_encoder: Any
-    tokenizer: Any
-    schedulers: dict[str, Any]  # "image", "video": diffusers schedulers
-    defaults: dict[str, dict[str, Any]]
-    num_frames: int = 16
     affinity: tuple = AFFINITY
-    words: frozenset[str] | None = None  # all that the text encoder knows; None where it is open
-    device: torch.device = torch.device("cpu")
-    dtype: torch.dtype = torch.float32
-    taesd: Any = None  # a tiny autoencoder for previews
-    safety: tuple | None = None  # the checkpoint's safety checker and its processor
-    round_trip_db: float | None = None  # a picture below this is foreign to the autoencoder
     decode_slice: int = 2
-    plan: Plan | None = None  # how much memory a call may take, see `memory`; None: all at once
-    speed: Speed = field(default_factory=Speed, repr=False)
-    changed: int = 0  # how often weights were changed, as by a LoRA
-    folder: Path | None = None
-    _codes: dict[tuple, Tensor] = field(default_factory=dict)
-    _texts: dict[str, Tensor] = field(default_factory=dict)
 
-    def __repr__(self) -> str:
-        return f"PIAModel({self.name!r}, {self.size}, {self.device}, {self.dtype})"
+    IMAGE = {"num_inference_steps": 25, "guidance_scale": 7.5}
+    VIDEO = {**IMAGE, "motion_scale": 0}
+    float_parts = ("text_encoder",)
 
-    per_frame = True
+    unet, video_unet, text_encoder = part_of("unet"), part_of("video_unet"), part_of("text_encoder")
+    taesd, safety = part_of("taesd"), part_of("safety")
 
-    def __post_init__(self):
-        levels = len(self.vae.config.block_out_channels) - 1
-        self.cell = 2**levels
+    def layout(self) -> None:
+        self.cell = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self.multiple = self.cell * 2 ** (len(self.unet.config.block_out_channels) - 1)
         self.channels = self.unet.config.in_channels
-        side = self.unet.config.sample_size * self.cell
-        self.size = (side, side)
-        inside = torch.float32 if self.device.type == "cpu" else self.dtype
-        for part in (self.unet, self.video_unet, self.vae, self.taesd):
-            if part is not None:
-                torch.nn.Module.to(part, self.device, inside).eval().requires_grad_(False)
-        self.text_encoder.to(self.device).eval().requires_grad_(False)
+        self.size = (self.unet.config.sample_size * self.cell,) * 2
+        self.max_tokens = self.tokenizer.model_max_length
         self.vae.to(memory_format=torch.channels_last)
-
-    # ---------------------------------------------------------------------------------- text
-
-    def check_text(self, text: str, argument: str) -> str:
-        if not isinstance(text, str):
-            raise TypeError(f"{argument} must be a text, got {type(text).__name__}")
-        if not text.strip():
-            raise ValueError(f"{argument} is empty: say in words what there is or what happens")
-        if self.words is not None:
-            for word in re.findall(r"[^\W\d_]+|\d|[^\w\s]", text.lower()):
-                if word not in self.words:
-                    near = difflib.get_close_matches(word, self.words, 4, 0.6)
-                    hint = f"; near it are {', '.join(near)}" if near else ""
-                    raise ValueError(
-                        f"{argument} has the word {word!r}, which {self.name} does not know{hint}"
-                    )
-        ids = self.tokenizer(text).input_ids
-        longest = self.tokenizer.model_max_length
-        if len(ids) > longest:
-            raise ValueError(
-                f"{argument} is {len(ids) - 2} tokens long; {self.name} reads {longest - 2}"
-            )
-        return text
+        if self.video_unet is None:
+            del self.defaults["video"]
+        else:
+            self.longest = self.video_unet.config.motion_max_seq_length
 
     @kept_text
     def encode_text(self, text: str) -> Tensor:
         """(1, tokens, width)."""
-        longest = self.tokenizer.model_max_length
-        tokens = self.tokenizer(
-            text, padding="max_length", max_length=longest, truncation=True, return_tensors="pt"
-        )
-        return self.text_encoder(tokens.input_ids.to(self.device))[0]
+        return self.part("text_encoder")(self.tokens(text).input_ids)[0]
 
-    def _text_rows(self, branch: Branch) -> Tensor:
+    def text_rows(self, branch: Branch) -> Tensor:
         return torch.cat([self.encode_text(t) for t in branch.texts]).to(self.unet.dtype)
 
     # ------------------------------------------------------------------------------- pictures
-
-    def scheduler(self, num_inference_steps: int, kind: str = "video", shape=None):
-        scheduler = copy.deepcopy(self.schedulers[kind])
-        scheduler.set_timesteps(num_inference_steps, device=self.device)
-        return scheduler
-
-    def noise(self, num_frames: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
-        w, h = (side // self.cell for side in size)
-        drawn = torch.randn(1, self.channels, num_frames, h, w, generator=generator)
-        return drawn[0].transpose(0, 1).to(self.device)
 
     def image_noise(self, size: tuple[int, int], generator: torch.Generator) -> Tensor:
         w, h = (side // self.cell for side in size)
         return torch.randn(1, self.channels, h, w, generator=generator).to(self.device)
 
-    @kept
-    def encode(
-        self,
-        pixels: Tensor,
-        posterior: str = "mode",
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        found = []
-        for part in pixels.split(at_once(self)):
-            part = part.to(self.device, self.vae.dtype, memory_format=torch.channels_last)
-            with computing(self.device, self.dtype, self.speed):
-                code = self.vae.encode(part)
-            z = posterior_of(code, posterior, generator)
-            found.append(z.float() * self.vae.config.scaling_factor)
-        return torch.cat(found).contiguous()
-
-    @retried
-    @torch.no_grad()
-    def decode(self, z: Tensor) -> Tensor:
-        found = []
-        z = z.to(self.device) / self.vae.config.scaling_factor
-        for part in z.split(at_once(self)):
-            part = part.to(self.vae.dtype).contiguous(memory_format=torch.channels_last)
-            with computing(self.device, self.dtype, self.speed):
-                found.append(self.vae.decode(part).sample.float().clamp(-1, 1))
-        return torch.cat(found)
-
     @retried
     def preview(self, z: Tensor, frame: int) -> Tensor:
         if self.taesd is None:
-            return self.decode(z[frame][None])[0]
+            return super().preview(z, frame)
+        tiny = self.part("taesd")
         with torch.no_grad(), computing(self.device, self.dtype, self.speed):
-            found = self.taesd.decode(z[frame][None].to(self.device, self.taesd.dtype)).sample
+            found = tiny.decode(z[frame][None].to(self.device, tiny.dtype)).sample
         return found[0].float().clamp(-1, 1)
 
     @retried
     @torch.no_grad()
     def hide_unsafe(self, pixels: Tensor) -> Tensor:
-        """Black in place of pictures (N, 3, H, W) that the checkpoint's safety checker flags."""
         if self.safety is None:
             return pixels
         checker, look = self.safety
@@ -261,81 +157,50 @@ class PIAModel:
         return torch.where(keep.view(-1, 1, 1, 1) > 0, pixels, -torch.ones_like(pixels))
 
     def image_condition(self, text: str, negative: str, guidance_scale: float) -> Condition:
-        rows = self._text_rows(Branch(None, text, 1, negative, guidance_scale))
-        return Condition(rows, None, None, guidance_scale)
+        rows = {"text": self.text_rows(Branch(None, text, 1, negative, guidance_scale))}
+        return Condition(rows, guidance_scale)
 
     @retried
     @torch.no_grad()
     def predict_image(self, z: Tensor, t: Tensor, condition: Condition) -> Prediction:
-        rows = z.expand(len(condition.text), -1, -1, -1).to(self.device, self.unet.dtype)
-        count, outs = rows_at_once(self, len(rows)), []
-        for some, text in zip(rows.split(count), condition.text.split(count), strict=True):
-            with computing(self.device, self.dtype, self.speed):
-                outs.append(self.unet(some, t, text).sample.float())
-        return guide(torch.cat(outs)[:, None], condition.guidance_scale)
+        rows = z.expand(len(condition), -1, -1, -1).to(self.device)
+        out = self._evaluate(self._image_network, rows, t, condition.rows, condition)
+        return guide(out[:, None], condition.guidance_scale)
+
+    def _image_network(self, z: Tensor, t: Tensor, text: Tensor) -> Tensor:
+        unet = self.part("unet")
+        return unet(z.to(unet.dtype), t, text).sample
 
     # ---------------------------------------------------------------------------------- video
 
-    @retried
-    def condition(self, pixels: Tensor, text: str, **asked) -> Condition:
-        """asked: the further arguments of `VideoModel.condition`."""
-        branch = Branch(pixels, text, **asked)
-        return Condition(self._text_rows(branch), *self.picture(branch), branch.guidance_scale)
+    @property
+    def capabilities(self) -> frozenset[str]:
+        known = self.per_frame and self.vocabulary  # a world of its own, of which a share had none
+        return super().capabilities | ({"text_only"} if known else set())
 
-    def picture(self, branch: Branch) -> tuple[Tensor | None, Tensor | None]:
-        """The condition picture's latents and affinity for each frame."""
-        mask = self._affinity(branch.motion_scale, branch.num_frames).to(self.device)
+    @property
+    def motion_scales(self) -> range:
+        return range(len(self.affinity))
+
+    def rows(self, branch: Branch) -> dict[str, Tensor]:
+        """The text; of each frame its affinity to its condition picture, and that one's latents."""
+        known, frames = self.affinity[branch.motion_scale], branch.num_frames
+        affinity = torch.tensor([known[min(f, len(known) - 1)] for f in range(frames)])
         latents = self.encode(branch.pixels, branch.posterior, branch.generator)
-        latents = latents.expand(branch.num_frames, -1, -1, -1)
-        return latents, mask.view(-1, 1, 1, 1).expand(-1, 1, *latents.shape[-2:])
+        latents = latents.expand(frames, -1, -1, -1)
+        affinity = affinity.to(latents).view(-1, 1, 1, 1).expand(-1, 1, *latents.shape[-2:])
+        return {
+            "text": self.text_rows(branch),
+            "affinity": affinity[None],
+            "latents": latents[None],
+        }
 
-    def check_clip(self, num_frames: int, size: tuple[int, int]) -> None:
-        longest = self.video_unet.config.motion_max_seq_length
-        if num_frames > longest:
-            raise ValueError(f"num_frames is {num_frames}; {self.name} knows {longest} at most")
-
-    def _affinity(self, motion_scale: int | None, num_frames: int) -> Tensor:
-        if motion_scale is None:
-            motion_scale = self.defaults["video"]["motion_scale"]
-        if motion_scale not in range(len(self.affinity)):
-            raise ValueError(
-                f"motion_scale must be an integer from 0 (small) to {len(self.affinity) - 1} for "
-                f"{self.name}, got {motion_scale!r}"
-            )
-        row = self.affinity[motion_scale]
-        return torch.tensor([row[min(f, len(row) - 1)] for f in range(num_frames)])
-
-    @retried
-    @torch.no_grad()
-    def predict(self, z: Tensor, t: Tensor, conditions: list[Condition]) -> list[Prediction]:
-        z, t = z.to(self.device), torch.as_tensor(t, device=self.device)
-        if len(conditions) > 1 and level(self):
-            return [self.predict(zb[None], t, [c])[0] for zb, c in zip(z, conditions, strict=True)]
-        counts = [len(c.text) for c in conditions]
-        rows = [
-            torch.cat([v for v in (zb, c.affinity, c.latents) if v is not None], 1)
-            .transpose(0, 1)
-            .expand(n, -1, -1, -1, -1)
-            for zb, c, n in zip(z, conditions, counts, strict=True)
-        ]  # each (n, 2C + 1, F, h, w)
-        rows, texts = [r.to(self.unet.dtype) for r in rows], [c.text for c in conditions]
-        with computing(self.device, self.dtype, self.speed):
-            if self.speed.reuse is not None:
-                network = self.speed.network or Network.of(self.video_unet)
-                outs = self.speed.reuse(network, rows, t, texts, conditions)
-            else:
-                outs = self._evaluate(torch.cat(rows), t, torch.cat(texts)).split(counts)
-        outs = [o.transpose(1, 2).float() for o in outs]
-        return [guide(o, c.guidance_scale) for o, c in zip(outs, conditions, strict=True)]
-
-    def _evaluate(self, z: Tensor, t: Tensor, text: Tensor) -> Tensor:
-        """(rows, C, F, h, w), as many rows at a time as the plan allows."""
-        found, count = [], rows_at_once(self, len(z))
-        for rows, texts in zip(z.split(count), text.split(count), strict=True):
-            texts = texts.repeat_interleave(z.shape[2], 0)
-            whole = self.speed.network or (lambda *inputs: self.video_unet(*inputs).sample)
-            found.append(whole(rows, t, texts))
-        return torch.cat(found)
+    def network(self, z: Tensor, t: Tensor, *, text, affinity=None, latents=None) -> Tensor:
+        unet = self.part("video_unet")
+        seen = z if latents is None else torch.cat([z, affinity, latents], 2)
+        seen = seen.transpose(1, 2).to(unet.dtype)
+        predict = self.speed.reuse or self.speed.network or (lambda *inputs: unet(*inputs).sample)
+        return predict(seen, t, text.repeat_interleave(z.shape[1], 0)).transpose(1, 2)
 
 
 # ------------------------------------------------------------------------------------- loading
@@ -403,41 +268,28 @@ def build(
     """
     from diffusers import DDIMScheduler
 
-    image_scheduler = parts["scheduler"]
-    video_scheduler = parts.get("video_scheduler")
-    if video_scheduler is None:
-        if image_scheduler.config.prediction_type == "epsilon":  # as PIA was trained
-            video_scheduler = DDIMScheduler(**CLIP_SCHEDULE)
-        else:
-            video_scheduler = image_scheduler
-    adapter = parts.get("motion_adapter")
-    channels = parts["unet"].config.in_channels
+    parts = dict(parts)
+    if parts["scheduler"].config.prediction_type == "epsilon":  # as PIA was trained
+        parts.setdefault("video_scheduler", DDIMScheduler(**CLIP_SCHEDULE))
+    adapter, channels = parts.pop("motion_adapter", None), parts["unet"].config.in_channels
     if cls.per_frame and adapter and adapter.config.conv_in_channels != 2 * channels + 1:
         raise ValueError(
             f"the motion adapter takes {adapter.config.conv_in_channels} channels in, PIA's layout "
             f"needs {2 * channels + 1}: this is no adapter with a condition picture"
         )
-    image = {"num_inference_steps": 25, "guidance_scale": 7.5, **facts.get("image", {})}
-    video = {"num_inference_steps": 25, "guidance_scale": 7.5, "motion_scale": 0}
-    video |= facts.get("video", {})
-    return cls(
-        name=name,
-        unet=parts["unet"],
-        video_unet=motion_unet(parts["unet"], adapter) if adapter else None,
-        vae=parts["vae"],
-        text_encoder=parts["text_encoder"],
-        tokenizer=parts["tokenizer"],
-        schedulers={"image": image_scheduler, "video": video_scheduler},
-        defaults={"image": image, "video": video} if adapter else {"image": image},
-        num_frames=facts.get("num_frames", 16),
+    if adapter:
+        parts["video_unet"] = motion_unet(parts["unet"], adapter)
+    model = cls(
+        name,
+        parts,
+        device,
+        dtype,
+        num_frames=facts.get("num_frames"),
+        defaults=facts,
         affinity=tuple(map(tuple, facts.get("affinity", AFFINITY))),
-        words=facts.get("words"),
-        taesd=parts.get("taesd"),
-        safety=parts.get("safety"),
-        round_trip_db=facts.get("round_trip_db"),
-        device=device,
-        dtype=dtype,
     )
+    model.vocabulary, model.round_trip_db = facts.get("words"), facts.get("round_trip_db")
+    return model
 
 
 def from_base(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -71,10 +72,18 @@ class VideoModel(Protocol):
 
     Facts: `name`; `device`; `dtype` (of the computation); `cell`, pixels per latent cell;
     `size`, the (width, height) it was trained at; `multiple`, which sides must be a multiple of;
-    `num_frames`; `per_frame`, whether each frame can have a condition picture of its own;
-    `changed`, a number that is another one once weights are changed;
+    `num_frames`; `capabilities`, those of "image" (draws pictures), "video" (makes clips), "text"
+    (reads one), "per_frame" (each frame can have a condition picture of its own) and "text_only"
+    (was trained without the picture, too);
+    `motion_scales`, the range of what `motion_scale` may be, or None;
     `defaults`, {"image": {...}, "video": {...}} of `num_inference_steps`, `guidance_scale` and so
-    on. A family without a picture model has no "image" there, and none of the last three members.
+    on, for what it is capable of;
+    `networks`, those that are evaluated at each step, by name; `vae`, the autoencoder;
+    `tokenizer`, where it reads a text; `vocabulary`, all words that it knows, None where its
+    language is open; `round_trip_db`, the least PSNR of its own world through the autoencoder, or
+    None; `folder`, where it was loaded from, where further modules may lie beside it, or None;
+    `changed`, a number that is another one once weights are changed; `plan` and `speed`, see
+    `memory` and `speed`. A family without a picture model has none of the last four members.
 
     Latents are float32: (F, C, h, w) for a clip, where F counts latent frames (a video VAE may have
     fewer of them than the clip), (1, C, h, w) for a picture. Pixels are float32 (N, 3, H, W)
@@ -93,9 +102,23 @@ class VideoModel(Protocol):
     size: tuple[int, int]
     multiple: int
     num_frames: int
-    per_frame: bool
-    changed: int
+    capabilities: frozenset[str]
+    motion_scales: range | None
     defaults: dict[str, dict[str, Any]]
+    networks: dict[str, torch.nn.Module]
+    vae: torch.nn.Module
+    tokenizer: Any
+    vocabulary: frozenset[str] | None
+    round_trip_db: float | None
+    folder: Path | None
+    changed: int
+
+    def weights_changed(self) -> None:
+        """After weights or layers were changed: what was computed with the old ones, copied from
+        them or recorded is not gone on with."""
+
+    def clear_cache(self) -> None:
+        """Drop the latents and the texts' embeddings that are kept between runs."""
 
     def check_text(self, text: str, argument: str) -> str:
         """The text as it will be read; ValueError naming `argument` where it cannot be read."""
@@ -112,9 +135,6 @@ class VideoModel(Protocol):
 
     def noise(self, num_frames: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
         """Starting noise of a clip, (F, C, h, w), drawn in the family's own order."""
-
-    def image_noise(self, size: tuple[int, int], generator: torch.Generator) -> Tensor:
-        """Starting noise of a picture, (1, C, h, w)."""
 
     def encode(
         self,
@@ -152,8 +172,14 @@ class VideoModel(Protocol):
     def predict(self, z: Tensor, t: Tensor, conditions: list[Condition]) -> list[Prediction]:
         """Predictions of len(conditions) branches in one batch; z is (B, F, C, h, w), scaled."""
 
+    def image_noise(self, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+        """Starting noise of a picture, (1, C, h, w)."""
+
     def image_condition(self, text: str, negative: str, guidance_scale: float) -> Condition:
         """All that the picture model is fed besides z_t."""
 
     def predict_image(self, z: Tensor, t: Tensor, condition: Condition) -> Prediction:
         """Prediction for one picture; z is (1, C, h, w), scaled."""
+
+    def hide_unsafe(self, pixels: Tensor) -> Tensor:
+        """Black in place of pictures (N, 3, H, W) that the checkpoint's safety checker flags."""

@@ -60,7 +60,7 @@ def speed_up(
     Raises ValueError where `reuse`, `cache` or `graphs` is asked of a model that has no such thing;
     then nothing is changed.
     """
-    how = _check(model, networks_of(model), compile, reuse, cache, graphs)
+    how = _check(model, compile, reuse, cache, graphs)
     model.speed.undo.close()
     model.speed = Speed()
     if not on:
@@ -74,9 +74,9 @@ def speed_up(
 
 
 def _switch_on(model, how: str | None, reuse: int, cache: float, graphs: bool | None) -> list[str]:
-    speed, on_gpu, networks = model.speed, model.device.type == "cuda", networks_of(model)
-    modules = list({id(m): m for n in networks for m in n.modules()}.values())
-    taesd = getattr(model, "taesd", None)
+    speed, on_gpu, networks = model.speed, model.device.type == "cuda", model.networks
+    modules = list({id(m): m for n in networks.values() for m in n.modules()}.values())
+    taesd = model.parts.get("taesd")
     done = []
     if how == "whole" or not on_gpu:
         done += _channels_last(speed, [*modules, *(taesd.modules() if taesd is not None else ())])
@@ -93,16 +93,16 @@ def _switch_on(model, how: str | None, reuse: int, cache: float, graphs: bool | 
         done.append(f"{len(blocks)} inner blocks compiled at their first use")
     elif how == "whole":
         done.append(_compile_whole(model))
-    if graphs if graphs is not None else on_gpu and how == "whole" and _motion_unet(model):
+    if graphs if graphs is not None else on_gpu and how == "whole" and "video_unet" in networks:
         done.append(_record_graphs(model))
     if reuse > 1:
-        speed.reuse = Reuse(reuse)
+        speed.reuse = Reuse(speed.network or Network.of(networks["video_unet"]), reuse)
         speed.renew.append(speed.reuse.clear)
         done.append(f"approximate: deep features kept over {reuse} steps, for each branch its own")
     if cache:
         from diffusers import FirstBlockCacheConfig
 
-        for network in networks:
+        for network in networks.values():
             speed.undo.callback(network.disable_cache)
             network.enable_cache(FirstBlockCacheConfig(threshold=cache))
             speed.renew.append(network._reset_stateful_cache)
@@ -111,32 +111,25 @@ def _switch_on(model, how: str | None, reuse: int, cache: float, graphs: bool | 
     return done
 
 
-@alone
-def renew(model) -> None:
-    """After weights or layers were changed: what was copied from them or recorded is made anew."""
-    for follow in model.speed.renew:
-        follow()
-
-
-def _check(model, networks, compile, reuse: int, cache: float, graphs) -> str | None:
+def _check(model, compile, reuse: int, cache: float, graphs) -> str | None:
     """How to compile: "whole", "blocks" or None; ValueError for what this model has not."""
-    has_motion = _motion_unet(model) is not None
+    has_motion = "video_unet" in model.networks
     if compile not in HOW:
         raise ValueError(f"compile must be True, False, 'whole' or 'blocks', got {compile!r}")
-    if compile == "whole" and _unet(model) is None:
+    if compile == "whole" and "unet" not in model.networks:
         raise ValueError(f"compile='whole' is for UNets; {model.name} has none")
     if reuse > 1 and not has_motion:
         raise ValueError(f"reuse is for motion UNets, which {model.name} has not; try cache=0.05")
     if graphs and (not has_motion or model.device.type != "cuda"):
         raise ValueError(f"graphs are for motion UNets on a CUDA device; {model.name} is not one")
-    if cache and not all(hasattr(n, "enable_cache") for n in networks):
+    if cache and not all(hasattr(n, "enable_cache") for n in model.networks.values()):
         raise ValueError(f"cache is for transformers, which {model.name} has not; try reuse=3")
     if cache < 0 or reuse < 0:
         raise ValueError(f"reuse and cache must not be negative, got {reuse} and {cache}")
     if isinstance(compile, str) or compile is False:
         return compile or None
     wanted = compile or model.device.type == "cuda"
-    return ("whole" if hasattr(model, "unet") else "blocks") if wanted else None
+    return ("whole" if "image" in model.capabilities else "blocks") if wanted else None
 
 
 def _channels_last(speed: Speed, modules) -> list[str]:
@@ -174,13 +167,13 @@ def _many_shapes(call):
 
 def _compile_whole(model) -> str:
     """The motion UNet in its two parts, the picture UNet, and the decoder a frame at a time."""
-    speed, motion = model.speed, _motion_unet(model)
-    halves = [model.taesd.encoder, model.taesd.decoder] if getattr(model, "taesd", None) else []
-    for module in (_vae(model).decoder, _unet(model), *halves):
+    speed, networks, taesd = model.speed, model.networks, model.parts.get("taesd")
+    halves = [taesd.encoder, taesd.decoder] if taesd is not None else []
+    for module in (model.vae.decoder, networks["unet"], *halves):
         _compile(speed, module)
-    if motion is not None:
-        speed.network = Network.of(motion, _compiled)
-    speed.one_frame = hasattr(model, "unet")
+    if "video_unet" in networks:
+        speed.network = Network.of(networks["video_unet"], _compiled)
+    speed.one_frame = "image" in model.capabilities
     return "the UNets and the decoder compiled whole at their first use, for one branch at a time"
 
 
@@ -190,7 +183,7 @@ def _compiled(call):
 
 
 def _record_graphs(model) -> str:
-    network = model.speed.network or Network.of(model.video_unet)
+    network = model.speed.network or Network.of(model.networks["video_unet"])
     parts = [Graphed(network.deep_features), Graphed(network.last_layer)]
     model.speed.network = Network(*parts)
     model.speed.renew += [part.clear for part in parts]
@@ -269,7 +262,7 @@ def _choose_attention(model, modules) -> list[str]:
     if layer is None:
         return []
     width = layer.to_q.out_features // layer.heads
-    q = _random((4, 8, 4096, width), model.device, networks_of(model)[0].dtype)
+    q = _random((4, 8, 4096, width), model.device, modules[0].dtype)
     seconds = {}
     for kernel in (Kernel.FLASH_ATTENTION, Kernel.CUDNN_ATTENTION, Kernel.EFFICIENT_ATTENTION):
         with contextlib.suppress(RuntimeError), torch.nn.attention.sdpa_kernel(kernel):
@@ -288,7 +281,7 @@ def _random(shape: tuple[int, ...], device, dtype) -> torch.Tensor:
 
 def _attend_frames(model) -> list[str]:
     """A kernel of our own for attention over frames, where it is right and faster."""
-    unet = _motion_unet(model)
+    unet = model.networks.get("video_unet")
     layers = [m for name, m in (unet.named_modules() if unet is not None else ())
               if "motion_modules" in name and hasattr(m, "to_qkv")]  # fmt: skip
     if not layers:
@@ -335,33 +328,13 @@ def milliseconds(call, times: int = 10) -> float:
     return median(found[2:])
 
 
-def _unet(model) -> torch.nn.Module | None:
-    return model.parts.get("unet") if hasattr(model, "parts") else model.unet
-
-
-def _motion_unet(model) -> torch.nn.Module | None:
-    return getattr(model, "video_unet", None)
-
-
-def _vae(model) -> torch.nn.Module:
-    return model.parts["vae"] if hasattr(model, "parts") else model.vae
-
-
-def networks_of(model) -> list[torch.nn.Module]:
-    """The networks that are evaluated at each step."""
-    if hasattr(model, "parts"):
-        names = ("unet", "transformer", "transformer_2")
-        return [model.parts[n] for n in names if model.parts.get(n) is not None]
-    return [n for n in (model.unet, model.video_unet) if n is not None]
-
-
 # ------------------------------------------------------------------- query, key and value in one
 
 
 def _fuse(model) -> list[str]:
     """One product for query, key and value, by diffusers. A layer that has a LoRA beside it stays
     as it is, since the one product would not see it (diffusers#11903)."""
-    networks = [n for n in networks_of(model) if hasattr(n, "fuse_qkv_projections")]
+    networks = [n for n in model.networks.values() if hasattr(n, "fuse_qkv_projections")]
     layers = {m: m.processor for n in networks for m in n.modules() if hasattr(m, "set_processor")}
 
     def apart(some=None) -> None:

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .common import Branch, Family, at_once, cast, computing, kept, posterior_of
-from .memory import retried
+from .common import Branch, Family, cast, computing
 
 PARTS = {
     "unet": "diffusers.UNetSpatioTemporalConditionModel",
@@ -40,43 +39,27 @@ class SVDModel(Family):
     SIZE = (1024, 576)
     FRAMES = 14
     VIDEO = {"num_inference_steps": 25, "guidance_scale": 3.0, "motion_scale": 127}
+    motion_scales = range(256)
+    frames_first = True
 
     def layout(self) -> None:
         self.cell = 2 ** (len(self.parts["vae"].config.block_out_channels) - 1)
         self.multiple = self.cell * 2 ** (len(self.parts["unet"].config.block_out_channels) - 1)
         self.channels = self.parts["unet"].config.out_channels
 
-    def noise(self, num_frames: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
-        w, h = (side // self.cell for side in size)
-        drawn = torch.randn(num_frames, self.channels, h, w, generator=generator)
-        return drawn.to(self.device)
-
-    @kept
-    def encode(self, pixels: Tensor, posterior: str = "mode", generator=None) -> Tensor:
-        vae, found = self.part("vae"), []
-        upcast = vae.dtype == torch.float16 and vae.config.force_upcast  # else it overflows
-        if upcast:
-            cast(vae, torch.float32)
+    def encode_pixels(self, pixels: Tensor):
+        vae = self.part("vae")
+        if vae.dtype != torch.float16 or not vae.config.force_upcast:
+            return super().encode_pixels(pixels)
+        cast(vae, torch.float32)  # else it overflows
         try:
-            for part in pixels.split(at_once(self)):
-                with computing(self.device, self.dtype, self.speed):
-                    code = vae.encode(part.to(self.device, vae.dtype))
-                found.append(posterior_of(code, posterior, generator).float())
+            return super().encode_pixels(pixels)
         finally:
-            if upcast:
-                cast(vae, torch.float16)
-        return torch.cat(found) * vae.config.scaling_factor
+            cast(vae, torch.float16)
 
-    @retried
-    @torch.no_grad()
-    def decode(self, z: Tensor) -> Tensor:
-        vae, found = self.part("vae"), []
-        z = z.to(self.device) / vae.config.scaling_factor
-        for part in z.split(at_once(self)):
-            with computing(self.device, self.dtype, self.speed):
-                out = vae.decode(part.to(vae.dtype), num_frames=len(part)).sample
-            found.append(out.float().clamp(-1, 1))
-        return torch.cat(found)
+    def decode_latents(self, z: Tensor) -> Tensor:
+        vae = self.part("vae")
+        return vae.decode(z.to(vae.dtype), num_frames=len(z)).sample
 
     @torch.no_grad()
     def encode_picture(self, pixels: Tensor) -> Tensor:
@@ -102,10 +85,6 @@ class SVDModel(Family):
     def rows(self, branch: Branch) -> dict[str, Tensor]:
         """CLIP's embedding, the latents of the noised pictures, and three numbers."""
         unet, pixels, scale = self.parts["unet"], branch.pixels, branch.guidance_scale
-        moves = branch.motion_scale
-        moves = self.VIDEO["motion_scale"] if moves is None else moves
-        if not 0 <= moves <= 255:
-            raise ValueError(f"motion_scale must be 0 (still) to 255 for {self.name}, got {moves}")
         embed = self.encode_picture(pixels[:1]).to(unet.dtype)
         noise = torch.randn(1, *pixels.shape[1:], generator=branch.generator)
         latents = self.encode(pixels + self.noise_aug_strength * noise.to(pixels))
@@ -116,8 +95,9 @@ class SVDModel(Family):
             branch.guidance_scale = rising.view(-1, 1, 1, 1)
         if branch.guided:
             embed, latents = (torch.cat([torch.zeros_like(v), v]) for v in (embed, latents))
-        numbers = torch.tensor([[self.fps - 1, moves, self.noise_aug_strength]], dtype=unet.dtype)
-        return {"embed": embed, "latents": latents, "numbers": numbers.to(self.device)}
+        motion_bucket_id = branch.motion_scale
+        numbers = torch.tensor([[self.fps - 1, motion_bucket_id, self.noise_aug_strength]])
+        return {"embed": embed, "latents": latents, "numbers": numbers.to(self.device, unet.dtype)}
 
     def network(self, z: Tensor, t: Tensor, *, embed, latents, numbers) -> Tensor:
         unet = self.part("unet")

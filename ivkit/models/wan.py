@@ -14,17 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .common import (
-    Branch,
-    Family,
-    computing,
-    kept,
-    moved_cells,
-    normalise,
-    pil,
-    posterior_of,
-)
-from .memory import retried
+from .common import Branch, Family, computing, moved_cells, pil
 from .table import WAN_NEGATIVE
 
 PARTS = {
@@ -56,7 +46,7 @@ class WanModel(Family):
     VIDEO = {"num_inference_steps": 40, "guidance_scale": 5.0, "motion_scale": None,
              "negative": WAN_NEGATIVE}  # fmt: skip
     max_tokens = 512
-    mask_text = True
+    mask_text = whole_clip = True
     float_parts = ("vae", "image_encoder")
 
     def layout(self) -> None:
@@ -80,24 +70,9 @@ class WanModel(Family):
     def clean(self, text: str) -> str:
         return " ".join(html.unescape(html.unescape(text)).split())
 
-    @kept
-    def encode(self, pixels: Tensor, posterior: str = "mode", generator=None) -> Tensor:
-        """pixels (N, 3, H, W), N one more than a multiple of four, as (F, C, h, w)."""
-        vae = self.part("vae")
-        with computing(self.device, self.dtype, self.speed):
-            code = vae.encode(pixels.transpose(0, 1)[None].to(self.device, vae.dtype))
-        z = posterior_of(code, posterior, generator)[0].transpose(0, 1).float()
-        return normalise(z, vae.config.latents_mean, vae.config.latents_std)
-
-    @retried
-    @torch.no_grad()
-    def decode(self, z: Tensor) -> Tensor:
-        vae = self.part("vae")
-        mean, std = vae.config.latents_mean, vae.config.latents_std
-        z = normalise(z.to(self.device), mean, std, back=True)
-        with computing(self.device, self.dtype, self.speed):
-            out = vae.decode(z.transpose(0, 1)[None].to(vae.dtype)).sample
-        return out[0].transpose(0, 1).float().clamp(-1, 1)
+    @property
+    def latent_scale(self):
+        return self.vae.config.latents_mean, self.vae.config.latents_std, 1.0
 
     def rows(self, branch: Branch) -> dict[str, Tensor]:
         """The autoencoder's mode, as the stock pipeline takes it, whatever `posterior` says."""

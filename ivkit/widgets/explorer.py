@@ -221,7 +221,7 @@ class TraceExplorer(Panel):
         """{word: float32 (F, h, w)}: where the edited branch looks at each word of the motion."""
         run, z = self.run, self.run.trace[index]["z_edit"]
         model, edit, frames = run.model, run.edit_at(index), len(z)
-        network = getattr(model, "video_unet", None)
+        network = model.networks.get("video_unet")
         if network is None:
             raise ValueError(f"{model.name} has no attention on words that could be shown")
         scheduler = model.scheduler(run.settings.num_inference_steps, shape=tuple(z.shape))

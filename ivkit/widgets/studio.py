@@ -93,7 +93,7 @@ class Studio(Panel):
         folder: validate.File = Path("outputs"),
         width: validate.Side = 360,
     ):
-        if "video" not in pipe.model.defaults:
+        if "video" not in pipe.model.capabilities:
             raise ValueError(f"{pipe.name} makes pictures alone: load 'pia', 'svd' or another")
         self.pipe, self.folder = pipe, folder
         blank = Image.new("RGB", pipe.size, PLACEHOLDER)
@@ -150,7 +150,7 @@ class Studio(Panel):
     def _build_panel(self, frames: int) -> None:
         model, guard = self.pipe.model, self.line.guard
         own, steps = model.defaults["video"], model.defaults["video"]["num_inference_steps"]
-        scales = self._scales = len(getattr(model, "affinity", ()))  # PIA's; others keep their own
+        scales = self._scales = len(model.motion_scales or ())
         scale = own.get("motion_scale", 0) if scales else 0
         share = {"min": 0, "max": 1, "step": 0.05, "readout_format": ".2f"}
         self.panel: dict[str, Any] = {
@@ -337,7 +337,7 @@ class Studio(Panel):
         """x' as far as it is known: what P_img made of this paint, else the painted picture."""
         if self._made is not None:
             (sketch, *_, weights), edited = self._made
-            if sketch is self.paint.board.sketch and weights == self.pipe.weights:
+            if sketch is self.paint.board.sketch and weights == self.pipe.pictures.changed:
                 return edited
         return self.paint.painted
 
@@ -448,7 +448,8 @@ class Studio(Panel):
         i, strokes = asked.instructions, asked.sketch.strokes
         if not strokes:
             return None
-        wanted = (asked.sketch, i.content.text, i.content.strength, i.seed, self.pipe.weights)
+        weights = self.pipe.pictures.changed
+        wanted = (asked.sketch, i.content.text, i.content.strength, i.seed, weights)
         if self._made is None or self._made[0] != wanted:
             how = {"strokes": strokes, "strength": i.content.strength, "seed": i.seed}
             edited = self._image(i.content.text, asked.sketch.picture, **how)
