@@ -22,7 +22,7 @@ class Tiny:
     """One family: how its parts are made, how its stock pipeline is called."""
 
     cls: type
-    parts_of: callable
+    layout: str  # of `small`
     size: tuple[int, int]
     num_frames: int
     pipeline: str
@@ -34,12 +34,7 @@ class Tiny:
     own: dict = field(default_factory=dict)
 
     def parts(self):
-        torch.manual_seed(0)
-        parts = self.parts_of()
-        for part in parts.values():
-            if isinstance(part, torch.nn.Module):
-                part.eval()
-        return parts
+        return small.parts(self.layout)
 
     @functools.cached_property
     def made(self):
@@ -94,17 +89,17 @@ def pixels(picture):
 
 
 FAMILIES = {
-    "svd": Tiny(svd.SVDModel, small.svd_parts, (64, 64), 4, "StableVideoDiffusionPipeline",
+    "svd": Tiny(svd.SVDModel, "svd", (64, 64), 4, "StableVideoDiffusionPipeline",
                 guidance="max_guidance_scale", frames_first=True, text=False),
-    "wan-2.1": Tiny(wan.WanModel, lambda: small.wan_parts("wan-2.1"), (32, 16), 9,
+    "wan-2.1": Tiny(wan.WanModel, "wan-2.1", (32, 16), 9,
                     "WanImageToVideoPipeline"),
-    "wan-2.2": Tiny(wan.WanModel, lambda: small.wan_parts("wan-2.2"), (32, 16), 9,
+    "wan-2.2": Tiny(wan.WanModel, "wan-2.2", (32, 16), 9,
                     "WanImageToVideoPipeline", pipe_options={"boundary_ratio": 0.9}),
-    "wan-ti2v": Tiny(wan.WanModel, lambda: small.wan_parts("wan-2.2-ti2v"), (64, 32), 9,
+    "wan-ti2v": Tiny(wan.WanModel, "wan-2.2-ti2v", (64, 32), 9,
                      "WanImageToVideoPipeline", pipe_options={"expand_timesteps": True}),
-    "cogvideox": Tiny(cogvideox.CogVideoXModel, small.cogvideox_parts, (64, 48), 9,
+    "cogvideox": Tiny(cogvideox.CogVideoXModel, "cogvideox", (64, 48), 9,
                       "CogVideoXImageToVideoPipeline", frames_first=True),
-    "ltx": Tiny(ltx.LTXModel, small.ltx_parts, (128, 64), 9, "LTXImageToVideoPipeline"),
-    "i2vgenxl": Tiny(i2vgenxl.I2VGenXLModel, small.i2vgenxl_parts, (64, 64), 4, "I2VGenXLPipeline"),
+    "ltx": Tiny(ltx.LTXModel, "ltx", (128, 64), 9, "LTXImageToVideoPipeline"),
+    "i2vgenxl": Tiny(i2vgenxl.I2VGenXLModel, "i2vgenxl", (64, 64), 4, "I2VGenXLPipeline"),
 }  # fmt: skip
 NAMES = list(FAMILIES)

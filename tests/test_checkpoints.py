@@ -266,9 +266,10 @@ def test_another_layout_is_named(tmp_path, base):
 
 
 def test_text_to_video_checkpoints_are_refused(tmp_path):
-    from ivkit.models.small import wan_net, wan_parts
+    from ivkit.models import small
 
-    parts = {**wan_parts("wan-2.1"), "transformer": wan_net(16)}
+    net = small.part("wan-2.1", "transformer", in_channels=16)
+    parts = {**small.parts("wan-2.1"), "transformer": net}
     with pytest.raises(ValueError, match="takes 16 channels: this Wan makes clips from text alone"):
         FAMILIES["wan-2.1"].cls("tiny", parts)
 

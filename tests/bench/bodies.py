@@ -5,7 +5,7 @@ layer: they are outside the loop that is timed.
 """
 
 from ivkit.models.sd import CLIP_SCHEDULE
-from ivkit.models.small import clip_text, clip_tokenizer, t5, t5_tokenizer
+from ivkit.models.small import part
 
 WIDE = {"block_out_channels": (320, 640, 1280, 1280), "layers_per_block": 2}
 
@@ -38,8 +38,8 @@ def sd(tiny: bool, width: int = 768, motion: bool = True) -> dict:
     parts = {
         "unet": unet,
         "vae": vae,
-        "text_encoder": clip_text(width),
-        "tokenizer": clip_tokenizer(),
+        "text_encoder": part("sd", "text_encoder", hidden_size=width, intermediate_size=2 * width),
+        "tokenizer": part("sd", "tokenizer"),
         "scheduler": on_cpu(DDIMScheduler, **CLIP_SCHEDULE),
     }
     if motion:
@@ -109,8 +109,8 @@ def wan(tiny: bool) -> dict:
         "transformer": net,
         "transformer_2": None,
         "vae": vae,
-        "text_encoder": t5("UMT5EncoderModel", width, 1),
-        "tokenizer": t5_tokenizer(),
+        "text_encoder": part("wan-2.2", "text_encoder", d_model=width, num_layers=1),
+        "tokenizer": part("wan-2.2", "tokenizer"),
         "image_encoder": None,
         "image_processor": None,
         "scheduler": on_cpu(
