@@ -80,7 +80,6 @@ def _switch_on(model, how: str | None, reuse: int, cache: float, graphs: bool | 
     done = []
     if how == "whole" or not on_gpu:
         done += _channels_last(speed, [*modules, *(taesd.modules() if taesd is not None else ())])
-    done += _fuse(model)
     if on_gpu:
         speed.tuned = True
         done.append("convolutions tuned for each size")
@@ -281,37 +280,32 @@ def _random(shape: tuple[int, ...], device, dtype) -> torch.Tensor:
 
 def _attend_frames(model) -> list[str]:
     """A kernel of our own for attention over frames, where it is right and faster."""
-    unet = model.networks.get("video_unet")
-    layers = [m for name, m in (unet.named_modules() if unet is not None else ())
-              if "motion_modules" in name and hasattr(m, "to_qkv")]  # fmt: skip
+    unet, device = model.networks.get("video_unet"), model.device
+    named = unet.named_modules() if unet is not None else ()
+    layers = [m for name, m in named if "motion_modules" in name and hasattr(m, "set_processor")]
     if not layers:
         return []
     try:
         from .frames import MOST_FRAMES, FramesAttention, attend_frames
 
-        heads, wide = layers[0].heads, layers[0].to_qkv.out_features
-        qkv = _random((4096, model.num_frames, wide), model.device, unet.dtype)
+        heads, wide = layers[0].heads, layers[0].to_q.out_features
+        qkv = _random((3, 4096, model.num_frames, wide), device, unet.dtype).unbind()
 
         def theirs():
-            q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in qkv.chunk(3, -1))
-            return scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+            split = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in qkv)
+            return scaled_dot_product_attention(*split).transpose(1, 2).flatten(2)
 
-        off = float((attend_frames(qkv, heads) - theirs()).abs().max())
-        mine, stock = milliseconds(lambda: attend_frames(qkv, heads)), milliseconds(theirs)
+        off = float((attend_frames(*qkv, heads) - theirs()).abs().max())
+        mine, stock = milliseconds(lambda: attend_frames(*qkv, heads)), milliseconds(theirs)
     except Exception as error:  # no Triton, or one that does not know this device: not needed
         return [f"attention over frames by torch: {type(error).__name__} in the kernel for it"]
     said = f"{mine:.2f} ms against torch's {stock:.2f} ms, {off:.1g} apart"
     longest = unet.config.motion_max_seq_length
     if mine >= stock or off > 0.02 or longest > MOST_FRAMES:
         return [f"attention over frames by torch: the kernel for it takes {said}"]
-
-    def attend() -> None:
-        for layer in layers:
-            if layer.fused_projections:
-                layer.set_processor(FramesAttention())
-
-    attend()
-    model.speed.renew.append(attend)
+    for layer in layers:
+        model.speed.undo.callback(layer.set_processor, layer.processor)
+        layer.set_processor(FramesAttention())
     return [f"attention over frames by a kernel of its own: {said}"]
 
 
@@ -326,51 +320,3 @@ def milliseconds(call, times: int = 10) -> float:
         end.synchronize()
         found.append(begin.elapsed_time(end))
     return median(found[2:])
-
-
-# ------------------------------------------------------------------- query, key and value in one
-
-
-def _fuse(model) -> list[str]:
-    """One product for query, key and value, by diffusers. A layer that has a LoRA beside it stays
-    as it is, since the one product would not see it (diffusers#11903)."""
-    networks = [n for n in model.networks.values() if hasattr(n, "fuse_qkv_projections")]
-    layers = {m: m.processor for n in networks for m in n.modules() if hasattr(m, "set_processor")}
-
-    def apart(some=None) -> None:
-        for layer in layers if some is None else some:
-            layer.set_processor(layers[layer])
-            layer.fused_projections = False
-            for name in PRODUCTS & set(layer._modules):
-                delattr(layer, name)
-
-    def together() -> int:
-        apart()
-        fused, device = 0, model.device
-        for network in networks:
-            try:  # the new layers draw weights, which are overwritten
-                with torch.random.fork_rng([device] if device.type == "cuda" else []):
-                    network.fuse_qkv_projections()
-                fused += 1
-            except (ValueError, AttributeError, NotImplementedError):  # such as added projections
-                apart(m for m in network.modules() if m in layers)
-        apart(m for m in layers if not _plain_linear(m))
-        for layer in layers:
-            for name in PRODUCTS & set(layer._modules):
-                getattr(layer, name).requires_grad_(False)
-        return fused
-
-    model.speed.undo.callback(apart)
-    model.speed.renew.append(together)
-    fused = together()
-    return [f"query, key and value in one product in {fused} networks"] if fused else []
-
-
-PRODUCTS = {"to_qkv", "to_kv", "to_added_qkv", "to_added_kv"}
-PROJECTIONS = ("to_q", "to_k", "to_v", "add_q_proj", "add_k_proj", "add_v_proj")
-
-
-def _plain_linear(layer) -> bool:
-    """Whether nothing, such as a LoRA, is wrapped around a layer's projections."""
-    found = [getattr(layer, name, None) for name in PROJECTIONS]
-    return all(type(p) is torch.nn.Linear for p in found if p is not None)
