@@ -144,7 +144,7 @@ class PictureJob:
         region = None
         if strokes:
             painted, alpha = rasterise(original, strokes)
-            region = edit_region(strokes, alpha, s.grow, model.cell, s.feather)
+            region = edit_region(strokes, alpha, s.grow, model.vae_scale_factor, s.feather)
         if mask is not None:
             region = _checked(mask, original)
         return cls(model, prompt, s, original, painted, region)
@@ -162,7 +162,7 @@ class PictureJob:
         noise = model.image_noise(s.size, generator)
         if self.region is not None:
             keep = model.encode(to_pixels(self.original), s.posterior, generator)
-            mask = torch.from_numpy(latent_mask(self.region, model.cell))
+            mask = torch.from_numpy(latent_mask(self.region, model.vae_scale_factor))
         condition = model.image_condition(self.prompt, s.negative_prompt, s.guidance_scale)
         start = {"z0": z0, "strength": s.strength, "original": keep, "mask": mask}
         for step in denoise_image(model, condition, noise, count, **start, seed=s.seed):

@@ -446,8 +446,9 @@ class Live:
         if act.text is not None:
             options = {"strength": act.strength, "seed": self.seed, "progress": False}
             painted = self.pipe.image(act.text, shown, strokes=act.strokes, **options)
-        region = edit_region(act.strokes, alpha, cell=self.pipe.cell)
-        touched = torch.from_numpy(latent_mask(region, self.pipe.cell)).to(s.last.device)
+        cell = self.pipe.vae_scale_factor
+        region = edit_region(act.strokes, alpha, cell=cell)
+        touched = torch.from_numpy(latent_mask(region, cell)).to(s.last.device)
         z = self.student.encode(to_pixels(painted))  # where nothing was painted nothing is encoded
         return s.edited(live.begin(touched * z + (1 - touched) * s.last))
 

@@ -50,6 +50,7 @@ from .support.validate import (
     SoftMask,
     Weights,
     checked,
+    once,
     warn,
 )
 from .trace import Trace, TraceOptions
@@ -124,9 +125,12 @@ class Pipeline:
         return self.model.size
 
     @property
-    def cell(self) -> int:
-        """Pixels of one latent cell."""
-        return self.model.cell
+    def vae_scale_factor(self) -> int:
+        """Pixels of one latent cell, along a side."""
+        return self.model.vae_scale_factor
+
+    cell, forget = once("cell", "vae_scale_factor"), once("forget", "clear_cache")
+    foreign = once("foreign", "out_of_domain")
 
     @property
     def words(self) -> list[str]:
@@ -150,7 +154,7 @@ class Pipeline:
         return back, float(-10 * np.log10(max((error**2).mean(), 1e-10)))
 
     @checked
-    def foreign(self, picture: Picture) -> tuple[Image.Image, float, float] | None:
+    def out_of_domain(self, picture: Picture) -> tuple[Image.Image, float, float] | None:
         """(the picture after a round trip, its dB, the least dB of the model's own world) where
         the model cannot show the picture; else None."""
         floor = self.model.round_trip_db
@@ -160,8 +164,9 @@ class Pipeline:
         return (back, found, floor) if found < floor else None
 
     @alone
-    def forget(self) -> None:
-        """Drop what is kept between runs (after changing weights by hand, say with a LoRA)."""
+    def clear_cache(self) -> None:
+        """Drop what is kept between runs, as after changing weights by hand: a run that was begun
+        before cannot be gone on with."""
         for model in {id(m): m for m in (self.model, self.pictures)}.values():
             model.weights_changed()
         self._references.clear()
@@ -263,7 +268,7 @@ class Pipeline:
                 f"ivkit.load({self.name!r}, pictures='sd')"
             )
         model.check_text(prompt, "prompt")
-        multiple = model.multiple if model is self.model else model.cell
+        multiple = model.multiple if model is self.model else model.vae_scale_factor
         settings = PictureSettings(**options).resolve(model, self.size, multiple)
         return PictureJob.of(model, prompt, settings, picture, strokes, mask)
 
@@ -463,7 +468,7 @@ class Pipeline:
         return chain
 
     def _warn_if_foreign(self, picture: Image.Image) -> None:
-        if foreign := self.foreign(picture):
+        if foreign := self.out_of_domain(picture):
             _, found, floor = foreign
             warn(
                 f"this picture is foreign to {self.name}, which gives it back at {found:.0f} dB "

@@ -468,7 +468,8 @@ class Run:
         """
         new = {name: changes[name] for name in ("motion",) if name in changes}
         if "lam" in changes:
-            new["lam"] = lam_schedule(changes["lam"], shape[0], shape[1:], self.model.cell)
+            cell = self.model.vae_scale_factor
+            new["lam"] = lam_schedule(changes["lam"], shape[0], shape[1:], cell)
         if "motion" in new:
             self.model.check_text(new["motion"], "motion")
         if "edited" in changes:
@@ -623,7 +624,7 @@ class Run:
             pixels,
             self.motion,
             num_frames=s.num_frames,
-            negative=s.negative_prompt,
+            negative_prompt=s.negative_prompt,
             guidance_scale=scale,
             motion_scale=s.motion_scale,
             posterior=s.posterior,

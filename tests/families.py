@@ -64,7 +64,7 @@ class Tiny:
         generator = drawn(run)
         if seed is not None:
             latents, generator = None, torch.Generator().manual_seed(seed)
-        against = self.model().defaults["video"].get("negative")
+        against = self.model().defaults["video"].get("negative_prompt")
         options = {"prompt": motion, "negative_prompt": against} if self.text else {}
         torch.random.set_rng_state(run.rng_state)  # one stock pipeline draws from torch's own
         out = pipe(

@@ -92,13 +92,13 @@ def check_clip(name, reading, choose):
     scheduler = inspect.getfile(type(model(name).scheduler(STEPS)))
     files, pipe, options = (PACKAGE, scheduler), Pipeline(model(name)), asked(name, reading)
     whole = pipe.video(**options)
-    pipe.forget()
+    pipe.clear_cache()
     with Lines(files) as all_lines:
         pipe.video(**options)
     at = choose(all_lines.places, scheduler, f"{name} {reading}")
     assert any(all_lines.places[n - 1][0] == scheduler for n in at)
     for n in at:
-        pipe.forget()
+        pipe.clear_cache()
         before = pipe.last_run
         with Lines(files, n) as lines:
             pipe.video(**options)
@@ -182,11 +182,11 @@ def test_a_picture_that_is_interrupted_harms_no_later_one(kind):
         return pipe.image("a red sun", tiny.picture(), strokes=strokes, num_inference_steps=STEPS)
 
     whole = drawn()
-    pipe.forget()
+    pipe.clear_cache()
     with Lines([PACKAGE, scheduler]) as all_lines:
         drawn()
     for n in chosen(all_lines.places, scheduler, kind):
-        pipe.forget()
+        pipe.clear_cache()
         with Lines([PACKAGE, scheduler], n):
             drawn()
         assert drawn() == whole, all_lines.places[n - 1]

@@ -53,7 +53,12 @@ def pipe():
         check_text=check_text,
     )
     return SimpleNamespace(
-        model=model, pictures=model, name="copier", size=(SIDE, SIDE), cell=CELL, device="cpu"
+        model=model,
+        pictures=model,
+        name="copier",
+        size=(SIDE, SIDE),
+        vae_scale_factor=CELL,
+        device="cpu",
     )
 
 

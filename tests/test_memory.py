@@ -20,7 +20,7 @@ def test_every_plan_makes_the_same_clip(name, monkeypatch, capsys):
     before = clip(pipe, picture, batch=True)
     assert pipe.plan.level == 0
     monkeypatch.setattr(memory, "free_bytes", lambda device: 1000)
-    pipe.forget()
+    pipe.clear_cache()
     close(clip(pipe, picture, batch=True), before)
     last = memory.last_level(pipe.model)
     assert pipe.plan.level == last == 2
@@ -99,7 +99,7 @@ def failing(pipe, monkeypatch, fits):
 def test_out_of_memory_takes_a_smaller_plan_and_loses_nothing(fits, monkeypatch, capsys):
     pipe, picture = fresh("pia")
     before = clip(pipe, picture, batch=True)
-    pipe.forget()
+    pipe.clear_cache()
     failing(pipe, monkeypatch, fits)
     run = clip(pipe, picture, batch=True)
     close(run, before)
@@ -190,7 +190,7 @@ PICTURES = (a_picture, a_picture_by_steps, a_brush)
 )
 def test_whatever_runs_out_of_memory_is_done_again(name, work, capsys):
     pipe, picture = fresh(name)
-    pipe.model.decode_slice = 1  # SVD's frames depend on how many are decoded together
+    pipe.model.decode_chunk_size = 1  # SVD's frames depend on how many are decoded together
     counters = {n: run_out(m, 0) for n, m in parts_of(pipe).items()}
     before = work(pipe, picture).astype(int)
     counts = {n: len(counter.calls) for n, counter in counters.items()}

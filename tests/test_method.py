@@ -339,7 +339,7 @@ def test_latents_are_kept_by_shape_and_dtype_too(kind):
                   torch.zeros(1, 3, 8, 8), torch.zeros(2, 3, 8, 8)):  # fmt: skip
         model.encode(pixels)
         kept = model.encode(other)
-        tiny.pipeline(kind).forget()
+        tiny.pipeline(kind).clear_cache()
         assert torch.equal(kept, model.encode(other))
 
 
@@ -451,7 +451,7 @@ def test_pixels_outside_the_edit_mask_are_identical(x, y, width, strength):
     strokes = [iv.Stroke(points=[(x, y)], width=width)]
     after = np.asarray(pipe.image("a red sun", before, strokes=strokes, strength=strength))
     _, alpha = iv.rasterise(before, strokes)
-    outside = iv.edit_mask(alpha, cell=pipe.cell) == 0
+    outside = iv.edit_mask(alpha, cell=pipe.vae_scale_factor) == 0
     assert np.array_equal(after[outside], np.asarray(before)[outside])
     if strength == 0:
         assert np.array_equal(after, np.asarray(iv.rasterise(before, strokes)[0]))
@@ -461,7 +461,8 @@ def test_the_noised_original_is_put_back_outside_the_mask():
     pipe, model = tiny.pipeline(), tiny.model()
     mask = np.zeros((tiny.SIZE, tiny.SIZE), np.float32)
     mask[4:8, 4:12] = 1
-    outside = torch.from_numpy(iv.latent_mask(mask, pipe.cell)).expand(1, 4, -1, -1) == 0
+    cells = torch.from_numpy(iv.latent_mask(mask, pipe.vae_scale_factor))
+    outside = cells.expand(1, 4, -1, -1) == 0
     original = model.encode(to_pixels(tiny.picture()))
     steps = list(pipe.denoise_image("a red sun", tiny.picture(), mask=mask, strength=1.0, seed=5))
     noise = model.image_noise(pipe.size, torch.Generator().manual_seed(5))

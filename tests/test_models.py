@@ -31,7 +31,7 @@ def load(folder, **options):
 def test_the_storybook_is_found_by_name(folder, monkeypatch):
     monkeypatch.setenv("IVKIT_STORYBOOK", str(folder))
     pipe = iv.load("storybook")
-    assert (pipe.name, pipe.size, pipe.cell) == ("storybook", (tiny.SIZE,) * 2, 2)
+    assert (pipe.name, pipe.size, pipe.vae_scale_factor) == ("storybook", (tiny.SIZE,) * 2, 2)
     assert pipe.words == sorted(w for w in tiny.WORDS if w.isalpha())
     assert pipe.model.dtype == models.pick()[1]
 
@@ -290,3 +290,14 @@ def test_latents_decode_to_pictures():
     pipe = tiny.pipeline()
     run = pipe.video(tiny.picture(), MOTION, progress=False)
     assert np.array_equal(pipe.decode(run.state.z), run.frames)
+
+
+def test_old_names_are_understood_and_say_the_new_ones():
+    pipe = tiny.pipeline()
+    names = {"cell": "vae_scale_factor", "forget": "clear_cache", "foreign": "out_of_domain"}
+    for owner, old in ((pipe, "cell"), (pipe, "forget"), (pipe, "foreign"), (pipe.model, "cell")):
+        with pytest.warns(DeprecationWarning, match=f"{old} is called {names[old]} now"):
+            assert getattr(owner, old) == getattr(owner, names[old])
+    with pytest.warns(DeprecationWarning, match="decode_slice is called decode_chunk_size now"):
+        model = iv.load("svd", small=True, device="cpu", decode_slice=3).model
+    assert model.decode_chunk_size == 3

@@ -211,7 +211,7 @@ def answer(model, **asked):
 @pytest.mark.parametrize("name", CLIPS)
 def test_small_networks_refuse_and_accept_what_the_published_ones_do(name, small):
     told, tiny, whole = published(name), small(name), real(name)
-    assert (tiny.cell, tiny.multiple) == (whole.cell, whole.multiple)
+    assert (tiny.vae_scale_factor, tiny.multiple) == (whole.vae_scale_factor, whole.multiple)
     assert getattr(tiny, "stride", 1) == getattr(whole, "stride", 1)
     assert whole.multiple % told.multiple == 0
     fixed = name == "cogvideox"  # it has learned the places of one size

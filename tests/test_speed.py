@@ -83,7 +83,7 @@ def test_a_unet_compiled_whole_is_the_same_in_two_graphs(no_compiler):
     assert not run.settings.batch and not torch._dynamo.utils.counters["graph_break"]
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 3  # deep, last, decoder
     assert np.abs(np.asarray(pipe.image("a red sun", num_inference_steps=2), int) - drawn).max() < 3
-    pipe.forget()
+    pipe.clear_cache()
     with record(pipe.model.video_unet, "time") as maps:
         clip(pipe, picture, lam=1.0)
     assert maps.shape == (8, 8) and all(len(calls) == 4 for calls in maps.layers.values())
@@ -100,7 +100,7 @@ def test_another_unet_compiled_whole_is_the_same_and_one_shape_serves_a_second_e
     before = clip(pipe, picture)
     assert pipe.speed_up(compile="whole")[-1].startswith("the UNets and the decoder compiled whole")
     assert pipe.model.speed.one_shape
-    pipe.forget()
+    pipe.clear_cache()
     close(clip(pipe, picture), before)
     made = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     clip(pipe, picture, lam=0.7)
@@ -185,7 +185,7 @@ def test_latents_of_a_picture_are_computed_once(monkeypatch):
     assert first == 3  # the picture, and the warped clip two frames at a time: not once more
     clip(pipe, picture, drags=drags, lam=0.1)
     assert len(calls) == first
-    pipe.forget()
+    pipe.clear_cache()
     clip(pipe, picture, drags=drags, lam=0.1)
     assert len(calls) == 2 * first
 
@@ -199,7 +199,7 @@ def test_reusing_deep_features_every_step_is_exact():
 
     pipe, picture = fresh("pia")
     before = clip(pipe, picture)
-    pipe.forget()
+    pipe.clear_cache()
     pipe.model.speed.reuse = Reuse(Network.of(pipe.model.video_unet), 1)
     close(clip(pipe, picture), before, 1e-5)
     assert pipe.model.speed.reuse.shallow == 0 and pipe.model.speed.reuse.whole == 8
@@ -216,7 +216,7 @@ def test_each_branch_reuses_its_own_deep_features(batch):
     assert (pipe.model.speed.reuse.whole, pipe.model.speed.reuse.shallow) == (4, 8)
     error = (near.state.z - exact.state.z).abs().mean()
     assert 0 < error < 0.1 * exact.state.z.std()
-    pipe.forget()
+    pipe.clear_cache()
     assert torch.equal(clip(pipe, picture, **options).state.z, near.state.z)
     # the reference branch is what it is without an edit: the edited branch leaves it alone
     alone, _ = fresh("pia")
@@ -236,7 +236,7 @@ def test_a_transformers_cache_keeps_each_branch_apart(name):
     assert "approximate" in near.speed_up(compile=False, cache=0.9)[-1]
     run = clip(near, picture, batch=True)
     assert torch.isfinite(run.state.z).all() and not torch.equal(run.state.z, before.state.z)
-    near.forget()
+    near.clear_cache()
     assert torch.equal(clip(near, picture, batch=True).state.z, run.state.z)
 
 

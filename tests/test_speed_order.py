@@ -137,7 +137,7 @@ class TransformerMachine(Machine):
 
     def remove(self):
         self.pipe.model.parts["transformer"].unload_lora()
-        self.pipe.forget()
+        self.pipe.clear_cache()
         self.strength = 0
 
 
@@ -151,7 +151,7 @@ def lay_beside(pipe, strength):
         config = LoraConfig(r=4, target_modules=["to_q", "to_k", "to_v"], init_lora_weights=False)
         network.add_adapter(config, "a")
     network.set_adapters("a", weights=strength)
-    pipe.forget()
+    pipe.clear_cache()
 
 
 def trained(file):
@@ -262,7 +262,7 @@ def test_what_fails_half_way_leaves_the_model_as_it_was(monkeypatch):
         pipe.speed_up(compile="blocks", cache=0.1)
     assert set(modules(pipe)) == layers and not pipe.model.speed.cached
     monkeypatch.undo()
-    pipe.forget()
+    pipe.clear_cache()
     assert torch.equal(clip(pipe, picture, **STEPS).state.z, before)
 
 
@@ -277,7 +277,7 @@ def test_weights_changed_by_hand_are_seen_after_forget():
     layer = next(m for n, m in unet.named_modules() if n.endswith("attn1") and "motion" not in n)
     before = clip(pipe, picture, **STEPS).state.z
     layer.to_v.weight.data.mul_(3)
-    pipe.forget()
+    pipe.clear_cache()
     changed = clip(pipe, picture, **STEPS).state.z
     pipe.speed_up(on=False)
     torch.testing.assert_close(changed, clip(pipe, picture, **STEPS).state.z, atol=1e-3, rtol=1e-3)

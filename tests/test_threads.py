@@ -57,10 +57,10 @@ def test_clips_made_at_once_are_those_made_one_after_the_other(name):
     pixels = iv.pictures.to_pixels(family.picture(3))
     z = alone[0].z
     there_and_back = pipe.model.encode(pixels), pipe.model.decode(z)
-    pipe.forget()
+    pipe.clear_cache()
 
     def coded():
-        pipe.forget()
+        pipe.clear_cache()
         return pipe.model.encode(pixels), pipe.model.decode(z)
 
     *together, found = at_once(*(lambda o=o: pipe.video(**o) for o in clips), coded)

@@ -19,7 +19,7 @@ def canvas(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "FPS", 400)
     held = Pipeline.__new__(Pipeline)
     held.model, held._pictures = pipe().model, None
-    held.model.size, held.model.cell, held.model.device = (SIDE, SIDE), CELL_OF, "cpu"
+    held.model.size, held.model.vae_scale_factor, held.model.device = (SIDE, SIDE), CELL_OF, "cpu"
     held.model.name = "copier"
     picture = Image.fromarray(np.where(BOX[..., None], (200, 60, 20), 90).astype("u1"))
     made = iv.LiveCanvas(held, picture, width=SIDE, folder=tmp_path / "out")

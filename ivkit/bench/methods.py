@@ -114,7 +114,7 @@ class Maker:
 
     def begin(self, job: Job) -> Image.Image:
         """Paint x' of a job; nothing kept from the job before remains."""
-        self.pipe.forget()
+        self.pipe.clear_cache()
         self.job, self.edited = job, job.picture
         if job.strokes:
             how = {"strokes": job.strokes, "strength": job.strength, "seed": job.seed}

@@ -38,16 +38,16 @@ class CogVideoXModel(Family):
                 f"{self.name} takes {net.in_channels} channels: this CogVideoX makes clips from "
                 "text alone; an I2V checkpoint is needed"
             )
-        self.cell = 2 ** (len(vae.block_out_channels) - 1)
+        self.vae_scale_factor = 2 ** (len(vae.block_out_channels) - 1)
         self.stride = int(vae.temporal_compression_ratio)
-        self.multiple = self.cell * net.patch_size
+        self.multiple = self.vae_scale_factor * net.patch_size
         self.channels = vae.latent_channels
         self.max_tokens, self.longest = net.max_text_seq_length, net.sample_frames
 
     def check_clip(self, num_frames: int, size: tuple[int, int]) -> None:
         super().check_clip(num_frames, size)
         net = self.parts["transformer"].config
-        own = net.sample_width * self.cell, net.sample_height * self.cell
+        own = net.sample_width * self.vae_scale_factor, net.sample_height * self.vae_scale_factor
         if net.use_learned_positional_embeddings and tuple(size) != own:
             raise ValueError(
                 f"size must be {own[0]} x {own[1]} for {self.name}, which has learned the places "

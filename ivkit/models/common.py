@@ -21,7 +21,7 @@ import torch.nn.attention
 from PIL import Image
 from torch import Tensor
 
-from ..support.validate import warn
+from ..support.validate import once, warn
 from .memory import Plan, let_go, level, ran_out, retried
 from .protocol import Prediction, alone
 
@@ -65,7 +65,7 @@ class Branch:
     pixels: Tensor
     text: str
     num_frames: int
-    negative: str = ""
+    negative_prompt: str = ""
     guidance_scale: float | Tensor = 1.0
     motion_scale: float | None = None
     posterior: str = "mode"
@@ -78,7 +78,7 @@ class Branch:
     @property
     def texts(self) -> list[str]:
         """One for each row: uncond and cond, or cond alone."""
-        return [self.negative, self.text] if self.guided else [self.text]
+        return [self.negative_prompt, self.text] if self.guided else [self.text]
 
 
 def guided(guidance_scale: float | Tensor) -> bool:
@@ -159,7 +159,7 @@ def computing(device: torch.device, dtype: torch.dtype, speed: Speed | None = No
 
 def at_once(model) -> int:
     """Frames in one call of the autoencoder."""
-    return 1 if model.speed.one_frame or level(model) else model.decode_slice
+    return 1 if model.speed.one_frame or level(model) else model.decode_chunk_size
 
 
 def rows_at_once(model, rows: int) -> int:
@@ -309,9 +309,11 @@ class Family:
     per_frame = True  # each frame can have its own condition picture
     motion_scales = None  # the range of `motion_scale`; None: the model has none
     whole_clip = False  # whether its autoencoder takes a clip as one, (1, C, F, h, w)
-    decode_slice = 1  # else the frames in one call
+    decode_chunk_size = 1  # else the frames in one call
 
     vae, tokenizer = part_of("vae"), part_of("tokenizer")
+    cell = once("cell", "vae_scale_factor")
+    decode_slice = once("decode_slice", "decode_chunk_size")
 
     def __post_init__(self):
         self.size, self.num_frames = self.size or self.SIZE, self.num_frames or self.FRAMES
@@ -335,7 +337,7 @@ class Family:
         return f"{type(self).__name__}({self.name!r}, {self.size}, {self.device}, {self.dtype})"
 
     def layout(self) -> None:
-        """Set `cell`, `multiple` and `channels` from the parts."""
+        """Set `vae_scale_factor`, `multiple` and `channels` from the parts."""
         raise NotImplementedError
 
     @property
@@ -474,7 +476,7 @@ class Family:
         return (num_frames - 1) // self.stride + 1
 
     def noise(self, num_frames: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
-        w, h = (side // self.cell for side in size)
+        w, h = (side // self.vae_scale_factor for side in size)
         frames, channels = self.latent_frames(num_frames), self.channels
         if self.frames_first:
             return torch.randn(frames, channels, h, w, generator=generator).to(self.device)

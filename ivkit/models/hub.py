@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from ..support.validate import RENAMED, renamed
 from .files import check_folder
 
 NEEDS_NONE = "ivkit.load('storybook') needs no download"
@@ -139,12 +140,21 @@ def load_family(module, row, folder, *, device, dtype, base=None, allow_pickle=F
     parts = read(folder, module.PARTS, inside, mend=mend, allow_pickle=allow_pickle,
                  variant=variant, float_parts=module.FAMILY.float_parts)  # fmt: skip
     given = {**(row.settings if row is not None else {}), **options}
-    known = {f.name for f in fields(module.FAMILY) if f.init} - {"parts", "name"}
-    for name in given:
-        if name not in known:
-            raise TypeError(f"{name!r} is no option of this model; {', '.join(sorted(known))} are")
     name = row.name if row is not None else folder.name
-    return module.FAMILY(name=name, parts=parts, device=device, dtype=dtype, **given)
+    return make(module.FAMILY, name, parts, given, device=device, dtype=dtype)
+
+
+def make(family, name: str, parts: dict[str, Any], given: dict[str, Any], **where):
+    """A model of a family's class, whose fields `given` names; TypeError for one it has not."""
+    known = {f.name for f in fields(family) if f.init} - {"parts", "name"}
+    for old in given.keys() & RENAMED.keys():
+        renamed(old, RENAMED[old])
+        given[RENAMED[old]] = given.pop(old)
+    for option in given:
+        if option not in known:
+            said = ", ".join(sorted(known))
+            raise TypeError(f"{option!r} is no option of this model; {said} are")
+    return family(name=name, parts=parts, **where, **given)
 
 
 def pipeline_of(folder: Path) -> str | None:

@@ -29,21 +29,23 @@ class I2VGenXLModel(Family):
     """fps: frames per second that the clip is thought to have."""
 
     fps: int = 16
-    decode_slice: int = 2
+    decode_chunk_size: int = 2
 
     SIZE = (1280, 704)
     VIDEO = {
         "num_inference_steps": 50,
         "guidance_scale": 9.0,
         "motion_scale": None,
-        "negative": "Distorted, discontinuous, Ugly, blurry, low resolution, motionless, static, "
-        "disfigured, disconnected limbs, Ugly faces, incomplete arms",
+        "negative_prompt": "Distorted, discontinuous, Ugly, blurry, low resolution, motionless, "
+        "static, disfigured, disconnected limbs, Ugly faces, incomplete arms",
     }
     per_frame = False
 
     def layout(self) -> None:
-        self.cell = 2 ** (len(self.parts["vae"].config.block_out_channels) - 1)
-        self.multiple = self.cell * 2 ** (len(self.parts["unet"].config.block_out_channels) - 1)
+        self.vae_scale_factor = 2 ** (len(self.parts["vae"].config.block_out_channels) - 1)
+        self.multiple = self.vae_scale_factor * 2 ** (
+            len(self.parts["unet"].config.block_out_channels) - 1
+        )
         self.channels = self.parts["unet"].config.in_channels
         self.max_tokens = self.parts["tokenizer"].model_max_length
 

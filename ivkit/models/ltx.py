@@ -36,7 +36,7 @@ class LTXModel(Family):
         "num_inference_steps": 50,
         "guidance_scale": 3.0,
         "motion_scale": None,
-        "negative": "worst quality, inconsistent motion, blurry, jittery, distorted",
+        "negative_prompt": "worst quality, inconsistent motion, blurry, jittery, distorted",
     }
     max_tokens = 128
     per_frame, whole_clip = False, True
@@ -45,8 +45,11 @@ class LTXModel(Family):
         vae, net = self.parts["vae"], self.parts["transformer"].config
         if net.patch_size != 1 or net.patch_size_t != 1:
             raise ValueError(f"{self.name} has patches of its own; LTX-Video takes cells as tokens")
-        self.cell, self.stride = vae.spatial_compression_ratio, vae.temporal_compression_ratio
-        self.multiple, self.channels = self.cell, net.in_channels
+        self.vae_scale_factor, self.stride = (
+            vae.spatial_compression_ratio,
+            vae.temporal_compression_ratio,
+        )
+        self.multiple, self.channels = self.vae_scale_factor, net.in_channels
 
     def scheduler(self, num_inference_steps: int, kind: str = "video", shape=None):
         """shape: (F, C, h, w); more tokens shift the steps towards more noise."""
@@ -57,7 +60,7 @@ class LTXModel(Family):
                 f"num_inference_steps must be at least 2 for {self.name}, which stretches steps "
                 f"between the first and the last, got {num_inference_steps}"
             )
-        w, h = (side // self.cell for side in self.size)
+        w, h = (side // self.vae_scale_factor for side in self.size)
         tokens = h * w * self.latent_frames(self.num_frames)
         tokens = tokens if shape is None else shape[0] * shape[2] * shape[3]
         small, large = c.get("base_image_seq_len", 256), c.get("max_image_seq_len", 4096)
@@ -98,7 +101,7 @@ class LTXModel(Family):
             num_frames=frames,
             height=h,
             width=w,
-            rope_interpolation_scale=(pace, self.cell, self.cell),
+            rope_interpolation_scale=(pace, self.vae_scale_factor, self.vae_scale_factor),
             return_dict=False,
         )[0]
         out = out.unflatten(1, (frames, h, w)).permute(0, 1, 4, 2, 3)

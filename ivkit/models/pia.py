@@ -94,7 +94,7 @@ class PIAModel(Family):
     """
 
     affinity: tuple = AFFINITY
-    decode_slice: int = 2
+    decode_chunk_size: int = 2
 
     IMAGE = {"num_inference_steps": 25, "guidance_scale": 7.5}
     VIDEO = {**IMAGE, "motion_scale": 0}
@@ -104,10 +104,10 @@ class PIAModel(Family):
     taesd, safety = part_of("taesd"), part_of("safety")
 
     def layout(self) -> None:
-        self.cell = 2 ** (len(self.vae.config.block_out_channels) - 1)
-        self.multiple = self.cell * 2 ** (len(self.unet.config.block_out_channels) - 1)
+        self.vae_scale_factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        self.multiple = self.vae_scale_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
         self.channels = self.unet.config.in_channels
-        self.size = (self.unet.config.sample_size * self.cell,) * 2
+        self.size = (self.unet.config.sample_size * self.vae_scale_factor,) * 2
         self.max_tokens = self.tokenizer.model_max_length
         self.vae.to(memory_format=torch.channels_last)
         if self.video_unet is None:
@@ -126,7 +126,7 @@ class PIAModel(Family):
     # ------------------------------------------------------------------------------- pictures
 
     def image_noise(self, size: tuple[int, int], generator: torch.Generator) -> Tensor:
-        w, h = (side // self.cell for side in size)
+        w, h = (side // self.vae_scale_factor for side in size)
         return torch.randn(1, self.channels, h, w, generator=generator).to(self.device)
 
     @retried
@@ -156,8 +156,8 @@ class PIAModel(Family):
         keep = torch.tensor([0.0 if bad else 1.0 for bad in flagged], device=pixels.device)
         return torch.where(keep.view(-1, 1, 1, 1) > 0, pixels, -torch.ones_like(pixels))
 
-    def image_condition(self, text: str, negative: str, guidance_scale: float) -> Condition:
-        rows = {"text": self.text_rows(Branch(None, text, 1, negative, guidance_scale))}
+    def image_condition(self, text: str, negative_prompt: str, guidance_scale: float) -> Condition:
+        rows = {"text": self.text_rows(Branch(None, text, 1, negative_prompt, guidance_scale))}
         return Condition(rows, guidance_scale)
 
     @retried

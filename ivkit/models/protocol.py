@@ -70,9 +70,9 @@ class Prediction:
 class VideoModel(Protocol):
     """An image-to-video model (and, with `predict_image`, the picture model that belongs to it).
 
-    Facts: `name`; `device`; `dtype` (of the computation); `cell`, pixels per latent cell;
-    `size`, the (width, height) it was trained at; `multiple`, which sides must be a multiple of;
-    `num_frames`; `capabilities`, those of "image" (draws pictures), "video" (makes clips), "text"
+    Facts: `name`; `device`; `dtype` (of the computation); `vae_scale_factor`, pixels along
+    a latent cell; `size`, the (width, height) it was trained at; `multiple`, which sides must be a
+    multiple of; `num_frames`; `capabilities`, those of "image" (draws pictures), "video" (makes clips), "text"
     (reads one), "per_frame" (each frame can have a condition picture of its own) and "text_only"
     (was trained without the picture, too);
     `motion_scales`, the range of what `motion_scale` may be, or None;
@@ -98,7 +98,7 @@ class VideoModel(Protocol):
     name: str
     device: torch.device
     dtype: torch.dtype
-    cell: int
+    vae_scale_factor: int
     size: tuple[int, int]
     multiple: int
     num_frames: int
@@ -156,7 +156,7 @@ class VideoModel(Protocol):
         text: str,
         *,
         num_frames: int,
-        negative: str = "",
+        negative_prompt: str = "",
         guidance_scale: float | Tensor = 1.0,
         motion_scale: float | None = None,
         posterior: str = "mode",
@@ -175,7 +175,7 @@ class VideoModel(Protocol):
     def image_noise(self, size: tuple[int, int], generator: torch.Generator) -> Tensor:
         """Starting noise of a picture, (1, C, h, w)."""
 
-    def image_condition(self, text: str, negative: str, guidance_scale: float) -> Condition:
+    def image_condition(self, text: str, negative_prompt: str, guidance_scale: float) -> Condition:
         """All that the picture model is fed besides z_t."""
 
     def predict_image(self, z: Tensor, t: Tensor, condition: Condition) -> Prediction:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from . import pia
-from .hub import quietly
+from .hub import make, quietly
 from .sd import few_steps
 
 LAYOUTS = json.loads(Path(__file__).with_suffix(".json").read_text())
@@ -33,7 +33,7 @@ def load(row, *, device, dtype, **options):
     module = import_module(f".{row.family}", __package__)
     if hasattr(module, "FAMILY"):
         size = {"size": tuple(own["size"]), "num_frames": own["num_frames"]}
-        return module.FAMILY(row.name, made, **kind, **{**row.settings, **size, **options})
+        return make(module.FAMILY, row.name, made, {**row.settings, **size, **options}, **kind)
     if options:
         raise TypeError(f"{next(iter(options))!r} is no option of a small {row.name}")
     cls = {"cls": module.AnimateDiffModel} if row.family == "animatediff" else {}

@@ -29,12 +29,12 @@ class SVDModel(Family):
     from 1 at the first frame to that number at the last, as the model was made to be used.
 
     fps: that the clip is thought to have. noise_aug_strength: noise on the condition picture.
-    decode_slice: frames decoded together; more of them flicker less and take more memory.
+    decode_chunk_size: frames decoded together; more of them flicker less and take more memory.
     """
 
     fps: int = 7
     noise_aug_strength: float = 0.02
-    decode_slice: int = 8
+    decode_chunk_size: int = 8
 
     SIZE = (1024, 576)
     FRAMES = 14
@@ -43,8 +43,10 @@ class SVDModel(Family):
     frames_first = True
 
     def layout(self) -> None:
-        self.cell = 2 ** (len(self.parts["vae"].config.block_out_channels) - 1)
-        self.multiple = self.cell * 2 ** (len(self.parts["unet"].config.block_out_channels) - 1)
+        self.vae_scale_factor = 2 ** (len(self.parts["vae"].config.block_out_channels) - 1)
+        self.multiple = self.vae_scale_factor * 2 ** (
+            len(self.parts["unet"].config.block_out_channels) - 1
+        )
         self.channels = self.parts["unet"].config.out_channels
 
     def encode_pixels(self, pixels: Tensor):

@@ -119,7 +119,7 @@ TABLE = {
             "wan-2.1-i2v", "wan", "Wan 2.1 I2V 14B: 81 frames, 832 x 480",
             "Apache-2.0", 90.0, 45.0, True, {"base": "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers"},
             {"base": "Wan-AI/Wan2.1-I2V-14B-720P-Diffusers"}, **WAN_I2V,
-            settings={"defaults": {"video": {"negative": f"镜头晃动，{WAN_NEGATIVE}"}}},
+            settings={"defaults": {"video": {"negative_prompt": f"镜头晃动，{WAN_NEGATIVE}"}}},
         ),
         Checkpoint(
             "wan-2.2-i2v", "wan", "Wan 2.2 I2V A14B: two transformers, 81 frames, 832 x 480",

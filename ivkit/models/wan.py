@@ -44,15 +44,15 @@ class WanModel(Family):
     SIZE = (832, 480)
     FRAMES = 81
     VIDEO = {"num_inference_steps": 40, "guidance_scale": 5.0, "motion_scale": None,
-             "negative": WAN_NEGATIVE}  # fmt: skip
+             "negative_prompt": WAN_NEGATIVE}  # fmt: skip
     max_tokens = 512
     mask_text = whole_clip = True
     float_parts = ("vae", "image_encoder")
 
     def layout(self) -> None:
         vae, net = self.parts["vae"].config, self.parts["transformer"].config
-        self.cell, self.stride = vae.scale_factor_spatial, vae.scale_factor_temporal
-        self.multiple = self.cell * net.patch_size[1]
+        self.vae_scale_factor, self.stride = vae.scale_factor_spatial, vae.scale_factor_temporal
+        self.multiple = self.vae_scale_factor * net.patch_size[1]
         self.channels = vae.z_dim
         if self.replaces is None:
             self.replaces = net.in_channels == vae.z_dim

@@ -44,7 +44,7 @@ MAX_SEED = 2**64 - 1  # of torch's and NumPy's generators
 MAX_SENTENCE = 400  # characters
 
 #: old names of arguments and fields, which are still understood
-RENAMED = {"negative": "negative_prompt"}
+RENAMED = {"negative": "negative_prompt", "decode_slice": "decode_chunk_size"}
 
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 100

@@ -325,8 +325,8 @@ class Studio(Panel):
             if not sketch.strokes:
                 raise ValueError(f"λ {REGION} needs paint, or a region that is marked")
             alpha = rasterise(sketch.picture, sketch.strokes)[1]
-            region = edit_region(sketch.strokes, alpha, cell=self.pipe.pictures.cell)
-            inside = latent_mask(region, self.pipe.cell, "mean")
+            region = edit_region(sketch.strokes, alpha, cell=self.pipe.pictures.vae_scale_factor)
+            inside = latent_mask(region, self.pipe.vae_scale_factor, "mean")
             return np.clip(first * inside + last * (1 - inside), 0, 1)
         return float(first)
 
@@ -535,7 +535,7 @@ class Studio(Panel):
     def _foreign(self, asked: _Asked) -> bool:
         """A photograph that the embedded model cannot show: say so, and show what can be shown."""
         i, picture = asked.instructions, asked.sketch.picture
-        found = self.pipe.foreign(picture)
+        found = self.pipe.out_of_domain(picture)
         if found is None:
             return False
         back, decibels, floor = found

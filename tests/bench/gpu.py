@@ -290,7 +290,7 @@ class Clips:
 
     def blend(self, lam=0.3, fresh=True, **more):
         if fresh:
-            self.pipe.forget()
+            self.pipe.clear_cache()
         motion = MOTION if getattr(self.pipe.model, "max_tokens", True) else ""
         more = {"progress": False, **self.options, **more}
         return self.pipe.video(self.x, motion, edited=self.edited, lam=lam, **more)
@@ -381,7 +381,7 @@ def caching(b: Bench) -> None:
     edited = pipe.image(f"{text}, a yellow sun", x, strokes=[sun], seed=5)
 
     def clip(**more):
-        pipe.forget()
+        pipe.clear_cache()
         return pipe.video(x, MOTION, edited=edited, progress=False, **more).frames
 
     def near(name: str, every: int, exact, steps: int | None) -> dict:
@@ -472,7 +472,7 @@ def coding(b: Bench) -> None:
 
     b.way("encode", 5, b.timed, "encode", encode, encode)
     for held in (1, 2, 8):
-        model.decode_slice = held
+        model.decode_chunk_size = held
         name = f"decode_{held}_at_once"
         b.way(name, 5, b.timed, name, lambda: model.decode(z), lambda: model.decode(z))
     picture = _picture(side)
@@ -548,7 +548,7 @@ def _floor(b: Bench, model, frames: int, side: int) -> dict:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    cell, kind = model.cell, {"device": b.device, "dtype": model.unet.dtype}
+    cell, kind = model.vae_scale_factor, {"device": b.device, "dtype": model.unet.dtype}
     z = torch.randn(2, 9, frames, side // cell, side // cell, **kind)
     width = model.video_unet.config.cross_attention_dim
     text = torch.randn(2 * frames, 77, width, **kind)
