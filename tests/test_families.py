@@ -2,7 +2,9 @@
 
 import io
 import sys
+import types
 
+import diffusers
 import numpy as np
 import pytest
 import tiny
@@ -11,6 +13,7 @@ from families import FAMILIES, NAMES
 from PIL import Image
 
 import ivkit as iv
+from ivkit.models.table import TABLE, Checkpoint
 from ivkit.pipeline import Pipeline
 
 MOTION = "the boat moves right"
@@ -221,3 +224,64 @@ def test_the_explorer_shows_the_frame_that_a_latent_frame_stands_for(name):
         frame = Image.fromarray(run.frames[-1 if f else 0])
         assert (shown == np.asarray(frame.resize(shown.shape[1::-1], Image.NEAREST))).all()
     assert explorer.errors == []
+
+
+# ---------------------------------------------------------------------- a family of one's own
+
+TOY = '''
+from dataclasses import dataclass
+import torch
+from ivkit.models.common import Family
+
+PARTS = {"unet": "diffusers.UNet2DModel", "vae": "diffusers.AutoencoderTiny",
+         "scheduler": "diffusers.DDIMScheduler"}
+
+@dataclass
+class ToyModel(Family):
+    SIZE, FRAMES, VIDEO = (32, 32), 4, {"num_inference_steps": 3, "guidance_scale": 1.0}
+
+    def layout(self):
+        self.vae_scale_factor, self.multiple, self.channels = 2, 8, 4
+
+    def rows(self, branch):
+        return {"given": self.encode(branch.pixels).expand(branch.num_frames, -1, -1, -1)[None]}
+
+    def network(self, z, t, *, given):
+        frames = torch.cat([z, given], 2).flatten(0, 1)
+        return self.part("unet")(frames, t).sample.unflatten(0, z.shape[:2])
+
+FAMILY = ToyModel
+'''
+
+
+def test_a_family_is_a_file_and_a_row_of_the_table(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    wide = {"encoder_block_out_channels": (8, 8), "decoder_block_out_channels": (8, 8)}
+    few = {"num_encoder_blocks": (1, 1), "num_decoder_blocks": (1, 1), "latent_channels": 4}
+    blocks = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
+    sizes = {"block_out_channels": (8, 16), "norm_num_groups": 4, "layers_per_block": 1}
+    unet = diffusers.UNet2DModel(in_channels=8, out_channels=4, **blocks, **sizes)
+    unet.save_pretrained(tmp_path / "unet")
+    diffusers.AutoencoderTiny(**few, **wide).save_pretrained(tmp_path / "vae")
+    diffusers.DDIMScheduler().save_pretrained(tmp_path / "scheduler")
+    module = types.ModuleType("ivkit.models.toy")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(TOY, vars(module))
+    row = Checkpoint("toy", "toy", "a toy", "none", 0.1, 0.1, False, {"base": str(tmp_path)})
+    monkeypatch.setitem(TABLE, "toy", row)
+
+    assert len(TOY.splitlines()) <= 25
+    pipe = iv.load("toy", device="cpu", dtype="float32")
+    picture, other = (FAMILIES["svd"].picture(seed) for seed in (0, 1))
+    mask = np.zeros((64, 64), bool)
+    mask[8:24, 8:24] = True
+    drag = iv.Drag([(16, 16), (40, 16)], mask=mask)
+    how = {"lam": 0.0, "progress": False, "size": (64, 64)}
+    plain, edited = (pipe.video(picture, "", edited=e, **how) for e in (None, other))
+    dragged = pipe.video(picture, "", drags=drag, **how)
+    assert plain.frames.shape == (4, 64, 64, 3)
+    assert pipe.model.capabilities == {"video", "per_frame"}
+    assert (edited.unedited == plain.frames).all() and not (edited.frames == plain.frames).all()
+    assert not (dragged.frames == plain.frames).all()
+    assert pipe.speed_up(compile=False) and pipe.model.networks.keys() == {"unet"}
+    assert (pipe.run(plain.instructions, progress=False).frames == plain.frames).all()

@@ -3,7 +3,6 @@
 import copy
 import functools
 import random
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -11,8 +10,6 @@ import torch._inductor.config
 from test_speed import clip, fresh
 
 from ivkit.models import personal, speed
-from ivkit.models.common import Speed, computing
-from ivkit.models.protocol import alone
 
 STEPS = {"num_inference_steps": 3, "lam": 0.4}
 
@@ -282,20 +279,3 @@ def test_weights_changed_by_hand_are_seen_after_forget():
     pipe.speed_up(on=False)
     torch.testing.assert_close(changed, clip(pipe, picture, **STEPS).state.z, atol=1e-3, rtol=1e-3)
     assert not torch.allclose(changed, before, atol=1e-3)
-
-
-def test_the_gpus_switches_are_on_within_a_call_alone():
-    """Without a GPU: the context that every call of a network runs in."""
-    from torch.nn.attention import SDPBackend
-
-    before = switches()
-    on = Speed(attention=(SDPBackend.MATH,), tuned=True)
-    with pytest.raises(ZeroDivisionError), computing(torch.device("cuda"), torch.float16, on):
-        assert torch.backends.cudnn.benchmark and not torch.backends.cuda.flash_sdp_enabled()
-        with computing(torch.device("cuda"), torch.float16, on):
-            assert torch.backends.cudnn.benchmark
-        assert torch.backends.cudnn.benchmark
-        1 / 0  # noqa: B018
-    assert switches() == before
-    with ThreadPoolExecutor(1) as another:  # nothing stays locked
-        assert another.submit(alone(lambda: True)).result(60)

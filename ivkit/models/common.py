@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.attention
 from PIL import Image
 from torch import Tensor
 
@@ -101,9 +100,6 @@ class Speed:
     """What `speed.speed_up` has switched on for a model; by default nothing.
 
     Attributes:
-        attention: kernels of scaled dot-product attention, the first that can is taken; empty
-            leaves the choice to torch.
-        tuned: whether cuDNN times its convolutions for each size.
         one_shape: branches are evaluated one by one, so that one compiled shape serves all.
         one_frame: the autoencoder takes one frame at a time, for the same reason.
         network: a motion UNet compiled or recorded, see `motion.Network`.
@@ -112,8 +108,6 @@ class Speed:
         undo: callbacks that leave the model as it was; renew: those that follow changed weights.
     """
 
-    attention: tuple = ()
-    tuned: bool = False
     one_shape: bool = False
     one_frame: bool = False
     network: Any = None
@@ -127,33 +121,11 @@ class Speed:
         """Whether something is kept of a branch from step to step, each evaluated alone then."""
         return self.cached or self.reuse is not None
 
-    @contextlib.contextmanager
-    def within(self):
-        """Around one call of a network: torch's switches are set here and are restored after it.
 
-        They belong to the whole process, so one thread at a time has them.
-        """
-        with alone, contextlib.ExitStack() as stack:
-            if self.attention:
-                kernels = torch.nn.attention.sdpa_kernel(list(self.attention), set_priority=True)
-                stack.enter_context(kernels)
-            if self.tuned:
-                stack.callback(
-                    setattr, torch.backends.cudnn, "benchmark", torch.backends.cudnn.benchmark
-                )
-                torch.backends.cudnn.benchmark = True
-            yield
-
-
-def computing(device: torch.device, dtype: torch.dtype, speed: Speed | None = None):
-    """Around one call of a network: bf16 autocast on CPUs; a GPU's networks are in `dtype`.
-
-    speed: the model's, whose kernels are used on a GPU.
-    """
+def computing(device: torch.device, dtype: torch.dtype):
+    """Around one call of a network: bf16 autocast on CPUs; a GPU's networks are in `dtype`."""
     if device.type == "cpu" and dtype != torch.float32:
         return torch.autocast("cpu", dtype)
-    if speed is not None and (speed.attention or speed.tuned):
-        return speed.within()
     return contextlib.nullcontext()
 
 
@@ -509,7 +481,7 @@ class Family:
     ) -> Tensor:
         found, (mean, deviation, factor) = [], self.latent_scale
         for some in self._pieces(pixels):
-            with computing(self.device, self.dtype, self.speed):
+            with computing(self.device, self.dtype):
                 code = self.encode_pixels(some)
             found.append(self._as_frames(posterior_of(code, posterior, generator)).float())
         z = torch.cat(found)
@@ -525,7 +497,7 @@ class Family:
         if mean is not None:
             z = normalise(z, mean, deviation, back=True)
         for some in self._pieces(z):
-            with computing(self.device, self.dtype, self.speed):
+            with computing(self.device, self.dtype):
                 pixels = self.decode_latents(some)
             found.append(self._as_frames(pixels).float().clamp(-1, 1))
         return torch.cat(found)
@@ -584,7 +556,7 @@ class Family:
         for start in range(0, len(rows), count):
             some = slice(start, start + count)
             branch = self._branch(condition, start, t)
-            with computing(self.device, self.dtype, self.speed), branch:
+            with computing(self.device, self.dtype), branch:
                 out = network(rows[some], t, **{k: v[some] for k, v in inputs.items()})
             found.append(out.float())
         return torch.cat(found)

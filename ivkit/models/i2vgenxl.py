@@ -53,7 +53,7 @@ class I2VGenXLModel(Family):
     def encode_text(self, text: str) -> tuple[Tensor, Tensor]:
         """The last layer but one, as the model was trained: (1, tokens, width) and its mask."""
         tokens, encoder = self.tokens(text), self.part("text_encoder")
-        with computing(self.device, self.dtype, self.speed):
+        with computing(self.device, self.dtype):
             found = encoder(tokens.input_ids, output_hidden_states=True).hidden_states[-2]
             found = getattr(encoder, "text_model", encoder).final_layer_norm(found)
         return found, tokens.attention_mask
@@ -70,7 +70,7 @@ class I2VGenXLModel(Family):
         seen = look(
             images=square, do_center_crop=False, do_resize=False, return_tensors="pt"
         ).pixel_values
-        with computing(self.device, self.dtype, self.speed):
+        with computing(self.device, self.dtype):
             return encoder(seen.to(self.device, encoder.dtype)).image_embeds[:, None]
 
     def rows(self, branch: Branch) -> dict[str, Tensor]:

@@ -134,7 +134,7 @@ class PIAModel(Family):
         if self.taesd is None:
             return super().preview(z, frame)
         tiny = self.part("taesd")
-        with torch.no_grad(), computing(self.device, self.dtype, self.speed):
+        with torch.no_grad(), computing(self.device, self.dtype):
             found = tiny.decode(z[frame][None].to(self.device, tiny.dtype)).sample
         return found[0].float().clamp(-1, 1)
 

@@ -72,9 +72,10 @@ class VideoModel(Protocol):
 
     Facts: `name`; `device`; `dtype` (of the computation); `vae_scale_factor`, pixels along
     a latent cell; `size`, the (width, height) it was trained at; `multiple`, which sides must be a
-    multiple of; `num_frames`; `capabilities`, those of "image" (draws pictures), "video" (makes clips), "text"
-    (reads one), "per_frame" (each frame can have a condition picture of its own) and "text_only"
-    (was trained without the picture, too);
+    multiple of; `num_frames`;
+    `capabilities`, those of "image" (draws pictures), "video" (makes clips), "text" (reads one),
+    "per_frame" (each frame can have a condition picture of its own) and "text_only" (was trained
+    without the picture, too);
     `motion_scales`, the range of what `motion_scale` may be, or None;
     `defaults`, {"image": {...}, "video": {...}} of `num_inference_steps`, `guidance_scale` and so
     on, for what it is capable of;

@@ -10,7 +10,6 @@ import functools
 from statistics import median
 
 import torch
-import torch.nn.attention
 from torch.nn.functional import scaled_dot_product_attention
 
 from .common import Speed
@@ -41,7 +40,7 @@ def speed_up(
 ) -> list[str]:
     """Switch on what there is for this model and device; returns what was done, a line each.
 
-    Each call first undoes what an earlier one did. Kernels are chosen by timing them.
+    Each call first undoes what an earlier one did. Nothing is switched that belongs to the process.
 
     compile: "whole" puts a UNet through torch.compile in as few parts as can be, "blocks" the inner
         blocks of any network one by one; the first step of each size then takes a minute or two.
@@ -81,9 +80,7 @@ def _switch_on(model, how: str | None, reuse: int, cache: float, graphs: bool | 
     if how == "whole" or not on_gpu:
         done += _channels_last(speed, [*modules, *(taesd.modules() if taesd is not None else ())])
     if on_gpu:
-        speed.tuned = True
-        done.append("convolutions tuned for each size")
-        done += [*_choose_attention(model, modules), *_attend_frames(model)]
+        done += _attend_frames(model)
     speed.one_shape = how is not None  # one by one, a second edit's branch compiles nothing anew
     if how == "blocks":
         blocks = [m for m in modules if type(m).__name__ in INNER]
@@ -253,31 +250,6 @@ def plain():
 # ---------------------------------------------------------------------------------- attention
 
 
-def _choose_attention(model, modules) -> list[str]:
-    """The fastest kernels of scaled dot-product attention for this model's widths, by time."""
-    from torch.nn.attention import SDPBackend as Kernel
-
-    layer = next((m for m in modules if hasattr(m, "to_q") and hasattr(m, "heads")), None)
-    if layer is None:
-        return []
-    width = layer.to_q.out_features // layer.heads
-    q = _random((4, 8, 4096, width), model.device, modules[0].dtype)
-    seconds = {}
-    for kernel in (Kernel.FLASH_ATTENTION, Kernel.CUDNN_ATTENTION, Kernel.EFFICIENT_ATTENTION):
-        with contextlib.suppress(RuntimeError), torch.nn.attention.sdpa_kernel(kernel):
-            seconds[kernel] = milliseconds(lambda: scaled_dot_product_attention(q, q, q))
-    order = sorted(seconds, key=seconds.get)
-    model.speed.attention = (*order, Kernel.MATH) if order else ()
-    said = ", ".join(f"{k.name.split('_')[0].lower()} {seconds[k]:.2f} ms" for k in order)
-    return [f"attention by the fastest kernel: {said}"]
-
-
-def _random(shape: tuple[int, ...], device, dtype) -> torch.Tensor:
-    """Normal numbers that leave torch's own generators as they are."""
-    generator = torch.Generator(device).manual_seed(0)
-    return torch.randn(shape, generator=generator, device=device, dtype=dtype)
-
-
 def _attend_frames(model) -> list[str]:
     """A kernel of our own for attention over frames, where it is right and faster."""
     unet, device = model.networks.get("video_unet"), model.device
@@ -289,7 +261,9 @@ def _attend_frames(model) -> list[str]:
         from .frames import MOST_FRAMES, FramesAttention, attend_frames
 
         heads, wide = layers[0].heads, layers[0].to_q.out_features
-        qkv = _random((3, 4096, model.num_frames, wide), device, unet.dtype).unbind()
+        drawn = torch.Generator(device).manual_seed(0)  # torch's own stays as it is
+        kind = {"generator": drawn, "device": device, "dtype": unet.dtype}
+        qkv = torch.randn(3, 4096, model.num_frames, wide, **kind).unbind()
 
         def theirs():
             split = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in qkv)

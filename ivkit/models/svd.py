@@ -80,7 +80,7 @@ class SVDModel(Family):
         )
         mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (look.image_mean, look.image_std))
         image = ((image + 1) / 2 - mean) / std
-        with computing(self.device, self.dtype, self.speed):
+        with computing(self.device, self.dtype):
             found = encoder(image.to(self.device, encoder.dtype)).image_embeds
         return found[:, None]
 
