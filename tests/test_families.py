@@ -228,7 +228,7 @@ def test_the_explorer_shows_the_frame_that_a_latent_frame_stands_for(name):
 
 # ---------------------------------------------------------------------- a family of one's own
 
-TOY = '''
+TOY = """
 from dataclasses import dataclass
 import torch
 from ivkit.models.common import Family
@@ -251,7 +251,7 @@ class ToyModel(Family):
         return self.part("unet")(frames, t).sample.unflatten(0, z.shape[:2])
 
 FAMILY = ToyModel
-'''
+"""
 
 
 def test_a_family_is_a_file_and_a_row_of_the_table(tmp_path, monkeypatch):

@@ -103,8 +103,7 @@ def half_kept(cache):
 
 
 def networks(model):
-    parts = model.parts if hasattr(model, "parts") else vars(model)
-    return {k: v for k, v in parts.items() if isinstance(v, torch.nn.Module) and k != "taesd"}
+    return {k: v for k, v in model.parts.items() if isinstance(v, torch.nn.Module) and k != "taesd"}
 
 
 def sentence(name="svd", **options):

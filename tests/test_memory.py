@@ -53,14 +53,9 @@ def test_more_free_memory_is_a_larger_plan(device, last, monkeypatch):
 def test_weights_are_counted_once(name, monkeypatch):
     """They are in memory before the plan is made: what is asked to be free is the step's own."""
     model, shape = fresh(name)[0].model, (1, 4, 8, 8)
-    parts = (
-        model.parts.values()
-        if name != "pia"
-        else (model.unet, model.video_unet, model.vae, model.text_encoder)
-    )
     weights = {
         id(p): p.nbytes
-        for part in parts
+        for part in model.parts.values()
         if isinstance(part, torch.nn.Module)
         for p in part.parameters()
     }
@@ -138,12 +133,8 @@ def run_out(module, nth, error=None):
 def parts_of(pipe):
     """{name: module} of all that may run out of memory."""
     model = pipe.model
-    if not hasattr(model, "parts"):
-        found = {n: getattr(model, n) for n in ("unet", "video_unet", "text_encoder")}
-        vae = model.vae
-    else:
-        found = {n: m for n, m in model.parts.items() if isinstance(m, torch.nn.Module)}
-        vae = found.pop("vae")
+    found = {n: m for n, m in model.parts.items() if isinstance(m, torch.nn.Module)}
+    vae = found.pop("vae")
     return {**found, "encoder": vae.encoder, "decoder": vae.decoder}
 
 

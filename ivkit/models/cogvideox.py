@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .common import Branch, Family, moved_cells
+from .common import Branch, Family
 
 PARTS = {
     "transformer": "diffusers.CogVideoXTransformer3DModel",
@@ -60,10 +60,8 @@ class CogVideoXModel(Family):
         dtype, pixels = self.parts["transformer"].dtype, branch.pixels
         first = self.encode(pixels[:1], branch.posterior, branch.generator)
         frames = self.latent_frames(branch.num_frames)
-        given = torch.cat([first, first.new_zeros(frames - 1, *first.shape[1:])])
-        if len(pixels) > 1:
-            moved = moved_cells(pixels, (frames, *first.shape[-2:])).transpose(0, 1).to(given)
-            given = torch.lerp(given, self.encode(pixels), moved)
+        zeros = first.new_zeros(frames - 1, *first.shape[1:])
+        given = self.where_moved(torch.cat([first, zeros]), pixels)
         if self.parts["vae"].config.invert_scale_latents:  # as this checkpoint was trained
             given = given / self.parts["vae"].config.scaling_factor ** 2
         return {"text": self.text_rows(branch)[0].to(dtype), "given": given.to(dtype)[None]}

@@ -309,8 +309,11 @@ class Family:
         return f"{type(self).__name__}({self.name!r}, {self.size}, {self.device}, {self.dtype})"
 
     def layout(self) -> None:
-        """Set `vae_scale_factor`, `multiple` and `channels` from the parts."""
-        raise NotImplementedError
+        """Set `vae_scale_factor`, `multiple` and `channels` from the parts, here a UNet."""
+        vae, unet = self.vae.config, self.parts["unet"].config
+        self.vae_scale_factor = 2 ** (len(vae.block_out_channels) - 1)
+        self.multiple = self.vae_scale_factor * 2 ** (len(unet.block_out_channels) - 1)
+        self.channels = unet.out_channels
 
     @property
     def capabilities(self) -> frozenset[str]:
@@ -533,6 +536,13 @@ class Family:
         count, rows = 2 if branch.guided else 1, self.rows(branch)
         rows = {k: v.expand(count, *v.shape[1:]) if len(v) == 1 else v for k, v in rows.items()}
         return Condition(rows, branch.guidance_scale)
+
+    def where_moved(self, given: Tensor, pixels: Tensor) -> Tensor:
+        """`given` (F, C, h, w), with a warped clip's latents where it leaves its first frame."""
+        if len(pixels) == 1:
+            return given
+        moved = moved_cells(pixels, (len(given), *given.shape[-2:])).transpose(0, 1)
+        return torch.lerp(given, self.encode(pixels), moved.to(given))
 
     def rows(self, branch: Branch) -> dict[str, Tensor]:
         """What `network` takes besides z and t, by name: one row, which serves both, or two."""

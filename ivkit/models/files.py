@@ -25,21 +25,26 @@ def check_folder(folder: Path, parts: tuple[str, ...], mend: str, allow_pickle=F
             shards = set(json.loads(index.read_text())["weight_map"].values())
             files = sorted({*files, *(place / shard for shard in shards)})
         pickles = [f for f in place.glob("*") if f.suffix in PICKLES]
-        if not files and pickles and not allow_pickle:
-            raise ValueError(
-                f"{pickles[0]} is a pickle, which can run any code when it is read; take "
-                "safetensors, or say allow_pickle=True if you trust where it comes from"
-            )
         if not files and not pickles:
             raise FileNotFoundError(f"{place} holds no safetensors weights; {mend}")
-        for file in files:
-            check_safetensors(file, mend)
+        for file in files or pickles:
+            check_file(file, mend, allow_pickle)
 
 
-def check_safetensors(file: Path, mend: str) -> None:
-    """Raise FileNotFoundError or ValueError unless `file` has the length that its header tells."""
+def check_file(file: Path, mend: str, allow_pickle: bool = False) -> None:
+    """Raise FileNotFoundError or ValueError unless `file` has the length that its header tells.
+
+    Of a pickle nothing is looked at: it is refused, or taken as it is.
+    """
     from safetensors import SafetensorError, safe_open
 
+    if file.suffix in PICKLES:
+        if allow_pickle:
+            return
+        raise ValueError(
+            f"{file} is a pickle, which can run any code when it is read; take safetensors, or say "
+            "allow_pickle=True if you trust where it comes from"
+        )
     if not file.is_file():
         raise FileNotFoundError(f"{file} is missing; {mend}")
     try:

@@ -42,11 +42,7 @@ class I2VGenXLModel(Family):
     per_frame = False
 
     def layout(self) -> None:
-        self.vae_scale_factor = 2 ** (len(self.parts["vae"].config.block_out_channels) - 1)
-        self.multiple = self.vae_scale_factor * 2 ** (
-            len(self.parts["unet"].config.block_out_channels) - 1
-        )
-        self.channels = self.parts["unet"].config.in_channels
+        super().layout()
         self.max_tokens = self.parts["tokenizer"].model_max_length
 
     @kept_text

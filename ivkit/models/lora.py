@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .files import PICKLES, check_safetensors
+from .files import PICKLES, check_file
 from .hub import fetch
 
 MEND = "fetch that file anew from where it came"
@@ -68,7 +68,7 @@ def find(lora, name: str = "lora") -> Path:
             held = ", ".join(file.name for file in inside) or "no safetensors file"
             raise ValueError(f"{place} must hold one LoRA, and holds {held}: name the file")
         place = named[0]
-    check_safetensors(place, MEND)
+    check_file(place, MEND)
     return place
 
 

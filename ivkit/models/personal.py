@@ -171,9 +171,9 @@ def attach(pipe: Pipeline, file: str | Path, strength: Strength = 1.0) -> Lora:
 
 
 def _bare_unet(pipe):
-    unet = getattr(pipe.pictures, "unet", None)
-    if unet is None:
+    if "image" not in pipe.pictures.capabilities:
         raise TypeError(f"{pipe.name} draws without a UNet; a LoRA here needs one, as 'storybook'")
+    unet = pipe.pictures.unet
     if ADAPTER in getattr(unet, "peft_config", {}):
         raise ValueError("this pipeline has such a LoRA already: take that, or .remove() it first")
     return unet

@@ -21,7 +21,7 @@ from .hub import fetch, pipeline_of, quietly, read
 from .lora import add_lora, find, merge_folder
 from .memory import retried
 from .protocol import Prediction
-from .sd import BASE, CLIP_SCHEDULE, base_parts, safety_of, to_few_step
+from .sd import BASE, CLIP_SCHEDULE, base_parts, few_steps, safety_of
 
 # PIA's affinity of each frame to the condition picture, by motion scale; the last value holds on.
 # The order is that of PIA's own table (RANGE_LIST in its animatediff/utils/util.py), in which the
@@ -104,9 +104,7 @@ class PIAModel(Family):
     taesd, safety = part_of("taesd"), part_of("safety")
 
     def layout(self) -> None:
-        self.vae_scale_factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
-        self.multiple = self.vae_scale_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
-        self.channels = self.unet.config.in_channels
+        super().layout()
         self.size = (self.unet.config.sample_size * self.vae_scale_factor,) * 2
         self.max_tokens = self.tokenizer.model_max_length
         self.vae.to(memory_format=torch.channels_last)
@@ -337,6 +335,7 @@ def from_base(
         add_lora(parts, lora, lora_scale)
     facts = dict(row.settings) if row is not None else {}
     if "few_step" in ids:
-        facts |= to_few_step(parts, ids["few_step"])
+        add_lora(parts, ids["few_step"])
+        facts |= few_steps(parts)
     name = Path(source).stem if base else row.name
     return build(name, parts, facts, device=device, dtype=dtype, cls=cls)

@@ -89,14 +89,14 @@ Time = Annotated[float, Number(-MAX_STEPS, MAX_STEPS)]  # SVD's times are below 
 
 @checked
 def levels(scheduler: Scheduler, t: Time, i: int) -> tuple[float, float, str]:
-    """(signal, noise, kind of prediction) at step i, where z = signal x0 + noise eps."""
+    """(alpha_t, sigma_t, prediction_type) at step i, where z = alpha_t x0 + sigma_t eps."""
     check_index("i", i, len(scheduler.timesteps))
-    kind = getattr(scheduler.config, "prediction_type", "flow_prediction")
-    if not hasattr(scheduler, "alphas_cumprod") or kind == "flow_prediction":
+    predicts = getattr(scheduler.config, "prediction_type", "flow_prediction")
+    if not hasattr(scheduler, "alphas_cumprod") or predicts == "flow_prediction":
         sigma = float(scheduler.sigmas[i])
         return 1 - sigma, sigma, "flow_prediction"
     if float(scheduler.init_noise_sigma) != 1:  # Euler, Heun, LMS: the variance is not kept
-        return 1.0, float(scheduler.sigmas[i]), kind
+        return 1.0, float(scheduler.sigmas[i]), predicts
     check_index("t", int(t), len(scheduler.alphas_cumprod))
     alpha_bar = float(scheduler.alphas_cumprod[int(t)].clamp(0, 1))
-    return alpha_bar**0.5, (1 - alpha_bar) ** 0.5, kind
+    return alpha_bar**0.5, (1 - alpha_bar) ** 0.5, predicts

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from .files import PICKLES, check_safetensors
+from .files import PICKLES, check_file
 from .hub import check_layout, fetch, quietly, read
-from .lora import MEND, add_lora
+from .lora import MEND
 
 BASE = {
     "unet": "diffusers.UNet2DConditionModel",
@@ -50,7 +50,7 @@ def _one_file(file: Path, config, allow_pickle: bool) -> dict[str, Any]:
     from diffusers import StableDiffusionPipeline
     from diffusers.loaders.single_file_utils import SingleFileComponentError
 
-    _check_file(file, allow_pickle)
+    check_file(file, MEND, allow_pickle)
     options = {"config": str(config)} if config else {}
     options |= {"safety_checker": None, "torch_dtype": torch.float32}
     try:
@@ -64,23 +64,8 @@ def _one_file(file: Path, config, allow_pickle: bool) -> dict[str, Any]:
     return {name: getattr(pipe, name) for name in BASE}
 
 
-def _check_file(file: Path, allow_pickle: bool = False) -> None:
-    if file.suffix in PICKLES and not allow_pickle:
-        raise ValueError(
-            f"{file} is a pickle, which can run any code when it is read; take safetensors, or say "
-            "allow_pickle=True if you trust where it comes from"
-        )
-    if file.suffix == ".safetensors":
-        check_safetensors(file, MEND)
-
-
-def to_few_step(parts: dict[str, Any], lora) -> dict[str, Any]:
-    """Merge LCM-LoRA and take its scheduler; the facts that go with it."""
-    add_lora(parts, lora)
-    return few_steps(parts)
-
-
 def few_steps(parts: dict[str, Any]) -> dict[str, Any]:
+    """Take LCM's scheduler in `parts`; the facts that go with it."""
     from diffusers import LCMScheduler
 
     with quietly():  # it has no use for some of the other scheduler's settings, and says so

@@ -42,13 +42,6 @@ class SVDModel(Family):
     motion_scales = range(256)
     frames_first = True
 
-    def layout(self) -> None:
-        self.vae_scale_factor = 2 ** (len(self.parts["vae"].config.block_out_channels) - 1)
-        self.multiple = self.vae_scale_factor * 2 ** (
-            len(self.parts["unet"].config.block_out_channels) - 1
-        )
-        self.channels = self.parts["unet"].config.out_channels
-
     def encode_pixels(self, pixels: Tensor):
         vae = self.part("vae")
         if vae.dtype != torch.float16 or not vae.config.force_upcast:

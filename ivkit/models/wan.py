@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .common import Branch, Family, computing, moved_cells, pil
+from .common import Branch, Family, computing, pil
 from .table import WAN_NEGATIVE
 
 PARTS = {
@@ -98,9 +98,7 @@ class WanModel(Family):
         """
         grey = pixels.new_zeros(num_frames - 1, *pixels.shape[1:])
         z = self.encode(torch.cat([pixels[:1], grey]))
-        if len(pixels) > 1:
-            moved = moved_cells(pixels, (len(z), *z.shape[-2:])).transpose(0, 1).to(z)
-            z = torch.lerp(z, self.encode(pixels), moved)
+        z = self.where_moved(z, pixels)
         mask = z.new_zeros(len(z), self.stride, *z.shape[-2:])
         mask[0] = 1
         return torch.cat([mask, z], 1)
