@@ -4,6 +4,7 @@ import functools
 import os
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -160,6 +161,40 @@ with torch.no_grad():
     here = os.pathsep.join(filter(None, sys.path))
     environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": here}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+@pytest.mark.parametrize("faster", [True, False])
+def test_the_kernel_for_frames_is_put_on_where_it_is_faster_and_taken_off_again(
+    faster, monkeypatch
+):
+    """Without a GPU: the kernel is torch's own attention here, and the clock is told its times."""
+    attend, calls = torch.nn.functional.scaled_dot_product_attention, []
+
+    def attend_frames(q, k, v, heads):
+        q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
+        return attend(q, k, v).transpose(1, 2).flatten(2)
+
+    class FramesAttention:
+        def __call__(self, attn, x, *args, **options):
+            calls.append(attn)
+            found = attend_frames(attn.to_q(x), attn.to_k(x), attn.to_v(x), attn.heads)
+            return attn.to_out[0](found)
+
+    times = iter([1.0, 2.0] if faster else [2.0, 1.0])
+    stub = {"MOST_FRAMES": 64, "attend_frames": attend_frames, "FramesAttention": FramesAttention}
+    monkeypatch.setitem(sys.modules, "ivkit.models.frames", types.SimpleNamespace(**stub))
+    monkeypatch.setattr(speed, "milliseconds", lambda call: call() is not None and next(times))
+    pipe, picture = fresh("pia")
+    before = clip(pipe, picture)
+    said = "by a kernel of its own" if faster else "by torch: the kernel for it takes"
+    assert said in speed._attend_frames(pipe.model)[0]
+    pipe.clear_cache()
+    close(clip(pipe, picture), before)
+    assert bool(calls) == faster
+    calls.clear()
+    pipe.speed_up(on=False)
+    close(clip(pipe, picture), before)
+    assert not calls
 
 
 @pytest.mark.parametrize("name", ["svd", "wan-2.1", "cogvideox", "ltx", "i2vgenxl", "pia"])
