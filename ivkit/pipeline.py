@@ -165,13 +165,8 @@ class Pipeline:
 
     @alone
     def clear_cache(self) -> None:
-        """Drop what is kept between runs, as after changing weights by hand: a run that was begun
-        before cannot be gone on with."""
-        for model in {id(m): m for m in (self.model, self.pictures)}.values():
-            model.weights_changed()
-        self._references.clear()
-
-    def _drop(self) -> None:
+        """Drop what is kept between runs. Whoever changes weights by hand calls the model's
+        `weights_changed` instead, so that no clip of the old ones is gone on with."""
         self._references.clear()
         for model in (self.model, self.pictures):
             model.clear_cache()
@@ -193,7 +188,7 @@ class Pipeline:
         first undoes the one before; `on=False` undoes it and does nothing else.
         """
         done = speed.speed_up(self.model, compile, reuse, cache, graphs, on=on)
-        self._drop()  # a chain is kept as it was computed
+        self.clear_cache()  # a chain is kept as it was computed
         return done
 
     # -------------------------------------------------------------------------------- P_img

@@ -191,7 +191,7 @@ def test_whatever_runs_out_of_memory_is_done_again(name, work, capsys):
     for part, count in counts.items():
         for nth in {1, count} if count else ():
             pipe.model.plan = None
-            pipe._drop()
+            pipe.clear_cache()
             handle = run_out(parts_of(pipe)[part], nth)
             again = work(pipe, picture)
             handle.remove()
@@ -229,7 +229,7 @@ def test_another_error_is_no_lack_of_memory():
 def test_what_was_drawn_at_random_is_drawn_again():
     pipe, picture = fresh("pia")
     before = clip(pipe, picture, posterior="sample")
-    pipe._drop()
+    pipe.clear_cache()
     run_out(pipe.model.vae.encoder, 1)
     close(clip(pipe, picture, posterior="sample"), before, 1e-5)
 

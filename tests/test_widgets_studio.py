@@ -581,7 +581,7 @@ def test_an_edited_picture_of_other_weights_is_made_anew(studio):
     edited = generate(studio).take.edited
     studio.mode.value = "Drag"
     assert studio.drag.picture == edited
-    studio.pipe.clear_cache()
+    studio.pipe.pictures.weights_changed()
     studio.mode.value = "Paint"
     studio.mode.value = "Drag"
     assert studio.drag.picture == studio.paint.painted

@@ -328,12 +328,12 @@ class Family:
     @alone
     def weights_changed(self) -> None:
         self.changed += 1
-        for follow in self.speed.renew:
-            follow()
         self.clear_cache()
 
     @alone
     def clear_cache(self) -> None:
+        for follow in self.speed.renew:
+            follow()
         self._codes.clear()
         self._texts.clear()
 

@@ -115,11 +115,10 @@ class VideoModel(Protocol):
     changed: int
 
     def weights_changed(self) -> None:
-        """After weights or layers were changed: what was computed with the old ones, copied from
-        them or recorded is not gone on with."""
+        """After weights or layers were changed: counts in `changed`, and drops what is kept."""
 
     def clear_cache(self) -> None:
-        """Drop the latents and the texts' embeddings that are kept between runs."""
+        """Drop what is kept between runs: latents, embeddings, deep features, recorded graphs."""
 
     def check_text(self, text: str, argument: str) -> str:
         """The text as it will be read; ValueError naming `argument` where it cannot be read."""
