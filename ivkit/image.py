@@ -80,8 +80,9 @@ def denoise_image(
         `mask` (1, 1, h, w) in [0, 1] is 0.
     """
     given = (noise, z0, original, mask)
-    noise, z0, original, mask = (x if x is None else x.to(model.device, torch.float32)
-                                 for x in given)  # fmt: skip
+    noise, z0, original, mask = (
+        x if x is None else x.to(model.device, torch.float32) for x in given
+    )
     scheduler = model.scheduler(num_inference_steps, "image")
     start = 0 if z0 is None else first_step(num_inference_steps, strength) * scheduler.order
     timesteps = scheduler.timesteps[start:]

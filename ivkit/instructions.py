@@ -294,8 +294,12 @@ class Change(Saved):
 
     def edits(self) -> dict[str, Any]:
         """The arguments of `Step.change`."""
-        return {"edited": self.edited, "drags": self.trajectory, "lam": self.lam,
-                "motion": self.motion}  # fmt: skip
+        return {
+            "edited": self.edited,
+            "drags": self.trajectory,
+            "lam": self.lam,
+            "motion": self.motion,
+        }
 
 
 Changes = Annotated[tuple[Change, ...], Listed(Instance(Change), "Change", alone=Change)]

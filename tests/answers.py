@@ -486,8 +486,10 @@ def cut_loop(picture, mask, background, shift):
 def cut_padded(picture, mask, background, shift):
     h, w = mask.shape
     shift = (shift[1], shift[0])
-    wide = [np.roll(np.pad(p, [(h, h), (w, w), *[(0, 0)] * (p.ndim - 2)]), shift, (0, 1))
-            for p in (picture, mask)]  # fmt: skip
+    wide = [
+        np.roll(np.pad(p, [(h, h), (w, w), *[(0, 0)] * (p.ndim - 2)]), shift, (0, 1))
+        for p in (picture, mask)
+    ]
     there, what = wide[1][h : 2 * h, w : 2 * w], wide[0][h : 2 * h, w : 2 * w]
     return np.where(there[..., None], what, background)
 
@@ -821,8 +823,10 @@ def take(changes=(), **what):
 def paused(*steps, of=None, paint=True, **what):
     """A try that was changed before each of these steps."""
     shades = [Image.new("RGB", (64, 64), (200 + i, 0, 0)) if paint else None for i in steps]
-    changes = [Change(step, shade, TrajectoryInstruction(), 0.5, "a boat")
-               for step, shade in zip(steps, shades, strict=True)]  # fmt: skip
+    changes = [
+        Change(step, shade, TrajectoryInstruction(), 0.5, "a boat")
+        for step, shade in zip(steps, shades, strict=True)
+    ]
     return take(changes, num_inference_steps=of, **what)
 
 

@@ -128,8 +128,9 @@ def bytes_of(run, away):
 
 def changed(pipe, run, away):
     """A λ of another place put in force in the middle of a run."""
-    for step in pipe.denoise(run.picture, run.motion, num_inference_steps=2,
-                             num_frames=run.settings.num_frames):  # fmt: skip
+    for step in pipe.denoise(
+        run.picture, run.motion, num_inference_steps=2, num_frames=run.settings.num_frames
+    ):
         if step.index == 0:
             step.change(lam=away(torch.full((1, 1, 1, 1, 1), 0.5)), edited=np.asarray(run.picture))
     return step["out_hat"]
@@ -175,8 +176,9 @@ def widgets(device=None):
     made = {}
 
     def paint():
-        canvas = made["paint"] = iv.PaintCanvas(pipe.image("a boat on the blue sea at day", seed=5),
-                                                autosave=None)  # fmt: skip
+        canvas = made["paint"] = iv.PaintCanvas(
+            pipe.image("a boat on the blue sea at day", seed=5), autosave=None
+        )
         hand.stroke(canvas, (60, 40), (90, 50), (110, 45))
         assert len(canvas.strokes) == 1 and not canvas.errors
 
@@ -187,8 +189,14 @@ def widgets(device=None):
         assert canvas.trajectory and not canvas.errors
 
     def explorer():
-        run = pipe.video(made["paint"].picture, MOTION, edited=made["paint"].painted, num_frames=4,
-                         drags=recorded.trajectory, progress=False)  # fmt: skip
+        run = pipe.video(
+            made["paint"].picture,
+            MOTION,
+            edited=made["paint"].painted,
+            num_frames=4,
+            drags=recorded.trajectory,
+            progress=False,
+        )
         seen = iv.TraceExplorer(run)
         for step in range(len(run.trace)):
             seen.step.value = step

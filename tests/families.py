@@ -38,8 +38,9 @@ class Tiny:
 
     @functools.cached_property
     def made(self):
-        return self.cls("tiny", self.parts(), size=self.size, num_frames=self.num_frames,
-                        **self.own, **CPU)  # fmt: skip
+        return self.cls(
+            "tiny", self.parts(), size=self.size, num_frames=self.num_frames, **self.own, **CPU
+        )
 
     def model(self):
         return self.made
@@ -68,10 +69,18 @@ class Tiny:
         options = {"prompt": motion, "negative_prompt": against} if self.text else {}
         torch.random.set_rng_state(run.rng_state)  # one stock pipeline draws from torch's own
         out = pipe(
-            image=picture, height=self.size[1], width=self.size[0], num_frames=self.num_frames,
-            num_inference_steps=steps, latents=latents, generator=generator, output_type="latent",
-            **options, **self.stock_options, **{self.guidance: guidance},
-        ).frames  # fmt: skip
+            image=picture,
+            height=self.size[1],
+            width=self.size[0],
+            num_frames=self.num_frames,
+            num_inference_steps=steps,
+            latents=latents,
+            generator=generator,
+            output_type="latent",
+            **options,
+            **self.stock_options,
+            **{self.guidance: guidance},
+        ).frames
         if self.cls is ltx.LTXModel:
             f, _, h, w = eps.shape
             return out[0].unflatten(0, (f, h, w)).permute(0, 3, 1, 2)

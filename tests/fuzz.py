@@ -38,7 +38,7 @@ from ivkit.instructions import (
     MotionInstruction,
     Stroke,
     TrajectoryInstruction,
-)  # fmt: skip
+)
 from ivkit.models import attention, personal, sampling
 
 try:
@@ -250,8 +250,13 @@ class World:
 
     def networks(self):
         model = self.pipe.model
-        return [model.unet, model.video_unet, model.vae.encoder, model.vae.decoder,
-                model.text_encoder]  # fmt: skip
+        return [
+            model.unet,
+            model.video_unet,
+            model.vae.encoder,
+            model.vae.decoder,
+            model.text_encoder,
+        ]
 
     def _count(self, *_):
         self.calls += 1
@@ -260,32 +265,88 @@ class World:
 def right(w: World) -> dict:
     """{argument: a right value}, and {function.argument: one for that function alone}."""
     return {
-        "picture": w.picture, "original": w.picture, "edited": w.picture, "prompt": "a boat",
-        "motion": "the boat moves right", "instructions": Instructions(
-            image=ImageInstruction(w.picture), motion=MotionInstruction("the boat moves right")),
-        "run": w.run, "frames": w.frames, "clip": w.frames, "pictures": [w.picture],
-        "trajectory": w.drag, "strokes": [w.stroke], "alpha": w.drag.mask, "mask": w.drag.mask,
-        "region": w.drag.mask, "a": w.frames, "b": w.frames, "unedited": w.frames,
-        "background": w.pixels, "frame": w.pixels, "start": (3, 3), "target": (5, 5),
-        "character": w.character, "eps": w.tensor, "eps_edit": w.tensor, "field": w.warped.field,
-        "trace": w.trace, "name": "x", "mine": [1.0], "theirs": [1.0], "latents": [w.tensor],
+        "picture": w.picture,
+        "original": w.picture,
+        "edited": w.picture,
+        "prompt": "a boat",
+        "motion": "the boat moves right",
+        "instructions": Instructions(
+            image=ImageInstruction(w.picture), motion=MotionInstruction("the boat moves right")
+        ),
+        "run": w.run,
+        "frames": w.frames,
+        "clip": w.frames,
+        "pictures": [w.picture],
+        "trajectory": w.drag,
+        "strokes": [w.stroke],
+        "alpha": w.drag.mask,
+        "mask": w.drag.mask,
+        "region": w.drag.mask,
+        "a": w.frames,
+        "b": w.frames,
+        "unedited": w.frames,
+        "background": w.pixels,
+        "frame": w.pixels,
+        "start": (3, 3),
+        "target": (5, 5),
+        "character": w.character,
+        "eps": w.tensor,
+        "eps_edit": w.tensor,
+        "field": w.warped.field,
+        "trace": w.trace,
+        "name": "x",
+        "mine": [1.0],
+        "theirs": [1.0],
+        "latents": [w.tensor],
         "index": 0,
-        "path": "out.mp4", "file": "lora.safetensors", "point": (6, 6), "shape": (16, 16),
-        "warped": w.warped, "lam": 0.3, "num_inference_steps": 4, "latent_shape": (4, 8, 8),
-        "size": (16, 16), "painted": w.pixels.copy(), "z": torch.zeros(1, 4, 8, 8), "v": w.still,
-        "x": w.still, "x_edit": w.still, "module": align.ResidualAlign(), "pixels": w.still,
-        "scheduler": w.pipe.model.scheduler(4), "z0": w.tensor, "t": torch.tensor(500),
-        "network": w.pipe.model.unet, "pipe": w.pipe, "captions": ["a boat"], "model": w.pipe.model,
-        "token": 1, "points": [(1, 1), (2, 2)], "text": "a boat", "key": "eps", "image": w.picture,
-        "data": Camera().to_json(), "out": w.tensor, "signal": 0.5, "noise": 0.5,
-        "kind": "epsilon", "to": "v", "pipeline": w.pipe,
+        "path": "out.mp4",
+        "file": "lora.safetensors",
+        "point": (6, 6),
+        "shape": (16, 16),
+        "warped": w.warped,
+        "lam": 0.3,
+        "num_inference_steps": 4,
+        "latent_shape": (4, 8, 8),
+        "size": (16, 16),
+        "painted": w.pixels.copy(),
+        "z": torch.zeros(1, 4, 8, 8),
+        "v": w.still,
+        "x": w.still,
+        "x_edit": w.still,
+        "module": align.ResidualAlign(),
+        "pixels": w.still,
+        "scheduler": w.pipe.model.scheduler(4),
+        "z0": w.tensor,
+        "t": torch.tensor(500),
+        "network": w.pipe.model.unet,
+        "pipe": w.pipe,
+        "captions": ["a boat"],
+        "model": w.pipe.model,
+        "token": 1,
+        "points": [(1, 1), (2, 2)],
+        "text": "a boat",
+        "key": "eps",
+        "image": w.picture,
+        "data": Camera().to_json(),
+        "out": w.tensor,
+        "signal": 0.5,
+        "noise": 0.5,
+        "kind": "epsilon",
+        "to": "v",
+        "pipeline": w.pipe,
         # functions whose argument of that name is another thing
-        "field_arrows.frame": -1, "Step.preview.frame": -1, "trace_grid.frame": -1,
-        "blended_target.lam": torch.ones(4, 1, 1, 1, 1), "record.kind": "text",
-        "load.name": w.folder, "Drag.path": [(5, 7), (9, 7)], "save.path": "out.json",
-        "load.path": "out.json", "MotionInstruction.text": "it moves",
+        "field_arrows.frame": -1,
+        "Step.preview.frame": -1,
+        "trace_grid.frame": -1,
+        "blended_target.lam": torch.ones(4, 1, 1, 1, 1),
+        "record.kind": "text",
+        "load.name": w.folder,
+        "Drag.path": [(5, 7), (9, 7)],
+        "save.path": "out.json",
+        "load.path": "out.json",
+        "MotionInstruction.text": "it moves",
         "levels.i": 1,
-    }  # fmt: skip
+    }
 
 
 def also(w: World) -> dict:
@@ -296,8 +357,16 @@ def also(w: World) -> dict:
 
 #: modules whose public functions are tried; notebooks import them
 MODULES = (align, attention, blend, metrics, paint, personal, pictures, trajectory, view)
-CLASSES = (Stroke, Drag, Camera, ImageInstruction, ContentInstruction, MotionInstruction,
-           TrajectoryInstruction, Instructions)  # fmt: skip
+CLASSES = (
+    Stroke,
+    Drag,
+    Camera,
+    ImageInstruction,
+    ContentInstruction,
+    MotionInstruction,
+    TrajectoryInstruction,
+    Instructions,
+)
 #: not tried: what is given a function or a module of the reader's own
 LEFT = {
     "Pipeline": "takes a model, which models.load makes",
@@ -344,9 +413,16 @@ def options_of(name: str) -> list[str]:
     picture = ["strokes", "mask", *(f.name for f in dataclasses.fields(PictureSettings))]
     video = ["edited", "drags", "pins", "camera", "lam"]
     video += [f.name for f in dataclasses.fields(Settings)]
-    of = {"image": picture, "denoise_image": picture, "video": video, "denoise": video,
-          "run": video, "change": ["edited", "drags", "pins", "camera", "lam", "motion"],
-          "drawn": picture, "load": ["small", "taesd"]}  # fmt: skip
+    of = {
+        "image": picture,
+        "denoise_image": picture,
+        "video": video,
+        "denoise": video,
+        "run": video,
+        "change": ["edited", "drags", "pins", "camera", "lam", "motion"],
+        "drawn": picture,
+        "load": ["small", "taesd"],
+    }
     return of.get(name, [])
 
 

@@ -41,8 +41,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--device", default=None, help="default: the best there is")
     parser.add_argument("--dtype", nargs="+", choices=DTYPES, default=DTYPES, help="default: all")
-    parser.add_argument("--only", nargs="+", default=None, metavar="NAME",
-                        help="such as 00, solutions/10, widgets; default: all")  # fmt: skip
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=None,
+        metavar="NAME",
+        help="such as 00, solutions/10, widgets; default: all",
+    )
     parser.add_argument("--jobs", type=int, default=1, help="processes at once")
     parser.add_argument("--threads", type=int, default=2, help="of each process")
     parser.add_argument("--seconds", type=int, default=500, help="after which one is stopped")
@@ -78,8 +83,10 @@ def wanted(name: str, only) -> bool:
 
 def told(row: dict) -> str:
     """A line for each chapter, and one for each cell that failed."""
-    lines = [f"{row['name']:28s}{row['dtype']:9s} {'FAILED' if row['failed'] else 'passed'}"
-             f"{row['seconds']:7.1f} s"]  # fmt: skip
+    lines = [
+        f"{row['name']:28s}{row['dtype']:9s} {'FAILED' if row['failed'] else 'passed'}"
+        f"{row['seconds']:7.1f} s"
+    ]
     lines += [f"    [{f['cell']}] {f['error']}" for f in row["failed"]]
     lines += [f"    [{c['cell']}] does not hold: {c['said']}" for c in row["claims"]]
     return "\n".join(lines)
@@ -96,8 +103,15 @@ def in_a_process(name: str, dtype: str, args) -> dict:
         report = Path(folder) / "report.jsonl"
         call[call.index("")] = str(report)
         try:
-            done = subprocess.run(call, cwd=ROOT, env=os.environ | own, capture_output=True,
-                                  text=True, errors="replace", timeout=args.seconds)  # fmt: skip
+            done = subprocess.run(
+                call,
+                cwd=ROOT,
+                env=os.environ | own,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=args.seconds,
+            )
             ended, said = done.returncode, done.stderr
         except subprocess.TimeoutExpired:
             ended, said = f"stopped after {args.seconds} s", ""

@@ -89,9 +89,19 @@ class Handler(BaseHTTPRequestHandler):
             return self.tell(tree(folder))
         if path.startswith(API):
             siblings = [{"rfilename": entry["path"]} for entry in tree(folder)]
-            return self.tell({"id": name, "sha": COMMIT, "siblings": siblings, "private": False,
-                              "gated": name in hub.gated and "auto", "disabled": False,
-                              "tags": [], "downloads": 0, "likes": 0})  # fmt: skip
+            return self.tell(
+                {
+                    "id": name,
+                    "sha": COMMIT,
+                    "siblings": siblings,
+                    "private": False,
+                    "gated": name in hub.gated and "auto",
+                    "disabled": False,
+                    "tags": [],
+                    "downloads": 0,
+                    "likes": 0,
+                }
+            )
         if name in hub.gated:
             known = bool(self.headers.get("Authorization"))
             restricted = f"Access to model {name} is restricted"
@@ -152,8 +162,12 @@ def tree(folder):
     entries = []
     for file in sorted(p for p in folder.rglob("*") if p.is_file()):
         content = file.read_bytes()
-        entry = {"type": "file", "path": file.relative_to(folder).as_posix(),
-                 "oid": hashlib.sha1(content).hexdigest(), "size": len(content)}  # fmt: skip
+        entry = {
+            "type": "file",
+            "path": file.relative_to(folder).as_posix(),
+            "oid": hashlib.sha1(content).hexdigest(),
+            "size": len(content),
+        }
         if file.name.endswith(LARGE):
             digest = hashlib.sha256(content).hexdigest()
             entry["lfs"] = {"oid": digest, "size": len(content), "pointerSize": 134}

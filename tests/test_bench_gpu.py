@@ -11,8 +11,19 @@ from tests.bench import gpu
 
 def rehearse(tmp_path, *names, steps=2):
     out = tmp_path / "figures" / "gpu.json"
-    bench.main(["gpu", "--tiny", "--no-compile", "--steps", str(steps), "--out", str(out),
-                "--only", *names])  # fmt: skip
+    bench.main(
+        [
+            "gpu",
+            "--tiny",
+            "--no-compile",
+            "--steps",
+            str(steps),
+            "--out",
+            str(out),
+            "--only",
+            *names,
+        ]
+    )
     return json.loads(out.read_text())
 
 

@@ -64,8 +64,9 @@ def clip(pipe, **options):
 def test_pia_from_ids_is_the_one_built_by_hand(rows, capsys):
     pipe = iv.load("pia", **FLOAT)
     assert "CreativeML" in capsys.readouterr().out
-    built = iv.Pipeline(pia.build("x", tiny.parts(), {}, device=torch.device("cpu"),
-                                  dtype=torch.float32))  # fmt: skip
+    built = iv.Pipeline(
+        pia.build("x", tiny.parts(), {}, device=torch.device("cpu"), dtype=torch.float32)
+    )
     assert torch.equal(clip(pipe).state.z, clip(built).state.z)
     # PIA's own steps for clips, the checkpoint's for pictures
     assert pipe.model.schedulers["video"].config.beta_schedule == "linear"
@@ -99,12 +100,14 @@ def test_lcm_takes_four_steps_and_no_guidance(rows, tmp_path, monkeypatch):
     row = dataclasses.replace(TABLE["pia-lcm"], ids={**TABLE["pia"].ids, "few_step": str(file)})
     monkeypatch.setitem(TABLE, "pia-lcm", row)
     pipe = iv.load("pia-lcm", **FLOAT)
-    run = pipe.video(tiny.picture(), MOTION, num_frames=4, progress=False, lam=0.5,
-                     edited=tiny.picture(1))  # fmt: skip
+    run = pipe.video(
+        tiny.picture(), MOTION, num_frames=4, progress=False, lam=0.5, edited=tiny.picture(1)
+    )
     assert len(run.trace) == 4 and "eps_uncond" not in run.trace[0]
     assert type(run.state.scheduler).__name__ == "LCMScheduler"
-    again = pipe.video(tiny.picture(), MOTION, num_frames=4, progress=False, lam=0.5,
-                       edited=tiny.picture(1))  # fmt: skip
+    again = pipe.video(
+        tiny.picture(), MOTION, num_frames=4, progress=False, lam=0.5, edited=tiny.picture(1)
+    )
     assert torch.equal(run.state.z, again.state.z)
 
 
@@ -118,9 +121,12 @@ def test_pictures_alone(rows, base):
 
 def test_previews_through_the_tiny_autoencoder(rows, tmp_path):
     taesd = AutoencoderTiny(
-        encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8),
-        num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1), latent_channels=4,
-    )  # fmt: skip
+        encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8),
+        num_encoder_blocks=(1, 1),
+        num_decoder_blocks=(1, 1),
+        latent_channels=4,
+    )
     taesd.save_pretrained(tmp_path / "taesd")
     pipe = iv.load("pia", taesd=tmp_path / "taesd", **FLOAT)
     z = clip(pipe).state.z
@@ -154,9 +160,15 @@ def test_a_checkpoints_own_safety_checker_is_on_unless_switched_off(base, tmp_pa
 
     folder = tmp_path / "whole"
     shutil.copytree(base, folder)
-    vision = CLIPVisionConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=1,
-                              num_attention_heads=2, projection_dim=16, image_size=224,
-                              patch_size=56)  # fmt: skip
+    vision = CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        projection_dim=16,
+        image_size=224,
+        patch_size=56,
+    )
     config = CLIPConfig(vision_config=vision.to_dict(), projection_dim=16)
     StableDiffusionSafetyChecker(config).save_pretrained(folder / "safety_checker")
     CLIPImageProcessor().save_pretrained(folder / "feature_extractor")
@@ -182,19 +194,26 @@ def animatediff_parts():
 def animatediff_pipe():
     return iv.Pipeline(
         pia.build(
-            "tiny", animatediff_parts(), {}, device=torch.device("cpu"), dtype=torch.float32,
+            "tiny",
+            animatediff_parts(),
+            {},
+            device=torch.device("cpu"),
+            dtype=torch.float32,
             cls=animatediff.AnimateDiffModel,
         )
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_lam_one_is_animatediff(guidance):
     parts = animatediff_parts()
     parts["scheduler"] = DDIMScheduler(
-        beta_schedule="linear", beta_start=0.00085, beta_end=0.012, steps_offset=1,
+        beta_schedule="linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        steps_offset=1,
         clip_sample=False,
-    )  # fmt: skip
+    )
     stock = AnimateDiffPipeline(**parts)
     stock.set_progress_bar_config(disable=True)
     theirs = stock(
@@ -206,8 +225,14 @@ def test_lam_one_is_animatediff(guidance):
         output_type="latent",
     ).frames[0]
     for lam in (1.0, 0.0):
-        run = clip(animatediff_pipe(), num_inference_steps=3, guidance_scale=guidance, seed=7,
-                   lam=lam, edited=tiny.picture(1))  # fmt: skip
+        run = clip(
+            animatediff_pipe(),
+            num_inference_steps=3,
+            guidance_scale=guidance,
+            seed=7,
+            lam=lam,
+            edited=tiny.picture(1),
+        )
         torch.testing.assert_close(run.state.z.transpose(0, 1), theirs, atol=1e-4, rtol=1e-4)
 
 

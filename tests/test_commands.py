@@ -133,7 +133,9 @@ def test_a_stdout_without_unicode_gets_what_it_can_show():
         "checks.blend(None)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, "PYTHONIOENCODING": "ascii"},
-        capture_output=True, text=True,
-    )  # fmt: skip
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0 and "right" in done.stdout and "not yet" in done.stdout, done.stderr

@@ -72,8 +72,11 @@ def test_the_student_version_of_the_course(tmp_path):
         assert "solutions/" not in text and '"solution"' not in text, path.name
         solutions = path.parent / "solutions" / path.name
         if solutions.exists():
-            answers = [c.source for c in nbformat.read(solutions, 4).cells
-                       if "solution" in c.metadata.get("tags", [])]  # fmt: skip
+            answers = [
+                c.source
+                for c in nbformat.read(solutions, 4).cells
+                if "solution" in c.metadata.get("tags", [])
+            ]
             sources = [cell.source for cell in books[path.name].cells]
             assert answers and not set(answers) & set(sources)
     assert (tmp_path / "class" / "notebooks" / "glossary.md").exists()
@@ -128,10 +131,14 @@ def test_the_command_writes_the_student_version(tmp_path, capsys):
 
 
 def test_marks_are_what_the_checks_say_now(lesson, monkeypatch):
-    monkeypatch.setattr(course, "NOTEBOOKS", write(
-        lesson / "real" / "00_x.ipynb",
-        *[exercise(f"checks.{name}(None)") for name in ("blend", "cloud", "mute", "ring")],
-    ).parent)  # fmt: skip
+    monkeypatch.setattr(
+        course,
+        "NOTEBOOKS",
+        write(
+            lesson / "real" / "00_x.ipynb",
+            *[exercise(f"checks.{name}(None)") for name in ("blend", "cloud", "mute", "ring")],
+        ).parent,
+    )
     path = write(
         lesson / "handed in.ipynb",
         new_code_cell("import os\nprint(os.getcwd())"),
@@ -157,8 +164,11 @@ def test_outputs_that_are_handed_in_count_for_nothing(lesson):
 
 
 def test_a_notebook_whose_kernel_dies_is_marked_so(lesson):
-    path = write(lesson / "dead.ipynb", new_code_cell("import os\nos._exit(1)"),
-                 exercise("checks.blend(None);"))  # fmt: skip
+    path = write(
+        lesson / "dead.ipynb",
+        new_code_cell("import os\nos._exit(1)"),
+        exercise("checks.blend(None);"),
+    )
     (only,) = mark(path)
     assert not only.right and "died" in only.said
 
@@ -205,8 +215,11 @@ THREADS = "import os\nassert os.environ['OMP_NUM_THREADS'] == '1'"
 
 
 def test_a_notebook_is_timed_in_a_kernel_of_its_own(tmp_path, capsys):
-    path = write(tmp_path / "tiny.ipynb", new_code_cell(THREADS),
-                 new_code_cell("held = bytearray(200_000_000)"))  # fmt: skip
+    path = write(
+        tmp_path / "tiny.ipynb",
+        new_code_cell(THREADS),
+        new_code_cell("held = bytearray(200_000_000)"),
+    )
     before = path.read_text()
     bench.main(["notebooks", str(path), "--threads", "1", "--json", str(tmp_path / "n.json")])
     figures = json.loads((tmp_path / "n.json").read_text())

@@ -65,10 +65,12 @@ def test_a_limit_of_the_system_is_the_same_sentence(name, tmp_path):
     code = f"import test_disk; test_disk.WRITERS[{name!r}](test_disk.Path({name!r}))"
     done = subprocess.run(
         [sys.executable, "-c", f"import signal as s; s.signal(s.SIGXFSZ, s.SIG_IGN); {code}"],
-        cwd=tmp_path, capture_output=True, text=True,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)),
-    )  # fmt: skip
+    )
     assert f"OSError: {name} cannot be written" in done.stderr.splitlines()[-1]
     assert not [f for f in tmp_path.iterdir() if f.suffix != ".json" or f.name == name]
 
@@ -84,8 +86,12 @@ def test_an_interrupt_leaves_nothing_half(tmp_path):
 def test_a_place_that_takes_no_file_is_one_sentence(name, tmp_path):
     (tmp_path / "file").write_text("x")
     (tmp_path / f"folder{Path(name).suffix}").mkdir()
-    for place in (tmp_path / "file" / name, tmp_path / f"folder{Path(name).suffix}",
-                  Path("/proc") / name, f"https://example.invalid/{name}"):  # fmt: skip
+    for place in (
+        tmp_path / "file" / name,
+        tmp_path / f"folder{Path(name).suffix}",
+        Path("/proc") / name,
+        f"https://example.invalid/{name}",
+    ):
         with pytest.raises((OSError, ValueError)) as caught:
             WRITERS[name](place)
         assert "\n" not in str(caught.value)

@@ -255,8 +255,9 @@ def test_a_drag_edits_the_unedited_clip_and_a_second_one_costs_one_branch(monkey
 def test_with_paint_the_painted_clip_is_dragged_and_kept(monkeypatch):
     pipe = tiny.pipeline("storybook")
     run = pulled(pipe, edited=tiny.picture(1))
-    alone = pipe.video(tiny.picture(), "the boat moves right", edited=tiny.picture(1), lam=0.0,
-                       progress=False)  # fmt: skip
+    alone = pipe.video(
+        tiny.picture(), "the boat moves right", edited=tiny.picture(1), lam=0.0, progress=False
+    )
     torch.testing.assert_close(run.painted.end, alone.z, atol=1e-4, rtol=1e-4)
     again = pulled(pipe, edited=tiny.picture(1), lam=0.1)
     assert again.painted is run.painted
@@ -267,8 +268,14 @@ def test_left_and_taken_up_the_dragged_clip_is_the_same(reading):
     whole = pulled(tiny.pipeline(), reading=reading, edited=tiny.picture(1))
     pipe = tiny.pipeline()
     drag = Drag(path=[(5, 7), (10, 7)], mask=tiny.region())
-    steps = pipe.denoise(tiny.picture(), "the boat moves right", drags=[drag], source="clip",
-                         reading=reading, edited=tiny.picture(1))  # fmt: skip
+    steps = pipe.denoise(
+        tiny.picture(),
+        "the boat moves right",
+        drags=[drag],
+        source="clip",
+        reading=reading,
+        edited=tiny.picture(1),
+    )
     next(steps)
     steps.close()
     run = pipe.resume(pipe.last_run, progress=False)
@@ -358,8 +365,10 @@ def test_every_family_blends_v_by_itself(name, reading):
     family, pipe = FAMILIES.get(name, tiny), Pipeline(model(name))
     options = {"edited": family.picture(1), "num_inference_steps": 2, "reading": reading}
     text = "" if name == "svd" else "the boat moves right"
-    runs = {unit: pipe.video(family.picture(), text, progress=False, **options, **given)
-            for unit, given in {"": {}, **{u: {"blend_in": u} for u in UNITS}}.items()}  # fmt: skip
+    runs = {
+        unit: pipe.video(family.picture(), text, progress=False, **options, **given)
+        for unit, given in {"": {}, **{u: {"blend_in": u} for u in UNITS}}.items()
+    }
     assert torch.equal(runs[""].z, runs["v"].z)
     if NATIVE[runs["v"].trace[0].kind] == "v":
         assert torch.equal(runs["v"].z, runs["native"].z)

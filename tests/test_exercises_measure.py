@@ -84,11 +84,26 @@ def results(tmp_path):
                 values = {m: float(rng.random()) for m in scores.MEASURES}
                 if method in ("frozen", "i2v"):
                     del values["edit_named"]
-                yield {"case": case, "group": case, "half": half, "method": method, "run": 0,
-                       **values}  # fmt: skip
+                yield {
+                    "case": case,
+                    "group": case,
+                    "half": half,
+                    "method": method,
+                    "run": 0,
+                    **values,
+                }
 
-    facts = {"benchmark": "b", "model": "m", "weights": "w", "dtype": "d", "steps": 1, "lam": 0.3,
-             "clip": "c", "size": 64, "runs": []}  # fmt: skip
+    facts = {
+        "benchmark": "b",
+        "model": "m",
+        "weights": "w",
+        "dtype": "d",
+        "steps": 1,
+        "lam": 0.3,
+        "clip": "c",
+        "size": 64,
+        "runs": [],
+    }
     for name, methods in (("storybench", METHODS), ("sweep", ("lam 0, paired, both", OWN))):
         (tmp_path / name).mkdir()
         tables.write(tmp_path / name, list(rows(methods)), facts, name == "sweep")
@@ -109,8 +124,11 @@ def test_every_chart_is_drawn_from_results_with_gaps(results):
     ]  # fmt: skip
     for picture in pictures:
         assert picture.width > 300 and np.asarray(picture).std() > 5
-    higher = {m: {k: (v[0] + 5, v[1] + 5, v[2] + 5) for k, v in r.items()}
-              for m, r in means.items() if m != "t2v"}  # fmt: skip
+    higher = {
+        m: {k: (v[0] + 5, v[1] + 5, v[2] + 5) for k, v in r.items()}
+        for m, r in means.items()
+        if m != "t2v"
+    }
     assert charts.dots({**means, **higher}).tobytes() != charts.dots(means).tobytes()
 
 
@@ -119,8 +137,11 @@ def test_one_command_draws_them_and_says_what_is_missing(results, tmp_path, caps
 
     bench.main(["charts", str(results)])
     assert {f.name for f in results.glob("*.png")} == {
-        "measures.png", "verdicts.png", "sweep.png", "latency.png"
-    }  # fmt: skip
+        "measures.png",
+        "verdicts.png",
+        "sweep.png",
+        "latency.png",
+    }
     with pytest.raises(SystemExit, match="bench full --results"):
         bench.main(["charts", str(tmp_path / "nowhere")])
 

@@ -91,8 +91,11 @@ def test_of_every_family(name, everything):
     w, h = family.size
     mask = np.zeros((h, w), bool)
     mask[h // 4 : h // 2, w // 8 : w // 3] = True
-    options = {"drags": [iv.Drag([(w / 5, h / 3), (w / 2, h / 3)], mask)], "family": family,
-               "num_inference_steps": 4}  # fmt: skip
+    options = {
+        "drags": [iv.Drag([(w / 5, h / 3), (w / 2, h / 3)], mask)],
+        "family": family,
+        "num_inference_steps": 4,
+    }
     same(*everything(lambda: made(Pipeline(model(name)), **options)))
 
 

@@ -22,8 +22,12 @@ from ivkit.models import small
 from ivkit.models.table import PIA, SD15, TABLE, TAESD
 
 FLOAT = {"dtype": "float32", "device": "cpu"}
-DECOYS = ("README.md", "v1-5-pruned.ckpt", "unet/diffusion_pytorch_model.bin",
-          "unet/diffusion_pytorch_model.non_ema.safetensors")  # fmt: skip
+DECOYS = (
+    "README.md",
+    "v1-5-pruned.ckpt",
+    "unet/diffusion_pytorch_model.bin",
+    "unet/diffusion_pytorch_model.non_ema.safetensors",
+)
 
 
 def repository(name, folder):
@@ -68,9 +72,11 @@ def repositories(tmp_path_factory):
     (place / few).mkdir(parents=True)
     lora(small.parts("pia")["unet"], place / few)
     AutoencoderTiny(
-        encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8),
-        num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1),
-    ).save_pretrained(place / TAESD)  # fmt: skip
+        encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8),
+        num_encoder_blocks=(1, 1),
+        num_decoder_blocks=(1, 1),
+    ).save_pretrained(place / TAESD)
     return found | {few: place / few, TAESD: place / TAESD}
 
 
@@ -256,8 +262,13 @@ def test_the_endpoint_of_the_environment(repositories, tmp_path):
     """Nothing replaced inside: another process, told of the hub by its environment."""
     with Hub(repositories) as hub:
         asked = "import ivkit as iv; print(iv.load('ltx', device='cpu', dtype='float32'))"
-        told = {**os.environ, "HF_ENDPOINT": hub.address, "HF_HUB_OFFLINE": "0",
-                "HF_HUB_CACHE": str(tmp_path), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}  # fmt: skip
+        told = {
+            **os.environ,
+            "HF_ENDPOINT": hub.address,
+            "HF_HUB_OFFLINE": "0",
+            "HF_HUB_CACHE": str(tmp_path),
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        }
         told |= {"PYTHONPATH": os.pathsep.join(sys.path)}
         call = [sys.executable, "-c", asked]
         said = subprocess.run(call, env=told, capture_output=True, text=True)

@@ -34,8 +34,9 @@ def model(name):
     if name in FAMILIES:
         return FAMILIES[name].model()
     kind, _, how = name.partition("-")
-    made = tiny.pia.build("tiny", tiny.parts(kind), tiny.FACTS,
-                          device=torch.device("cpu"), dtype=torch.float32)  # fmt: skip
+    made = tiny.pia.build(
+        "tiny", tiny.parts(kind), tiny.FACTS, device=torch.device("cpu"), dtype=torch.float32
+    )
     if how == "reuse":
         speed_up(made, reuse=2)
     if how == "lcm":
@@ -45,9 +46,17 @@ def model(name):
 
 def asked(name, reading):
     family = FAMILIES.get(name, tiny)
-    return {"picture": family.picture(0), "motion": MOTION, "edited": family.picture(1),
-            "lam": 0.4, "reading": reading, "eta": 0.5, "num_inference_steps": STEPS,
-            "guidance_scale": 1.0, "progress": False}  # fmt: skip
+    return {
+        "picture": family.picture(0),
+        "motion": MOTION,
+        "edited": family.picture(1),
+        "lam": 0.4,
+        "reading": reading,
+        "eta": 0.5,
+        "num_inference_steps": STEPS,
+        "guidance_scale": 1.0,
+        "progress": False,
+    }
 
 
 class Lines:

@@ -46,8 +46,11 @@ def kohya(layer, a, b):
     text = layer.startswith("encoder")
     name = ("lora_te_text_model." if text else "lora_unet_") + layer
     name = name.replace(".", "_")
-    return {f"{name}.lora_down.weight": a, f"{name}.lora_up.weight": b,
-            f"{name}.alpha": torch.tensor(1.0)}  # fmt: skip
+    return {
+        f"{name}.lora_down.weight": a,
+        f"{name}.lora_up.weight": b,
+        f"{name}.alpha": torch.tensor(1.0),
+    }
 
 
 def text_encoder(layer, a, b):
@@ -110,8 +113,17 @@ def test_a_folder_a_file_and_a_hub_id(tmp_path, monkeypatch):
     (tmp_path / "styles").mkdir()
     for written in (tmp_path, "style.safetensors", tmp_path / "style.safetensors"):
         assert lora.find(written).name == "style.safetensors"
-    for missing in ("no.safetensors", "owner/no.safetensors", "styles/no", "no", "./owner/no",
-                    str(tmp_path / "no"), tmp_path / "owner" / "no", "a/b/c", ""):  # fmt: skip
+    for missing in (
+        "no.safetensors",
+        "owner/no.safetensors",
+        "styles/no",
+        "no",
+        "./owner/no",
+        str(tmp_path / "no"),
+        tmp_path / "owner" / "no",
+        "a/b/c",
+        "",
+    ):
         with pytest.raises((FileNotFoundError, ValueError)) as caught:
             lora.find(missing)
         assert "\n" not in str(caught.value)
@@ -143,10 +155,20 @@ def bad_files(unet):
         (kohya("no_such.layer", a, b), None, "has no layer for 'lora_unet_no_such_layer"),
         ({"lora_te2_x.lora_down.weight": a}, None, "lora_te2_x"),
         ({}, None, "changes nothing in this checkpoint's UNet"),
-        *[(good, {"lora_adapter_metadata": text}, "its settings are damaged")
-          for text in ("5", "null", "[1]", "{", "[" * 100_000, '{"unet.lora_alpha": "much"}',
-                       '{"unet.alpha_pattern": 5}', '{"unet.alpha_pattern": {"(": 1}}')],
-    ]  # fmt: skip
+        *[
+            (good, {"lora_adapter_metadata": text}, "its settings are damaged")
+            for text in (
+                "5",
+                "null",
+                "[1]",
+                "{",
+                "[" * 100_000,
+                '{"unet.lora_alpha": "much"}',
+                '{"unet.alpha_pattern": 5}',
+                '{"unet.alpha_pattern": {"(": 1}}',
+            )
+        ],
+    ]
 
 
 def test_a_bad_file_is_one_sentence(tmp_path):

@@ -233,8 +233,9 @@ def test_a_whole_trajectory_takes_the_place_of_all_that_was_there():
 def test_another_lam_leaves_the_steps_so_far_on_record(reading, was, becomes):
     """In the run, in its trace, and in what Eq. 5 aligns the clip with."""
     pipe = tiny.pipeline()
-    for step in pipe.denoise(tiny.picture(), MOTION, edited=tiny.picture(1), lam=was,
-                             reading=reading):  # fmt: skip
+    for step in pipe.denoise(
+        tiny.picture(), MOTION, edited=tiny.picture(1), lam=was, reading=reading
+    ):
         if step.index == 1:
             step.change(lam=becomes)
     run = pipe.last_run
@@ -312,8 +313,14 @@ def test_who_writes_into_what_is_handed_out_changes_no_clip_of_anyone():
     pipe.model.encode(to_pixels(tiny.picture())).fill_(7.0)
     pipe.model.encode_text(MOTION).fill_(7.0)
     warped = run.warped
-    for array in (run.frames, run.unedited, warped.frames, warped.masks, warped.vacated,
-                  warped.field):  # fmt: skip
+    for array in (
+        run.frames,
+        run.unedited,
+        warped.frames,
+        warped.masks,
+        warped.vacated,
+        warped.field,
+    ):
         with pytest.raises(ValueError, match="read-only"):
             array[:] = 0
     for other in (run, clip(pipe, **options)):
@@ -334,9 +341,15 @@ def test_latents_are_kept_by_shape_and_dtype_too(kind):
     """The same bytes, upright, across, twice, or in another precision."""
     pixels = torch.rand(1, 3, 16, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
     model = tiny.model(kind)
-    for other in (pixels.reshape(1, 3, 8, 16), pixels.view(torch.uint8).float() / 255,
-                  pixels.reshape(2, 3, 8, 8), pixels.bfloat16(), pixels.double(),
-                  torch.zeros(1, 3, 8, 8), torch.zeros(2, 3, 8, 8)):  # fmt: skip
+    for other in (
+        pixels.reshape(1, 3, 8, 16),
+        pixels.view(torch.uint8).float() / 255,
+        pixels.reshape(2, 3, 8, 8),
+        pixels.bfloat16(),
+        pixels.double(),
+        torch.zeros(1, 3, 8, 8),
+        torch.zeros(2, 3, 8, 8),
+    ):
         model.encode(pixels)
         kept = model.encode(other)
         tiny.pipeline(kind).clear_cache()
@@ -352,9 +365,15 @@ def test_an_identity_drag_changes_nothing_outside_rounding(mechanism, reading):
     still = iv.Drag(path=[(5, 7), (5, 7)], mask=tiny.region())
     pipe = tiny.pipeline()
     run = clip(
-        pipe, edited=None, drags=[still], lam=0.0, mechanism=mechanism, reading=reading, strong=0,
+        pipe,
+        edited=None,
+        drags=[still],
+        lam=0.0,
+        mechanism=mechanism,
+        reading=reading,
+        strong=0,
         weak=0,
-    )  # fmt: skip
+    )
     plain = clip(tiny.pipeline(), edited=None)
     inside = np.abs(run.frames.astype(int) - plain.frames)
     assert inside.max() <= 2

@@ -34,8 +34,9 @@ def fitted(kind="storybook", steps=30, **options):
 
 
 def clip(pipe):
-    return pipe.video(tiny.picture(), "the boat moves right", num_frames=3, num_inference_steps=2,
-                      progress=False).state.z  # fmt: skip
+    return pipe.video(
+        tiny.picture(), "the boat moves right", num_frames=3, num_inference_steps=2, progress=False
+    ).state.z
 
 
 def error(pipe):
@@ -170,8 +171,10 @@ def test_seconds_end_it_and_it_repeats_itself():
 def foreign(folder):
     """A LoRA file for a network of twice the width."""
     file = personal.new(fresh("storybook")).save(folder / "foreign.safetensors")
-    twice = {k: torch.cat([v, v], 1) if "lora_A" in k else torch.cat([v, v])
-             for k, v in load_file(file).items()}  # fmt: skip
+    twice = {
+        k: torch.cat([v, v], 1) if "lora_A" in k else torch.cat([v, v])
+        for k, v in load_file(file).items()
+    }
     save_file(twice, file)
     return file
 

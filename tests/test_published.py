@@ -88,8 +88,9 @@ def scheduler_of(told, **others):
 
 def assert_scheduler(found, told):
     assert type(found).__name__ == told["class"]
-    differs = {k: (found.config[k], v) for k, v in told.items() if k != "class" and
-               found.config[k] != v}  # fmt: skip
+    differs = {
+        k: (found.config[k], v) for k, v in told.items() if k != "class" and found.config[k] != v
+    }
     assert not differs
 
 

@@ -70,10 +70,12 @@ def clips(draw, name):
     }
     options = {n: draw(v) for n, v in given.items() if draw(st.booleans())}
     w, h = options.get("size", (w, h))
-    lam = share | st.sampled_from([
-        list(np.linspace(1, 0.2, steps)),
-        np.linspace(0, 1, h * w).reshape(h, w),
-    ])  # fmt: skip
+    lam = share | st.sampled_from(
+        [
+            list(np.linspace(1, 0.2, steps)),
+            np.linspace(0, 1, h * w).reshape(h, w),
+        ]
+    )
     if draw(st.booleans()):
         options["num_frames"] = frames
     elif isinstance(options.get("guidance_scale"), list):
@@ -153,8 +155,7 @@ def test_instructions_that_say_nothing_more_take_the_models_own(name):
     """`pipe.run` then makes what `pipe.video` does."""
     family, pipe = FAMILIES.get(name, tiny), Pipeline(model(name))
     short = {"num_inference_steps": 2, "progress": False}
-    said = Instructions(iv.ImageInstruction(family.picture()),
-                        motion=iv.MotionInstruction(MOTION))  # fmt: skip
+    said = Instructions(iv.ImageInstruction(family.picture()), motion=iv.MotionInstruction(MOTION))
     run, other = pipe.run(said, **short), pipe.video(family.picture(), MOTION, **short)
     assert vars(run.settings) == vars(other.settings) and torch.equal(run.z, other.z)
     own = pipe.model.defaults["video"].get("motion_scale")
@@ -162,8 +163,9 @@ def test_instructions_that_say_nothing_more_take_the_models_own(name):
 
 
 def test_a_model_that_reads_no_text_replays_without_one():
-    run = Pipeline(model("svd")).video(families.FAMILIES["svd"].picture(), "", progress=False,
-                                       num_inference_steps=1)  # fmt: skip
+    run = Pipeline(model("svd")).video(
+        families.FAMILIES["svd"].picture(), "", progress=False, num_inference_steps=1
+    )
     saved = Instructions.from_json(json.dumps(run.instructions.to_json()))
     assert torch.equal(Pipeline(model("svd")).run(saved, progress=False).z, run.z)
     with pytest.raises(ValueError, match="motion is empty"):
@@ -200,18 +202,38 @@ def test_instructions_of_before_open_and_say_what_they_said():
     assert saved.content == iv.ContentInstruction("a red sun", [stroke], 0.5)
     pipe = tiny.pipeline()
     edited = pipe.image("a red sun", tiny.picture(), strokes=[stroke], strength=0.5, seed=3)
-    options = {"seed": 3, "num_frames": 4, "num_inference_steps": 4, "guidance_scale": 2.5,
-               "weak": 0.25, "motion_scale": 1, "blend_in": "native"}  # fmt: skip
-    run = pipe.video(tiny.picture(), MOTION, edited=edited, drags=r,
-                     lam=np.linspace(1, 0.25, 4), progress=False, **options)  # fmt: skip
+    options = {
+        "seed": 3,
+        "num_frames": 4,
+        "num_inference_steps": 4,
+        "guidance_scale": 2.5,
+        "weak": 0.25,
+        "motion_scale": 1,
+        "blend_in": "native",
+    }
+    run = pipe.video(
+        tiny.picture(),
+        MOTION,
+        edited=edited,
+        drags=r,
+        lam=np.linspace(1, 0.25, 4),
+        progress=False,
+        **options,
+    )
     assert torch.equal(tiny.pipeline().run(saved, progress=False).z, run.z)
 
 
 def test_a_session_of_before_opens_and_its_take_is_made_again():
     (take,) = Session.load(SAVED / "session-1.json").takes
-    for step in tiny.pipeline().denoise(tiny.picture(), MOTION, num_frames=4, lam=0.3,
-                                        num_inference_steps=4, motion_scale=1,
-                                        blend_in="native"):  # fmt: skip
+    for step in tiny.pipeline().denoise(
+        tiny.picture(),
+        MOTION,
+        num_frames=4,
+        lam=0.3,
+        num_inference_steps=4,
+        motion_scale=1,
+        blend_in="native",
+    ):
         if step.index == 1:
             step.change(edited=tiny.picture(1), lam=0.2, motion="the sun stays still")
     assert torch.equal(take.replay(tiny.pipeline()).z, step.run.z)

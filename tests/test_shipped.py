@@ -75,15 +75,21 @@ def test_stock_pipeline_draws_the_same_picture():
     ours = iv.load("storybook", device="cpu", dtype=torch.float32)
     steps, scale = 4, 3.0
     mine = ours.image(
-        "a red car on the grey street at day", seed=5, num_inference_steps=steps,
+        "a red car on the grey street at day",
+        seed=5,
+        num_inference_steps=steps,
         guidance_scale=scale,
-    )  # fmt: skip
+    )
     stock = StableDiffusionPipeline.from_pretrained(FOLDER, torch_dtype=torch.float32)
     stock.set_progress_bar_config(disable=True)
     theirs = stock(
-        "a red car on the grey street at day", height=256, width=256, num_inference_steps=steps,
-        guidance_scale=scale, generator=torch.Generator().manual_seed(5),
-    ).images[0]  # fmt: skip
+        "a red car on the grey street at day",
+        height=256,
+        width=256,
+        num_inference_steps=steps,
+        guidance_scale=scale,
+        generator=torch.Generator().manual_seed(5),
+    ).images[0]
     assert np.abs(np.asarray(mine, int) - np.asarray(theirs, int)).max() <= 2
 
 
@@ -139,9 +145,14 @@ def test_lam_says_how_much_of_a_painted_thing_is_there(pipe, world):
         changed = np.abs(np.asarray(edited, int) - np.asarray(x, int)).sum(-1) > 60
         for lam in levels:
             run = pipe.video(
-                x, f"the {name} stays still", edited=edited, lam=lam, seed=seed,
-                num_inference_steps=8, progress=False,
-            )  # fmt: skip
+                x,
+                f"the {name} stays still",
+                edited=edited,
+                lam=lam,
+                seed=seed,
+                num_inference_steps=8,
+                progress=False,
+            )
             levels[lam].append(metrics.presence(run.frames, run.unedited, changed)[-1])
     none, half, full = (np.mean(levels[lam]) for lam in (1.0, 0.5, 0.0))
     assert none < 3

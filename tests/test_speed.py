@@ -26,12 +26,19 @@ def fresh(name):
     """A pipeline over a model of its own, that a test may change."""
     if name == "pia":
         parts = tiny.parts()
-        built = pia.build("tiny", parts, tiny.FACTS, device=torch.device("cpu"),
-                          dtype=torch.float32)  # fmt: skip
+        built = pia.build(
+            "tiny", parts, tiny.FACTS, device=torch.device("cpu"), dtype=torch.float32
+        )
         return Pipeline(built), tiny.picture
     family = FAMILIES[name]
-    model = family.cls("tiny", family.parts(), size=family.size, num_frames=family.num_frames,
-                       device=torch.device("cpu"), dtype=torch.float32)  # fmt: skip
+    model = family.cls(
+        "tiny",
+        family.parts(),
+        size=family.size,
+        num_frames=family.num_frames,
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+    )
     return Pipeline(model), family.picture
 
 

@@ -44,11 +44,17 @@ def folder(tmp_path_factory):
     torch.manual_seed(1)
     CLIPTextModel(
         CLIPTextConfig(
-            vocab_size=eos + 1, hidden_size=16, intermediate_size=32, num_hidden_layers=2,
-            num_attention_heads=2, max_position_embeddings=words.MAX_TOKENS, bos_token_id=bos,
-            eos_token_id=eos, pad_token_id=eos,
+            vocab_size=eos + 1,
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=words.MAX_TOKENS,
+            bos_token_id=bos,
+            eos_token_id=eos,
+            pad_token_id=eos,
         )
-    ).save_pretrained(folder / "text_encoder")  # fmt: skip
+    ).save_pretrained(folder / "text_encoder")
     facts = {k: v for k, v in tiny.FACTS.items() if k != "words"}
     (folder / "storybook.json").write_text(json.dumps(facts))
     return folder
@@ -240,9 +246,14 @@ def fake_work(tmp_path, monkeypatch):
 
     def run(maker, settings=None, deadline=None):
         store = Store(tmp_path, settings or {"model": "m"}, run={"command": type(maker).__name__})
-        work = Work(maker, None, methods, lambda c: Job(c.id, c.id, Image.new("RGB", (16, 16)),
-                                                        "a sun", "it moves"), store,
-                    deadline=deadline)  # fmt: skip
+        work = Work(
+            maker,
+            None,
+            methods,
+            lambda c: Job(c.id, c.id, Image.new("RGB", (16, 16)), "a sun", "it moves"),
+            store,
+            deadline=deadline,
+        )
         return work.run(some), store
 
     return run
@@ -270,8 +281,9 @@ def test_when_the_time_is_up_no_clip_is_begun_and_the_next_run_goes_on(fake_work
     stopped, store = fake_work(second)
     assert not stopped and len(store.rows()) == 6 and len(second.made) == 4
     assert [(run["command"], run["clips"]) for run in store.runs(store.rows())] == [
-        ("Slow", 2), ("Fake", 4)
-    ]  # fmt: skip
+        ("Slow", 2),
+        ("Fake", 4),
+    ]
 
 
 def test_a_broken_case_is_reported_by_its_id_and_the_rest_goes_on(fake_work):
@@ -367,19 +379,36 @@ def test_the_full_command_stops_in_time_goes_on_and_leaves_small_files(
 ):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     results = tmp_path / "results"
-    command = ["full", "--model", str(folder), "--out", str(tmp_path / "out"), "--results",
-               str(results), "--commit", "abc1234"]  # fmt: skip
+    command = [
+        "full",
+        "--model",
+        str(folder),
+        "--out",
+        str(tmp_path / "out"),
+        "--results",
+        str(results),
+        "--commit",
+        "abc1234",
+    ]
     rest = ["--", "--steps", "1", "--case-file", str(few_cases)]
     results.mkdir()
     (results / "latency-cpu.json").write_text(
-        json.dumps({"model": "m", "machine": "d", "peak_memory_mb": 1e3}
-                   | {f"{k}_seconds": 1.5 for k in (*tables.PAPER_2, "whole_job")})
-    )  # fmt: skip
+        json.dumps(
+            {"model": "m", "machine": "d", "peak_memory_mb": 1e3}
+            | {f"{k}_seconds": 1.5 for k in (*tables.PAPER_2, "whole_job")}
+        )
+    )
     maintain.main([*command, "--seconds", "1", *rest])  # no time to begin anything
     assert not (results / "storybench.csv").exists()
     maintain.main([*command, "--processes", "2", *rest])
-    names = {"latency-cpu.json", "storybench.csv", "storybench.json", "sweep.csv", "sweep.json",
-             "tables.md"}  # fmt: skip
+    names = {
+        "latency-cpu.json",
+        "storybench.csv",
+        "storybench.json",
+        "sweep.csv",
+        "sweep.json",
+        "tables.md",
+    }
     assert {file.name for file in results.iterdir()} == names
     assert sum(file.stat().st_size for file in results.iterdir()) < 200_000
     found = json.loads((results / "storybench.json").read_text())
@@ -402,9 +431,7 @@ def test_the_packages_own_setting_is_in_the_sweep(tmp_path):
     defaults = inspect.signature(iv.Pipeline._start).parameters["lam"].default
     own = next(m for m in SWEEP if m.name == OWN)
     settings = iv.pipeline.Settings()
-    assert (own.lam, own.reading, own.mechanism) == (
-        defaults, settings.reading, settings.mechanism
-    )  # fmt: skip
+    assert (own.lam, own.reading, own.mechanism) == (defaults, settings.reading, settings.mechanism)
     assert full.winners(tmp_path) == [OWN]
 
 
@@ -413,8 +440,19 @@ def test_two_processes_give_the_numbers_of_one(folder, tmp_path, every, monkeypa
     """Started by accelerate, on two cases; both together then repeat nothing."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     out = tmp_path / "scaling"
-    some = ["--model", str(folder), "--steps", "2", "--cases", every[0].id, every[5].id,
-            "--methods", "i2v", "paired", "frozen"]  # fmt: skip
+    some = [
+        "--model",
+        str(folder),
+        "--steps",
+        "2",
+        "--cases",
+        every[0].id,
+        every[5].id,
+        "--methods",
+        "i2v",
+        "paired",
+        "frozen",
+    ]
     maintain.main(["scaling", "--processes", "2", "--out", str(out), "--", *some])
     figures = json.loads((out / "scaling.json").read_text())
     assert figures["processes"] == 2 and figures["clips"] == 6
@@ -563,9 +601,25 @@ def test_animatebench_is_read_from_its_layout(layout, every):
 
 def test_animatebench_writes_the_same_tables(layout, folder, tmp_path):
     out = tmp_path / "out"
-    bench.main(["animatebench", "--bench", str(layout), "--model", str(folder), "--steps", "1",
-                "--clip", "storybook", "--out", str(out),
-                "--methods", "i2v", "both", "frozen"])  # fmt: skip
+    bench.main(
+        [
+            "animatebench",
+            "--bench",
+            str(layout),
+            "--model",
+            str(folder),
+            "--steps",
+            "1",
+            "--clip",
+            "storybook",
+            "--out",
+            str(out),
+            "--methods",
+            "i2v",
+            "both",
+            "frozen",
+        ]
+    )
     with (out / "results.csv").open() as f:
         rows = list(csv.DictReader(f))
     assert len([r for r in rows if r["method"] == "i2v"]) == 12
@@ -630,18 +684,27 @@ def test_answers_are_in_the_csv_as_they_come_and_the_study_goes_on(clips, tmp_pa
 
 def test_the_method_is_hidden(clips, tmp_path):
     widget = study.Study(clips, tmp_path / "answers.csv", pairs=3)
-    seen = json.dumps([w.get_state() for w in (widget.progress, widget.texts, widget.next)],
-                      default=str)  # fmt: skip
+    seen = json.dumps(
+        [w.get_state() for w in (widget.progress, widget.texts, widget.next)], default=str
+    )
     for name in ("i2v", "both", "swap"):
         assert name not in seen
 
 
 def test_study_columns_and_their_table(tmp_path, capsys):
     rows = [
-        {"participant": p, "case": "a", "left": "both", "right": "i2v", "image": "left",
-         "text": "same", "satisfied_left": "yes", "satisfied_right": "no"}
+        {
+            "participant": p,
+            "case": "a",
+            "left": "both",
+            "right": "i2v",
+            "image": "left",
+            "text": "same",
+            "satisfied_left": "yes",
+            "satisfied_right": "no",
+        }
         for p in ("p1", "p2")
-    ]  # fmt: skip
+    ]
     votes = study.columns(rows)
     assert votes["both"]["image"] == (1, 1, 1) and votes["i2v"]["satisfaction"][0] == 0
     assert votes["both"]["text"][0] == 0.5 == votes["i2v"]["text"][0]

@@ -147,8 +147,11 @@ def test_the_studio_and_a_cell_at_once(tmp_path):
 def test_weights_that_change_while_a_clip_is_made_end_it_with_one_sentence():
     """Half a clip by one LoRA and half by another would be neither; so with what is computed when
     it is asked for."""
-    pipe = Pipeline(tiny.pia.build("tiny", tiny.parts(), tiny.FACTS, device=torch.device("cpu"),
-                                   dtype=torch.float32))  # fmt: skip
+    pipe = Pipeline(
+        tiny.pia.build(
+            "tiny", tiny.parts(), tiny.FACTS, device=torch.device("cpu"), dtype=torch.float32
+        )
+    )
     options = asked("pia", "shared")
     finished = pipe.video(**options)
     options.pop("progress")

@@ -89,8 +89,15 @@ def test_convert_finds_the_truth_from_every_kind(kind):
         convert(out, z, *levels_, "magic", "v")
 
 
-@pytest.mark.parametrize("name", ["EulerDiscreteScheduler", "FlowMatchEulerDiscreteScheduler",
-                                  "DPMSolverMultistepScheduler", "PNDMScheduler"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "EulerDiscreteScheduler",
+        "FlowMatchEulerDiscreteScheduler",
+        "DPMSolverMultistepScheduler",
+        "PNDMScheduler",
+    ],
+)
 def test_levels_are_what_the_scheduler_noises_by(name):
     import diffusers
 
@@ -124,12 +131,27 @@ GOOD = [[0, 500.0, 0.6, 0.8, "epsilon"]]
 
 
 @pytest.mark.parametrize(
-    "steps", ["5", "null", "[1]", "{}", "", "{", "[" * 100_000, "[[]]", "[[0, 1, 2, 3]]",
-              '["abcde"]', json.dumps([[0, 500.0, 0.6, 0.8, "magic"]]),
-              json.dumps([[1, *GOOD[0][1:]]]), json.dumps([[0, "t", 0.6, 0.8, "epsilon"]]),
-              "[[0, NaN, 0.6, 0.8, \"epsilon\"]]",
-              "[[0, 1" + "0" * 400 + ", 0.6, 0.8, \"epsilon\"]]", json.dumps(GOOD * 2), None]
-)  # fmt: skip
+    "steps",
+    [
+        "5",
+        "null",
+        "[1]",
+        "{}",
+        "",
+        "{",
+        "[" * 100_000,
+        "[[]]",
+        "[[0, 1, 2, 3]]",
+        '["abcde"]',
+        json.dumps([[0, 500.0, 0.6, 0.8, "magic"]]),
+        json.dumps([[1, *GOOD[0][1:]]]),
+        json.dumps([[0, "t", 0.6, 0.8, "epsilon"]]),
+        '[[0, NaN, 0.6, 0.8, "epsilon"]]',
+        "[[0, 1" + "0" * 400 + ', 0.6, 0.8, "epsilon"]]',
+        json.dumps(GOOD * 2),
+        None,
+    ],
+)
 def test_foreign_steps_are_no_trace(steps, tmp_path):
     """TypeError, IndexError, or taken before."""
     metadata = {} if steps is None else {"steps": steps}

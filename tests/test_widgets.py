@@ -142,8 +142,13 @@ def test_keys_undo_and_redo(paint):
     hand.stroke(paint, (5, 5), (20, 5))
 
     def press(key, shift=False):
-        content = {"event": "key_down", "key": key, "shift_key": shift, "ctrl_key": True,
-                   "meta_key": False}  # fmt: skip
+        content = {
+            "event": "key_down",
+            "key": key,
+            "shift_key": shift,
+            "ctrl_key": True,
+            "meta_key": False,
+        }
         paint.board.view._handle_custom_msg(content, [])
 
     press("z")
@@ -166,8 +171,11 @@ def test_pictures_of_all_kinds_come_in(paint, kind, tmp_path):
         picture.save(tmp_path / "a.png")
         paint.picture = tmp_path / "a.png"
     else:
-        made = {"grey": Image.new("L", (40, 20), 9), "large": Image.new("RGB", (5000, 3000)),
-                "alpha": Image.new("RGBA", (40, 20), (1, 2, 3, 0))}[kind]  # fmt: skip
+        made = {
+            "grey": Image.new("L", (40, 20), 9),
+            "large": Image.new("RGB", (5000, 3000)),
+            "alpha": Image.new("RGBA", (40, 20), (1, 2, 3, 0)),
+        }[kind]
         file, size = io.BytesIO(), made.size
         made.save(file, "PNG")
         hand.upload(paint, "a.png", file.getvalue())
@@ -580,7 +588,7 @@ DRAGGING = st.one_of(
     st.tuples(st.sampled_from(list(DragCanvas.TOOLS)), st.lists(POINT, min_size=1, max_size=4)),
     st.sampled_from([("clear", None), ("undo", None), ("redo", None)]),
     st.tuples(st.sampled_from(["rotate", "scale", "time", "pan_x", "zoom"]), st.floats(0.5, 1.5)),
-)  # fmt: skip
+)
 
 
 def act(canvas, operation, value):
@@ -626,8 +634,10 @@ def test_undo_all_gives_the_start_and_redo_all_the_end(kind, operations):
 @given(st.lists(PAINTING, max_size=6), st.lists(DRAGGING, max_size=4))
 def test_what_is_saved_loads_the_same(tmp_path_factory, painting, dragging):
     path = tmp_path_factory.mktemp("saved") / "a.json"
-    for canvas, steps in ((PaintCanvas(scene(), width=SIDE, autosave=None), painting),
-                          (DragCanvas(scene(), width=SIDE, autosave=None), dragging)):  # fmt: skip
+    for canvas, steps in (
+        (PaintCanvas(scene(), width=SIDE, autosave=None), painting),
+        (DragCanvas(scene(), width=SIDE, autosave=None), dragging),
+    ):
         for step in steps:
             act(canvas, *step)
         kept = canvas.board.sketch
@@ -768,19 +778,25 @@ BAD_PICTURES = st.one_of(
     ),
     st.sampled_from([np.int32, np.complex64, np.uint16, bool]).map(lambda t: np.ones((4, 4), t)),
     st.sampled_from([np.nan, np.inf, -0.5, 1.5]).map(lambda v: np.full((4, 4), v, np.float32)),
-    st.one_of(st.integers(), st.none(), st.binary(max_size=4), st.text(max_size=8).map(
-        lambda t: f"no such file {t}".replace("\0", ""))),
-)  # fmt: skip
+    st.one_of(
+        st.integers(),
+        st.none(),
+        st.binary(max_size=4),
+        st.text(max_size=8).map(lambda t: f"no such file {t}".replace("\0", "")),
+    ),
+)
 AWAY = st.floats(200, 1e6)
 BAD_STROKES = st.one_of(
     st.tuples(AWAY, AWAY).map(lambda p: lambda: Stroke([p], width=2)),
     st.sampled_from([0, -3, np.nan, np.inf, "wide", None]).map(
-        lambda v: lambda: Stroke([(5, 5)], width=v)),
+        lambda v: lambda: Stroke([(5, 5)], width=v)
+    ),
     st.floats(1.01, 99).map(lambda v: lambda: Stroke([(5, 5)], opacity=v)),
-    st.text(max_size=5).filter(lambda t: t not in ("", "red", "tan")).map(
-        lambda t: lambda: Stroke([(5, 5)], colour="no colour " + t)),
+    st.text(max_size=5)
+    .filter(lambda t: t not in ("", "red", "tan"))
+    .map(lambda t: lambda: Stroke([(5, 5)], colour="no colour " + t)),
     st.just(lambda: Stroke([])),
-)  # fmt: skip
+)
 BAD_DRAGS = st.one_of(
     st.tuples(AWAY, AWAY).map(lambda p: lambda: Drag([p, (5, 5)])),
     st.tuples(AWAY, AWAY).map(lambda p: lambda: Drag([(5, 5), p])),
@@ -803,12 +819,23 @@ BAD = st.one_of(
     CUT.map(lambda text: lambda c, d, path: load_text(c, path, text)),
     CUT.map(lambda text: lambda c, d, path: load_text(d, path, text)),
     st.one_of(st.integers().filter(lambda v: v != 1), st.none(), st.text(max_size=3)).map(
-        lambda v: lambda c, d, path: load_text(
-            c, path, full_json().replace('"version": 1', f'"version": {json.dumps(v)}', 1))),
-    st.sampled_from(["[]", "3", "null", '{"version": 1}', '{"version": 1, "type": "Drag"}',
-                     '{"version": 1, "type": "Sketch", "colour": 2}']).map(
-        lambda text: lambda c, d, path: load_text(c, path, text)),
-)  # fmt: skip
+        lambda v: (
+            lambda c, d, path: load_text(
+                c, path, full_json().replace('"version": 1', f'"version": {json.dumps(v)}', 1)
+            )
+        )
+    ),
+    st.sampled_from(
+        [
+            "[]",
+            "3",
+            "null",
+            '{"version": 1}',
+            '{"version": 1, "type": "Drag"}',
+            '{"version": 1, "type": "Sketch", "colour": 2}',
+        ]
+    ).map(lambda text: lambda c, d, path: load_text(c, path, text)),
+)
 
 
 def test_200_bad_inputs_each_get_one_sentence_and_the_drawing_stays(tmp_path):
@@ -887,8 +914,12 @@ DragCanvas(np.full((32, 32, 3), 90, np.uint8), autosave=None)
     painted, pulled = (Image.open(io.BytesIO(base64.b64decode(d))) for d in data)
     assert painted.size == (32, 32) and pulled.getpixel((16, 16))[0] in range(85, 96)
     assert painted.getpixel((16, 16))[0] > 200 and painted.getpixel((16, 3))[0] < 60
-    views = [o for cell in cells for o in cell.outputs
-             if "application/vnd.jupyter.widget-view+json" in o.get("data", {})]  # fmt: skip
+    views = [
+        o
+        for cell in cells
+        for o in cell.outputs
+        if "application/vnd.jupyter.widget-view+json" in o.get("data", {})
+    ]
     assert len(views) == 2
 
 

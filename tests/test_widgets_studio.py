@@ -683,8 +683,13 @@ def test_a_take_without_a_picture_is_refused():
     "bad", [{"step": -1}, {"trajectory": 0}, {"lam": 1.5}, {"motion": None}, {"edited": "no.png"}]
 )
 def test_a_damaged_change_is_refused_when_it_is_opened(bad):
-    good = {"step": 1, "edited": None, "trajectory": iv.TrajectoryInstruction(), "lam": 0.3,
-            "motion": MOTION}  # fmt: skip
+    good = {
+        "step": 1,
+        "edited": None,
+        "trajectory": iv.TrajectoryInstruction(),
+        "lam": 0.3,
+        "motion": MOTION,
+    }
     Change(**good)
     with pytest.raises((TypeError, ValueError)):
         Change(**good | bad)

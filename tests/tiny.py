@@ -94,9 +94,13 @@ def parts(kind: str = "pia") -> dict:
             sample_size=SIZE,
         )
         scheduler = DDIMScheduler(
-            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
-            clip_sample=False, set_alpha_to_one=False, steps_offset=1,
-        )  # fmt: skip
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            clip_sample=False,
+            set_alpha_to_one=False,
+            steps_offset=1,
+        )
     else:
         vae = AutoencoderTiny(
             encoder_block_out_channels=(8, 8),
@@ -106,10 +110,16 @@ def parts(kind: str = "pia") -> dict:
             latent_channels=channels,
         )
         scheduler = DDIMScheduler(
-            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
-            clip_sample=False, set_alpha_to_one=True, prediction_type="v_prediction",
-            rescale_betas_zero_snr=True, timestep_spacing="trailing", steps_offset=1,
-        )  # fmt: skip
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            clip_sample=False,
+            set_alpha_to_one=True,
+            prediction_type="v_prediction",
+            rescale_betas_zero_snr=True,
+            timestep_spacing="trailing",
+            steps_offset=1,
+        )
     return {
         "unet": unet.eval(),
         "motion_adapter": adapter.eval(),

@@ -118,8 +118,10 @@ def student(folder, notebooks=NOTEBOOKS, media=MEDIA) -> list[Path]:
     notebooks, media = Path(notebooks), Path(media)
     books = sorted(notebooks.glob("*.ipynb"))
     if not books or not media.is_dir():
-        raise NotANotebook(f"there is no {notebooks if media.is_dir() else media}: run this from a "
-                          "checkout of the repository")  # fmt: skip
+        raise NotANotebook(
+            f"there is no {notebooks if media.is_dir() else media}: run this from a "
+            "checkout of the repository"
+        )
     address = repository()
     with whole_folder(folder) as part:
         (part / "notebooks").mkdir()

@@ -145,6 +145,8 @@ def record(
 def looks(layer, cells: Tensor, keys: Tensor) -> Tensor:
     """softmax(q k / sqrt(width)) of one layer: (batch, heads, queries, keys)."""
     cells, keys = (x.to(layer.to_q.weight) for x in (cells, keys))
-    q, k = (x.unflatten(-1, (layer.heads, -1)).transpose(1, 2).float()
-            for x in (layer.to_q(cells), layer.to_k(keys)))  # fmt: skip
+    q, k = (
+        x.unflatten(-1, (layer.heads, -1)).transpose(1, 2).float()
+        for x in (layer.to_q(cells), layer.to_k(keys))
+    )
     return (q @ k.transpose(-1, -2) * layer.scale).softmax(-1)

@@ -597,6 +597,7 @@ class Family:
 
 def normalise(z: Tensor, mean, std, back: bool = False) -> Tensor:
     """Latents (F, C, h, w) with the autoencoder's mean and deviation by channel taken off."""
-    mean, std = (torch.as_tensor(v, device=z.device, dtype=z.dtype).view(1, -1, 1, 1)
-                 for v in (mean, std))  # fmt: skip
+    mean, std = (
+        torch.as_tensor(v, device=z.device, dtype=z.dtype).view(1, -1, 1, 1) for v in (mean, std)
+    )
     return z * std + mean if back else (z - mean) / std

@@ -40,10 +40,18 @@ def attend_frames(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     width, out = wide // heads, torch.empty_like(q, memory_format=torch.contiguous_format)
     q, k, v = (x.contiguous() for x in (q, k, v))
     _one_pixel_and_head[(pixels * heads,)](
-        q, k, v, out, width**-0.5, frames, heads, width,
-        F=max(16, triton.next_power_of_2(frames)), W=max(16, triton.next_power_of_2(width)),
+        q,
+        k,
+        v,
+        out,
+        width**-0.5,
+        frames,
+        heads,
+        width,
+        F=max(16, triton.next_power_of_2(frames)),
+        W=max(16, triton.next_power_of_2(width)),
         num_warps=1,
-    )  # fmt: skip
+    )
     return out
 
 

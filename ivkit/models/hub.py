@@ -84,9 +84,16 @@ def _why(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
-def read(folder: Path, classes: dict[str, str], dtype=torch.float32, *, mend: str,
-         allow_pickle: bool = False, variant: str | None = None,
-         float_parts: tuple[str, ...] = ()) -> dict[str, Any]:  # fmt: skip
+def read(
+    folder: Path,
+    classes: dict[str, str],
+    dtype=torch.float32,
+    *,
+    mend: str,
+    allow_pickle: bool = False,
+    variant: str | None = None,
+    float_parts: tuple[str, ...] = (),
+) -> dict[str, Any]:
     """Each part of `folder` in the class that `classes` names ("library.Class").
 
     A trailing "?" marks a part that may be missing (then None); a scheduler and an autoencoder come
@@ -137,8 +144,15 @@ def load_family(module, row, folder, *, device, dtype, base=None, allow_pickle=F
     inside = torch.float32 if device.type == "cpu" else dtype
     variant = row.variant if row is not None and base is None else None
     mend = "fetch that file anew from where it came"
-    parts = read(folder, module.PARTS, inside, mend=mend, allow_pickle=allow_pickle,
-                 variant=variant, float_parts=module.FAMILY.float_parts)  # fmt: skip
+    parts = read(
+        folder,
+        module.PARTS,
+        inside,
+        mend=mend,
+        allow_pickle=allow_pickle,
+        variant=variant,
+        float_parts=module.FAMILY.float_parts,
+    )
     given = {**(row.settings if row is not None else {}), **options}
     name = row.name if row is not None else folder.name
     return make(module.FAMILY, name, parts, given, device=device, dtype=dtype)

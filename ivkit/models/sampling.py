@@ -57,8 +57,15 @@ def scheduler_step(
 def forgets(scheduler, t: Tensor, z: Tensor, i: int) -> bool:
     """Whether a prediction at step i counts in z_{t-1} alone; a multistep scheduler keeps it."""
     after = (stepped(scheduler, z * 0 + k, t, z, i)[0] for k in (0, 1))
-    kept = ([v for value in vars(s).values() for v in (value if type(value) is list else [value])
-             if isinstance(v, Tensor)] for s in after)  # fmt: skip
+    kept = (
+        [
+            v
+            for value in vars(s).values()
+            for v in (value if type(value) is list else [value])
+            if isinstance(v, Tensor)
+        ]
+        for s in after
+    )
     return all(torch.equal(a, b) for a, b in zip(*kept, strict=True))
 
 

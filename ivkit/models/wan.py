@@ -43,8 +43,12 @@ class WanModel(Family):
 
     SIZE = (832, 480)
     FRAMES = 81
-    VIDEO = {"num_inference_steps": 40, "guidance_scale": 5.0, "motion_scale": None,
-             "negative_prompt": WAN_NEGATIVE}  # fmt: skip
+    VIDEO = {
+        "num_inference_steps": 40,
+        "guidance_scale": 5.0,
+        "motion_scale": None,
+        "negative_prompt": WAN_NEGATIVE,
+    }
     max_tokens = 512
     mask_text = whole_clip = True
     float_parts = ("vae", "image_encoder")

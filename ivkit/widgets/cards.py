@@ -78,8 +78,11 @@ def side_by_side(named: list[tuple[str, np.ndarray]]) -> list[w.Widget]:
     gap = np.full((count, named[0][1].shape[1], 6, 3), 255, np.uint8)
     parts = [part for _, frames in named for part in (frames[:count], gap)][:-1]
     width = min(250 * len(named), 1000)
-    names = "".join(f'<span style="display:inline-block;width:{width // len(named)}px">'
-                    f"{html.escape(name)}</span>" for name, _ in named)  # fmt: skip
+    names = "".join(
+        f'<span style="display:inline-block;width:{width // len(named)}px">'
+        f"{html.escape(name)}</span>"
+        for name, _ in named
+    )
     return [words(names), video(np.concatenate(parts, axis=2), width)]
 
 
@@ -126,8 +129,14 @@ def still(picture: Image.Image) -> w.Image:
 
 
 def video(frames: np.ndarray, width: int = CARD) -> w.Video:
-    return w.Video(value=encode_video(frames, FPS), format="mp4", autoplay=True, loop=True,
-                   controls=True, layout=w.Layout(width=f"{width}px"))  # fmt: skip
+    return w.Video(
+        value=encode_video(frames, FPS),
+        format="mp4",
+        autoplay=True,
+        loop=True,
+        controls=True,
+        layout=w.Layout(width=f"{width}px"),
+    )
 
 
 def wide(width: int) -> w.Layout:

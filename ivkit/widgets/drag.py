@@ -523,6 +523,14 @@ def webp(frames, fps: float = 8) -> bytes:
     times = [round(1000 / fps)] * len(pictures)
     times[-1] = max(times[-1], 700 if len(pictures) > 1 else 0)
     buffer = io.BytesIO()
-    pictures[0].save(buffer, "WEBP", save_all=True, append_images=pictures[1:], duration=times,
-                     loop=0, quality=85, method=0)  # fmt: skip
+    pictures[0].save(
+        buffer,
+        "WEBP",
+        save_all=True,
+        append_images=pictures[1:],
+        duration=times,
+        loop=0,
+        quality=85,
+        method=0,
+    )
     return buffer.getvalue()

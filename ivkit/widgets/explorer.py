@@ -78,35 +78,45 @@ class TraceExplorer(Panel):
         self.step = w.IntSlider(count // 2, description="Step", **last)
         last = {"min": 0, "max": frames - 1, **row("Which frame of the clip", 400, 90)}
         self.frame = w.IntSlider(frames - 1, description="Frame", **last)
-        share = {"min": 0, "max": 1, "step": 0.05,
-                 **row("Another λ in Eq. 4 at this step", 400, 90)}  # fmt: skip
+        share = {
+            "min": 0,
+            "max": 1,
+            "step": 0.05,
+            **row("Another λ in Eq. 4 at this step", 400, 90),
+        }
         self.what_if = w.FloatSlider(0.5, description="What if λ =", **share)
         last = {"min": 0, "max": count - 1, TIP: "Play the steps"}
         play = w.Play(value=count // 2, interval=900, **last)
         w.jslink((play, "value"), (self.step, "value"))
         self.words = w.ToggleButton(
-            False, description="Words", icon="eye", tooltip="Where the network looks at each word",
+            False,
+            description="Words",
+            icon="eye",
+            tooltip="Where the network looks at each word",
             layout=w.Layout(width="110px"),
-        )  # fmt: skip
+        )
         self.unit = w.Dropdown(
             options=[("as blended", ""), ("v", "v"), ("ε", "eps"), ("x̂0", "x0")],
-            description="Shown in", **row("The unit in which predictions are shown", 200, 90),
-        )  # fmt: skip
+            description="Shown in",
+            **row("The unit in which predictions are shown", 200, 90),
+        )
         self.text = words()
         self.tiles = {name: _tile() for name in TILES}
         boxes = [_boxed("", tile) for tile in self.tiles.values()]
         self.titles = {name: box.children[0] for name, box in zip(TILES, boxes, strict=True)}
         self.word_row = flow()
-        super().__init__([
-            flow(self.step, play, self.frame),
-            self.text,
-            flow(*boxes[:5]),
-            flow(*boxes[5:]),
-            flow(self.what_if, self.unit, self.words),
-            self.word_row,
-            self.line,
-            Page(),
-        ])  # fmt: skip
+        super().__init__(
+            [
+                flow(self.step, play, self.frame),
+                self.text,
+                flow(*boxes[:5]),
+                flow(*boxes[5:]),
+                flow(self.what_if, self.unit, self.words),
+                self.word_row,
+                self.line,
+                Page(),
+            ]
+        )
         self._decoded = functools.lru_cache(64)(self._decode)
         self._attention = functools.lru_cache(32)(self._attend)
         self._colours = functools.cache(self._colours_of)
@@ -163,8 +173,9 @@ class TraceExplorer(Panel):
         for name, title in titles(record, unit).items():
             self.titles[name].value = _titled(title)
         a, b, _ = TERMS[unit]
-        for tile, name in zip(("z_t", "z_edit", "x", "x_edit", "x_hat"),
-                              ("z_t", "z_edit", *TERMS[unit]), strict=True):  # fmt: skip
+        for tile, name in zip(
+            ("z_t", "z_edit", "x", "x_edit", "x_hat"), ("z_t", "z_edit", *TERMS[unit]), strict=True
+        ):
             self.tiles[tile].value = self._latent(record, name, f)
         self.tiles["x0"].value = self._picture(record, f, None)
         self.tiles["frame"].value = _png(self._frame(f))
@@ -233,12 +244,14 @@ class TraceExplorer(Panel):
         with record_attention(network, tokens=tokens, rows=frames) as maps:
             model.predict(z[None], t, [copy.copy(edit.condition)])
         return {
-            word: np.stack([
-                np.mean([maps.of_token(i, row=f).float().numpy() for i in at], axis=0)
-                for f in range(frames)
-            ])
+            word: np.stack(
+                [
+                    np.mean([maps.of_token(i, row=f).float().numpy() for i in at], axis=0)
+                    for f in range(frames)
+                ]
+            )
             for word, at in words
-        }  # fmt: skip
+        }
 
 
 def words_of(tokenizer, text: str) -> list[tuple[str, list[int]]]:
@@ -287,6 +300,7 @@ def _says(text: str) -> bytes:
     text = text.replace(": ", ":\n").replace(", ", ",\n")
     tile = Image.new("RGB", (TILE, TILE), (236, 238, 241))
     draw = ImageDraw.Draw(tile)
-    draw.multiline_text((TILE / 2, TILE / 2), text, fill=(90, 90, 90), font=_font(14),
-                        anchor="mm", align="center")  # fmt: skip
+    draw.multiline_text(
+        (TILE / 2, TILE / 2), text, fill=(90, 90, 90), font=_font(14), anchor="mm", align="center"
+    )
     return _png(tile)

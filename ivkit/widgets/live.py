@@ -61,9 +61,15 @@ class LiveCanvas(Panel):
         self.line = Line(min_height="24px")
         self.errors = self.line.errors
         board = self.board = Board(
-            self.live.picture, width, lambda *_: None, self._pen, {}, None, self.line,
+            self.live.picture,
+            width,
+            lambda *_: None,
+            self._pen,
+            {},
+            None,
+            self.line,
             "A stream to pull and paint on",
-        )  # fmt: skip
+        )
         guard = board.guard
         self._frame = np.asarray(self.live.picture)
         self._hand: tuple | None = None  # (handle, its cut-out as RGBA, corner, where pressed)
@@ -93,21 +99,33 @@ class LiveCanvas(Panel):
         self.panel["lam"].observe(guard(lambda c: setattr(self.live, "lam", c["new"])), "value")
         self.panel["size"].observe(lambda _: self._cursor(), "value")
         self.tool.observe(lambda _: self._cursor(), "value")
-        self.play = w.ToggleButton(description="Play", icon="play", tooltip="Play or pause: Space",
-                                   layout=w.Layout(width="80px"))  # fmt: skip
+        self.play = w.ToggleButton(
+            description="Play",
+            icon="play",
+            tooltip="Play or pause: Space",
+            layout=w.Layout(width="80px"),
+        )
         self.play.observe(guard(self._toggled), "value")
         say = button("Say", "comment", guard(self._say), "Let it happen: Enter does too")
         back = button("Rewind", "backward", guard(self.rewind), "Two seconds back", "90px")
         record = button("Record", "save", guard(self.record), "Write what was shown", "90px")
         self.status = words("Press Play.")
-        keys = {key: lambda v=v: setattr(self.tool, "value", v)
-                for (_, v), (key, _) in self.TOOLS.items()}  # fmt: skip
+        keys = {
+            key: lambda v=v: setattr(self.tool, "value", v)
+            for (_, v), (key, _) in self.TOOLS.items()
+        }
         board.take_keys(keys | {" ": lambda: setattr(self.play, "value", not self.play.value)})
         board.page.beats = True
         board.page.on_msg(self._page_says)
         p = self.panel
-        controls = column(360, flow(p["say"], say), p["motion_scale"], p["lam"], p["content"],
-                          flow(p["colour"], p["size"]))  # fmt: skip
+        controls = column(
+            360,
+            flow(p["say"], say),
+            p["motion_scale"],
+            p["lam"],
+            p["content"],
+            flow(p["colour"], p["size"]),
+        )
         bar = flow(self.play, back, record)
         stage = column(max(width, 360), self.tool, board.stage, self.line, bar, self.status)
         super().__init__([flow(stage, controls)])
@@ -130,8 +148,9 @@ class LiveCanvas(Panel):
         super().close()
 
     def _toggled(self, change) -> None:
-        self.play.description, self.play.icon = ("Pause", "pause") if change["new"] else (
-            "Play", "play")  # fmt: skip
+        self.play.description, self.play.icon = (
+            ("Pause", "pause") if change["new"] else ("Play", "play")
+        )
         if not change["new"]:
             self._plays.clear()
             return
@@ -214,8 +233,9 @@ class LiveCanvas(Panel):
 
     def _inside(self, point) -> tuple[float, float]:
         """The point of the picture that is nearest to a pointer that has left it."""
-        return tuple(min(max(v, 0), n - 1) for v, n in zip(point, self.live.picture.size,
-                                                           strict=True))  # fmt: skip
+        return tuple(
+            min(max(v, 0), n - 1) for v, n in zip(point, self.live.picture.size, strict=True)
+        )
 
     def _pen(self, kind: str, point) -> None:
         point = self._inside(point)

@@ -142,8 +142,11 @@ class Studio(Panel):
         for widget in self.panel.values():
             widget.observe(lambda _: self._keep(), "value")
         self._state("idle")
-        self.say("Press Draw for a picture, or load one." if self._empty_picture() else
-                 "Paint on the picture, drag what is in it, or press Generate.")  # fmt: skip
+        self.say(
+            "Press Draw for a picture, or load one."
+            if self._empty_picture()
+            else "Paint on the picture, drag what is in it, or press Generate."
+        )
 
     # --------------------------------------------------------------------------------- layout
 
@@ -201,17 +204,39 @@ class Studio(Panel):
         p["lam_mode"].observe(lambda _: self._lam_rows(), "value")
         self._lam_rows()
         known = ", ".join(self.pipe.words)
-        self._controls = column(340,
-            heading("Picture"), p["prompt"], flow(p["seed"], self.draw_button),
-            heading("Paint"), p["content"], p["strength"],
-            heading("Motion"), p["motion"], p["motion_scale"], p["hold"],
-            words(small("A drag holds all else still for so long; at 0.5 the text can move other "
-                        "things."), width="330px"),
+        self._controls = column(
+            340,
+            heading("Picture"),
+            p["prompt"],
+            flow(p["seed"], self.draw_button),
+            heading("Paint"),
+            p["content"],
+            p["strength"],
+            heading("Motion"),
+            p["motion"],
+            p["motion_scale"],
+            p["hold"],
+            words(
+                small(
+                    "A drag holds all else still for so long; at 0.5 the text can move other "
+                    "things."
+                ),
+                width="330px",
+            ),
             heading("Blend: 1 ignores the edits, 0 follows them"),
-            p["lam_mode"], p["lam"], p["lam_end"], p["steps"], p["frames"],
-            words(f"<details><summary>Words that {html.escape(self.pipe.name)} knows</summary>"
-                  f"{known}</details>" if known else "", width="330px"),
-        )  # fmt: skip
+            p["lam_mode"],
+            p["lam"],
+            p["lam_end"],
+            p["steps"],
+            p["frames"],
+            words(
+                f"<details><summary>Words that {html.escape(self.pipe.name)} knows</summary>"
+                f"{known}</details>"
+                if known
+                else "",
+                width="330px",
+            ),
+        )
         self.edited_view = picture_view(CARD, format="png")
         self.edited_view.layout.display = "none"
         self.edited_text = words()
@@ -222,8 +247,13 @@ class Studio(Panel):
         guard = self.files_line.guard
         self.live = picture_view(CARD, format="webp")
         self.live_text = words()
-        enough = button("Stop and keep this", "star", guard(self.keep_this),
-                        "End now, and keep the clip as it is shown", "180px")  # fmt: skip
+        enough = button(
+            "Stop and keep this",
+            "star",
+            guard(self.keep_this),
+            "End now, and keep the clip as it is shown",
+            "180px",
+        )
         self._live_card = w.VBox([self.live, self.live_text, enough])
         self._live_shown = False
         self._answer: list[w.Widget] = []  # to a photograph that the model cannot show
@@ -235,16 +265,21 @@ class Studio(Panel):
         self.file = _row(w.Text, "Session", "The session's file", value="outputs/session.json")
         save, opens = (guard(lambda do=do: do(self.file.value)) for do in (self.save, self.load))
         says = "Show the clips marked ⇄, or the last two, side by side"
-        self._out = w.VBox([
-            self._next_row,
-            self._gone_row,
-            self._cards,
-            flow(button("Compare", "columns", guard(self.compare), says, "110px"), self.file,
-                 button("Save", "save", save, "Write all that is here into the session's file"),
-                 button("Open", "folder-open", opens, "Read the session's file")),
-            self.files_line,
-            self._compared,
-        ])  # fmt: skip
+        self._out = w.VBox(
+            [
+                self._next_row,
+                self._gone_row,
+                self._cards,
+                flow(
+                    button("Compare", "columns", guard(self.compare), says, "110px"),
+                    self.file,
+                    button("Save", "save", save, "Write all that is here into the session's file"),
+                    button("Open", "folder-open", opens, "Read the session's file"),
+                ),
+                self.files_line,
+                self._compared,
+            ]
+        )
 
     def _lam_rows(self) -> None:
         mode, lam, end = (self.panel[n] for n in ("lam_mode", "lam", "lam_end"))
@@ -372,8 +407,10 @@ class Studio(Panel):
         now = self.panel["prompt"].value
         if picture is self.paint.picture and now != text and self._asked_about != now:
             self._asked_about = now
-            self.say("The picture was drawn from another text. Press Draw for a new one, or press "
-                     "Generate once more to use it as it is.")  # fmt: skip
+            self.say(
+                "The picture was drawn from another text. Press Draw for a new one, or press "
+                "Generate once more to use it as it is."
+            )
             return
         self._begin("running", self._generate, asked)
 
@@ -430,8 +467,10 @@ class Studio(Panel):
         if picture is not None:
             self.paint.picture = picture
             self._drawn = self.paint.picture, prompt
-            self.say("Paint on it, drag what is in it, or go straight on to Generate. "
-                     "Undo brings back the old picture and what was on it.")  # fmt: skip
+            self.say(
+                "Paint on it, drag what is in it, or go straight on to Generate. "
+                "Undo brings back the old picture and what was on it."
+            )
 
     def _image(self, prompt: str, picture, **options) -> Image.Image | None:
         """P_img, shown step by step; None where it was stopped."""
@@ -460,8 +499,10 @@ class Studio(Panel):
             self.edited_view.layout.display = ""
             says = "x̃′: what the model made of the paint"
             if faint := unseen(asked.sketch, edited):
-                says += (f"<br>⚠ Stroke {' and '.join(map(str, faint))} can hardly be seen in it: "
-                         "paint it wider, or lower Strength.")  # fmt: skip
+                says += (
+                    f"<br>⚠ Stroke {' and '.join(map(str, faint))} can hardly be seen in it: "
+                    "paint it wider, or lower Strength."
+                )
             self.edited_text.value = small(says)
             self._edited.layout.display = ""
         return self._made[1]
@@ -508,8 +549,10 @@ class Studio(Panel):
         while True:
             if not self._go.is_set() and not self._stop.is_set():
                 self._state("paused")
-                self.say(f"Paused after step {done} of {step.num_steps}. Paint, drag or move λ: "
-                         "Resume takes it up from there.")  # fmt: skip
+                self.say(
+                    f"Paused after step {done} of {step.num_steps}. Paint, drag or move λ: "
+                    "Resume takes it up from there."
+                )
                 self._go.wait()
             if self._stop.is_set():
                 return before
@@ -539,16 +582,20 @@ class Studio(Panel):
         if found is None:
             return False
         back, decibels, floor = found
-        self._answer = [picture_card("your picture", picture),
-                        picture_card(f"after {self.pipe.name}", back)]  # fmt: skip
+        self._answer = [
+            picture_card("your picture", picture),
+            picture_card(f"after {self.pipe.name}", back),
+        ]
         hint = " Drag something in it, and its cut-and-drag clip shows here."
         if i.trajectory:
             hint, still = "", rasterise(picture, asked.sketch.strokes)[0]
             clip = video(warp(still, i.trajectory, i.num_frames).frames)
             self._answer.append(column(CARD, clip, words(small("cut and drag, no model"))))
         self._lay_out()
-        self.say(f"{self.pipe.name} was not made for this picture: it gives it back at "
-                 f"{decibels:.0f} dB, where its own world reaches {floor:.0f}.{hint}")  # fmt: skip
+        self.say(
+            f"{self.pipe.name} was not made for this picture: it gives it back at "
+            f"{decibels:.0f} dB, where its own world reaches {floor:.0f}.{hint}"
+        )
         return True
 
     def _show(self, what: str, step, number: int) -> None:

@@ -215,10 +215,13 @@ def _plan(rng, kind: int, move: int, name: str, scenery: str, things, horizon) -
         return None
     event = SCENE_TEXTS[scenery] if kind == 2 else ""
     strokes = tuple(
-        (colour, _short(width * size),
-         [[_short(painted.x + u * size), _short(painted.y + v * size)] for u, v in points])
+        (
+            colour,
+            _short(width * size),
+            [[_short(painted.x + u * size), _short(painted.y + v * size)] for u, v in points],
+        )
         for colour, width, points in SKETCHES[name]
-    )  # fmt: skip
+    )
     return {
         "painted": painted,
         "strokes": strokes,

@@ -50,17 +50,31 @@ def cases() -> dict:
         "polar_lights": (
             scene("white snow", "night", penguin),
             "polar lights and a penguin on the white snow at night",
-            [hand([(48, 72 - 22 * k), (100, 56 - 22 * k), (150, 76 - 22 * k), (208, 58 - 22 * k)],
-                  colour=colour, width=24, opacity=0.85, seed=k)
-             for k, colour in enumerate(LIGHTS)],
+            [
+                hand(
+                    [(48, 72 - 22 * k), (100, 56 - 22 * k), (150, 76 - 22 * k), (208, 58 - 22 * k)],
+                    colour=colour,
+                    width=24,
+                    opacity=0.85,
+                    seed=k,
+                )
+                for k, colour in enumerate(LIGHTS)
+            ],
         ),
         "recolour": (
             scene("green meadow", "day", trees),
             "a green tree and an orange tree on the green meadow at day",
-            [hand([(180, 148), (204, 148), (164, 164), (216, 164), (164, 180), (214, 180)],
-                  colour=TREE, width=24, opacity=0.75, seed=9)],
+            [
+                hand(
+                    [(180, 148), (204, 148), (164, 164), (216, 164), (164, 180), (214, 180)],
+                    colour=TREE,
+                    width=24,
+                    opacity=0.75,
+                    seed=9,
+                )
+            ],
         ),
-    }  # fmt: skip
+    }
 
 
 def bird(centre) -> list:
@@ -108,8 +122,16 @@ def scene(ground: str, time: str, things: dict):
     rows += [(0, 0.5, 0.5, 0.1)] * (SLOTS - len(rows))
     sprite, x, y, size = zip(*rows, strict=True)
     scenes = world.sample(1, torch.Generator().manual_seed(0)).with_(
-        ground=GROUNDS.index(ground), time=TIMES.index(time), horizon=0.58, shore=2.0,
-        sprite=[sprite], x=[x], y=[y], size=[size], event=0,
-        present=[[i < len(things) for i in range(SLOTS)]], hills=[[0.5, 0.02, 6.0]],
-    )  # fmt: skip
+        ground=GROUNDS.index(ground),
+        time=TIMES.index(time),
+        horizon=0.58,
+        shore=2.0,
+        sprite=[sprite],
+        x=[x],
+        y=[y],
+        size=[size],
+        event=0,
+        present=[[i < len(things) for i in range(SLOTS)]],
+        hills=[[0.5, 0.02, 6.0]],
+    )
     return to_pictures(world.render(scenes, torch.zeros(1, 1))[0])[0]

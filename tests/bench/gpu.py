@@ -22,8 +22,14 @@ from ivkit.support import commands
 from ivkit.support.disk import write_text
 
 MOTION = "the boat moves right"
-GOALS = {"exact_of_stock": 1.0, "cached_of_stock": 0.5, "cached_db": 30.0,
-         "second_edit_of_first": 0.55, "stroke_ms": 8.0, "peak_gb": 8.0}  # fmt: skip
+GOALS = {
+    "exact_of_stock": 1.0,
+    "cached_of_stock": 0.5,
+    "cached_db": 30.0,
+    "second_edit_of_first": 0.55,
+    "stroke_ms": 8.0,
+    "peak_gb": 8.0,
+}
 KERNELS = {
     "attention": r"flash|fmha|sdpa|attention|_one_pixel_and_head",
     "convolutions": r"conv|fprop|implicit|cudnn|nhwc",
@@ -36,8 +42,12 @@ def add_arguments(parser) -> None:
     parser.add_argument("--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS))
     parser.add_argument("--steps", type=commands.count, default=25, help="default: %(default)s")
     parser.add_argument("--tiny", action="store_true", help="small models, any device")
-    parser.add_argument("--seconds", type=float, default=540, help="what would take longer is left "
-                        "out; default: %(default)s")  # fmt: skip
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=540,
+        help="what would take longer is left out; default: %(default)s",
+    )
     parser.add_argument("--peak", type=float, default=790, help="TFLOP/s; default: %(default)s")
     parser.add_argument("--no-compile", dest="compile", action="store_false")
     parser.add_argument("--out", type=commands.deep_file, default=Path("outputs/gpu.json"))
@@ -52,8 +62,14 @@ def main(args) -> None:
         sys.exit("no CUDA device is here; --tiny rehearses the benchmark on a CPU")
     bench = Bench(args, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    bench.found |= {"device": device_name(), "dtype": str(bench.dtype), "versions": versions(),
-                    "steps": args.steps, "tiny": args.tiny, "goals": GOALS}  # fmt: skip
+    bench.found |= {
+        "device": device_name(),
+        "dtype": str(bench.dtype),
+        "versions": versions(),
+        "steps": args.steps,
+        "tiny": args.tiny,
+        "goals": GOALS,
+    }
     if args.out.is_file():  # what an earlier run found of other sections stays
         before = json.loads(args.out.read_text())
         if before.get("device") == bench.found["device"] and before.get("tiny") == args.tiny:
@@ -233,10 +249,18 @@ def more(b: Bench) -> None:
     clips = _pia_clips(b, parts, _picture(side), _picture(side, 1), options)
     if not b.args.compile:
         return
-    b.way("compiled_batch", 90, clips.faster, "compiled_batch",
-          {"compile": "whole", "graphs": False}, second=False, batch=True)  # fmt: skip
-    b.way("compiled_blocks", 60, clips.faster, "compiled_blocks", {"compile": "blocks"},
-          batch=False)  # fmt: skip
+    b.way(
+        "compiled_batch",
+        90,
+        clips.faster,
+        "compiled_batch",
+        {"compile": "whole", "graphs": False},
+        second=False,
+        batch=True,
+    )
+    b.way(
+        "compiled_blocks", 60, clips.faster, "compiled_blocks", {"compile": "blocks"}, batch=False
+    )
 
 
 def _pia_size(b: Bench) -> tuple[int, int, dict]:
@@ -268,8 +292,9 @@ def _stock_pia(b: Bench, parts: dict, x, edited, options: dict) -> None:
     stock.to(b.device)
 
     def theirs(picture=x, **more):
-        return stock(picture, MOTION, height=x.height, width=x.width, output_type="np",
-                     **{**options, **more})  # fmt: skip
+        return stock(
+            picture, MOTION, height=x.height, width=x.width, output_type="np", **{**options, **more}
+        )
 
     short = {"num_inference_steps": 2}
     b.way("stock", 15, b.timed, "stock", theirs, lambda: theirs(**short))
@@ -342,17 +367,22 @@ class Clips:
 
 def _summary(here: dict) -> dict:
     """The best exact way, what is cached, and both against the stock pipeline."""
-    exact = {name: here[f"{name}_seconds"] for name in
-             ("one_by_one", "one_batch", "tuned", "compiled", "compiled_whole", "graphs")
-             if f"{name}_seconds" in here}  # fmt: skip
+    exact = {
+        name: here[f"{name}_seconds"]
+        for name in ("one_by_one", "one_batch", "tuned", "compiled", "compiled_whole", "graphs")
+        if f"{name}_seconds" in here
+    }
     best = min(exact, key=exact.get)
     stock = here["stock_seconds"]
     found = {"best": best, "exact_of_stock": exact[best] / stock}
     found |= {f"{name}_of_stock": seconds / stock for name, seconds in exact.items()}
     if "naive_blend_seconds" in here:
         found["naive_blend_of_stock"] = here["naive_blend_seconds"] / stock
-    cached = {k: here[f"{k}_seconds"] / stock for k in ("reuse_3", "reuse_4", "reuse_5")
-              if f"{k}_seconds" in here}  # fmt: skip
+    cached = {
+        k: here[f"{k}_seconds"] / stock
+        for k in ("reuse_3", "reuse_4", "reuse_5")
+        if f"{k}_seconds" in here
+    }
     found |= {f"{name}_of_stock": ratio for name, ratio in cached.items()}
     if f"{best}_second_edit_seconds" in here:
         found["second_edit_of_first"] = here[f"{best}_second_edit_seconds"] / exact[best]
@@ -511,8 +541,11 @@ def wan(b: Bench) -> None:
     parts = b.parts(lambda: bodies.wan(b.args.tiny), bfloat=True)
     parts["vae"].float()  # as its makers use it
     stock = stock_wan.WanImageToVideoPipeline(**parts, expand_timesteps=True)
-    options = {"num_frames": frames, "num_inference_steps": min(b.args.steps, 10),
-               "guidance_scale": 5.0}  # fmt: skip
+    options = {
+        "num_frames": frames,
+        "num_inference_steps": min(b.args.steps, 10),
+        "guidance_scale": 5.0,
+    }
     call = {"height": size[1], "width": size[0], "output_type": "np", "prompt": MOTION}
     made = {"size": size, "num_frames": frames, "replaces": True}
     dtype = parts["transformer"].dtype
@@ -535,8 +568,13 @@ def _against(b: Bench, stock, call: dict, options: dict, build) -> None:
     b.way("one_batch", 25, clips.timed, "one_batch", batch=True)
     clips.ladder("blocks")
     if b.args.compile and "unet" in clips.pipe.model.parts:
-        b.way("compiled_whole", 130, clips.faster, "compiled_whole",
-              {"compile": "whole", "graphs": False})  # fmt: skip
+        b.way(
+            "compiled_whole",
+            130,
+            clips.faster,
+            "compiled_whole",
+            {"compile": "whole", "graphs": False},
+        )
     b.way("summary", 0, _summary, b.here)
 
 
@@ -555,8 +593,10 @@ def _floor(b: Bench, model, frames: int, side: int) -> dict:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model.video_unet(z, torch.tensor(1, device=b.device), text)
     tera = counter.get_total_flops() * b.args.steps / 1e12
-    parts = {str(k).removeprefix("aten."): v * b.args.steps / 1e12
-             for k, v in counter.get_flop_counts()["Global"].items()}  # fmt: skip
+    parts = {
+        str(k).removeprefix("aten."): v * b.args.steps / 1e12
+        for k, v in counter.get_flop_counts()["Global"].items()
+    }
     return {"stock_teraflop": tera, "floor_seconds": tera / b.args.peak, "teraflop_of": parts}
 
 
@@ -577,8 +617,11 @@ def _profile(name: str, b: Bench, call, rows: int = 12) -> dict:
     lines = [f"{getattr(e, key) / total:6.1%} {e.count:6d} x {e.key[:76]}" for e in events[:rows]]
     print("    " + "\n    ".join(lines))
     shown = {k: round(v, 3) for k, v in shares.items()}
-    return {f"{name}_kernels": lines, f"{name}_shares": shown,
-            f"{name}_kernel_seconds": total / 1e6}  # fmt: skip
+    return {
+        f"{name}_kernels": lines,
+        f"{name}_shares": shown,
+        f"{name}_kernel_seconds": total / 1e6,
+    }
 
 
 def _picture(size, seed: int = 0):
@@ -598,5 +641,12 @@ def _disc(picture, radius: float):
     return np.hypot(x - centre[0], y - centre[1]) < radius * picture.width
 
 
-SECTIONS = {"pia": pia, "brush": brush, "caching": caching, "coding": coding, "svd": svd,
-            "wan": wan, "more": more}  # fmt: skip
+SECTIONS = {
+    "pia": pia,
+    "brush": brush,
+    "caching": caching,
+    "coding": coding,
+    "svd": svd,
+    "wan": wan,
+    "more": more,
+}

@@ -66,8 +66,11 @@ def paint_disc(centre, radius, width=12.0, colour="#ffc81e") -> list:
     around = np.array(centre) + inner * np.stack([np.cos(angles), np.sin(angles)], 1)
     rows = np.arange(-inner, inner + 1, width * 0.6)
     half = np.sqrt(np.maximum(inner**2 - rows**2, 0))
-    zigzag = [(s * h, y) for i, (h, y) in enumerate(zip(half, rows, strict=True))
-              for s in ((-1, 1) if i % 2 else (1, -1))]  # fmt: skip
+    zigzag = [
+        (s * h, y)
+        for i, (h, y) in enumerate(zip(half, rows, strict=True))
+        for s in ((-1, 1) if i % 2 else (1, -1))
+    ]
     strokes = []
     for corners, seconds in ((around, 1.1), (np.array(centre) + zigzag, 2.4)):
         points, times = move(corners, seconds, rng)

@@ -58,21 +58,32 @@ class Lab:
             '{"fetchNews": "false", "checkForUpdates": false, "doNotDisturbMode": true}'
         )
         (quiet / "themes.jupyterlab-settings").write_text('{"adaptive-theme": true}')
-        home = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_RUNTIME_DIR": "runtime",
-                "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
-                "IPYTHONDIR": "ipython"}  # fmt: skip
+        home = {
+            "JUPYTER_CONFIG_DIR": "config",
+            "JUPYTER_RUNTIME_DIR": "runtime",
+            "JUPYTERLAB_SETTINGS_DIR": "settings",
+            "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+            "IPYTHONDIR": "ipython",
+        }
         env = os.environ | {name: str(self.folder / path) for name, path in home.items()}
         here = str(Path(__file__).parents[2])
         env["PYTHONPATH"] = os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])
-        options = [f"--ServerApp.port={port}", f"--IdentityProvider.token={self.token}",
-                   "--ServerApp.port_retries=0", f"--ServerApp.root_dir={self.root}"]  # fmt: skip
+        options = [
+            f"--ServerApp.port={port}",
+            f"--IdentityProvider.token={self.token}",
+            "--ServerApp.port_retries=0",
+            f"--ServerApp.root_dir={self.root}",
+        ]
         if hasattr(os, "geteuid") and os.geteuid() == 0:
             options.append("--allow-root")
         with (self.folder / "server.log").open("w") as log:
             self.server = subprocess.Popen(
                 [sys.executable, "-m", "jupyter", self.app, "--no-browser", *options],
-                cwd=self.root, env=env, stdout=log, stderr=subprocess.STDOUT,
-            )  # fmt: skip
+                cwd=self.root,
+                env=env,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
         try:
             self._wait()
         except BaseException:

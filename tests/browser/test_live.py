@@ -19,8 +19,10 @@ def test_a_boat_is_pulled_while_it_plays(lab):
         book.press("Play")
         book.wait("canvas.live.index > 1")
         box = book.canvas()
-        at = [(box["x"] + 360 / 256 * x, box["y"] + 360 / 256 * y) for x, y in
-              ((85, 165), (120, 150), (170, 140))]  # fmt: skip
+        at = [
+            (box["x"] + 360 / 256 * x, box["y"] + 360 / 256 * y)
+            for x, y in ((85, 165), (120, 150), (170, 140))
+        ]
         book.page.mouse.move(*at[0])
         book.page.mouse.down()
         book.wait("len(canvas.live.held) == 1")

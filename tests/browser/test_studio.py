@@ -30,8 +30,9 @@ def test_generate_and_see_the_video(lab):
         book.press("Generate")
         book.wait("len(studio.results) == 1 and not studio.busy", 120)
         video = book.page.wait_for_selector(".jp-OutputArea video", state="visible")
-        book.page.wait_for_function("video => video.readyState >= 2 && video.videoWidth == 256",
-                                    arg=video)  # fmt: skip
+        book.page.wait_for_function(
+            "video => video.readyState >= 2 && video.videoWidth == 256", arg=video
+        )
         assert book.kernel("studio.results[0].frames.shape") == [4, 256, 256, 3]
         assert book.kernel("[repr(error) for error in studio.errors]") == []
 

@@ -94,9 +94,10 @@ def shown_places(times, points, chunks):
 
 def _contexts():
     for (context,), (edited,) in zip(
-        normal(1, (1, 4, 3, 6, 5), (1, 4, 2, 8, 8)), normal(1, (1, 3, 6, 5), (1, 2, 8, 8)),
+        normal(1, (1, 4, 3, 6, 5), (1, 4, 2, 8, 8)),
+        normal(1, (1, 3, 6, 5), (1, 2, 8, 8)),
         strict=True,
-    ):  # fmt: skip
+    ):
         yield context, edited
 
 

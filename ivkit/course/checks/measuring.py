@@ -28,8 +28,10 @@ def lost_things(ends, targets, width):
 def _votes():
     for seed, n in enumerate((6, 20, 35)):
         rng = np.random.default_rng(seed)
-        names = [(*rng.permutation(list("abc"))[:2].tolist(), vote)
-                 for vote in rng.choice(["left", "right", "same"], n).tolist()]  # fmt: skip
+        names = [
+            (*rng.permutation(list("abc"))[:2].tolist(), vote)
+            for vote in rng.choice(["left", "right", "same"], n).tolist()
+        ]
         rows = [dict(zip(("left", "right", "image"), row, strict=True)) for row in names]
         yield from ((rows, method) for method in "abc")
 

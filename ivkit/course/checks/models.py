@@ -89,8 +89,9 @@ def fitting_models(names, memory_gb: float):
     names = list(islice(names, len(TABLE) + 1))
     if not names:
         return "my_models is empty: put names of the table into the list"
-    moves = {n: row.memory_gb for n, row in TABLE.items()
-             if row.image not in ("none", "noised (SDEdit)")}  # fmt: skip
+    moves = {
+        n: row.memory_gb for n, row in TABLE.items() if row.image not in ("none", "noised (SDEdit)")
+    }
     for name in names:
         if name not in TABLE:
             return f"{name!r} is not in the table: its names are {', '.join(TABLE)}"

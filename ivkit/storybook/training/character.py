@@ -58,9 +58,16 @@ def train(
     lora = personal.new(pipe, rank, seed=800)
     limit = {"seconds": seconds} if max_steps is None else {}
     personal.train(
-        lora, examples, others if prior else (), steps=max_steps or 100_000, batch=batch, lr=lr,
-        seed=800, progress=False, **limit,
-    )  # fmt: skip
+        lora,
+        examples,
+        others if prior else (),
+        steps=max_steps or 100_000,
+        batch=batch,
+        lr=lr,
+        seed=800,
+        progress=False,
+        **limit,
+    )
     name = "robot" if prior else "robot_no_prior"
     file = lora.save(into / f"{name}.safetensors")
     ranks.say(lora, file, f"{file.stat().st_size / 1e6:.2f} MB")
