@@ -41,8 +41,8 @@ def test_what_is_measured_by_hand_is_what_the_bench_measures(chapter, job):
         assert chapter["drag_distance"](frames, job) == pytest.approx(
             row["drag_distance"], abs=1e-5
         )
-        said, far = chapter["obeyed"](frames[-1], *job.judge.endings())
-        assert said == row["motion_obeyed"] and len(far) == len(job.judge.endings()[1])
+        said, far = chapter["obeyed"](frames[-1], *job.judge.endings)
+        assert said == row["motion_obeyed"] and len(far) == len(job.judge.endings[1])
 
 
 def test_likeness_is_highest_where_the_tracker_finds_the_thing(chapter, job):
