@@ -1,6 +1,7 @@
 """What the checks are made of: the decorators, and the comparison of functions."""
 
 import functools
+import inspect
 from collections.abc import Callable, Iterator
 from itertools import product
 from typing import Any
@@ -47,11 +48,15 @@ def compared(cases: Callable, first: str = "torch", seen: Callable = lambda foun
     """
 
     def decorate(solution):
+        names = inspect.signature(solution).parameters
+
         def work(answer, *beside):
             for given in cases(*beside):
                 right, *mistakes = solution(*given)
                 found = seen(outcome(answer, given, first))
-                if missing := _difference(found, right, mistakes, given):
+                if missing := _difference(
+                    found, right, mistakes, dict(zip(names, given, strict=True))
+                ):
                     return missing
             return None
 
@@ -62,7 +67,7 @@ def compared(cases: Callable, first: str = "torch", seen: Callable = lambda foun
     return decorate
 
 
-def _difference(found, right, mistakes, given) -> str | None:
+def _difference(found, right, mistakes, given: dict) -> str | None:
     several = isinstance(right, tuple)
     if several and not (isinstance(found, (tuple, list)) and len(found) == len(right)):
         return f"your function must return {len(right)} results, one beside the other"
@@ -75,17 +80,21 @@ def _difference(found, right, mistakes, given) -> str | None:
         if f.size == 1 and not w.ndim:
             found[i] = f.reshape(())
         elif f.shape != w.shape:
-            wants = f"of shape {w.shape}" if w.ndim else "one number"
-            return f"{_described(given)} the result must be {wants}, not of shape {f.shape}"
+            wants = f"an array of shape {w.shape}" if w.ndim else "one number"
+            arrays = [f"{n} {g.shape}" for n, g in given.items() if isinstance(g, np.ndarray)]
+            at = f" (given {', '.join(arrays)})" if arrays else ""
+            return f"the result must be {wants}, and yours has the shape {f.shape}{at}"
     if all(map(agree, found, wanted)):
         return None
     *mistakes, otherwise = mistakes
     for wrong, said in mistakes:
         if all(map(agree, found, wrong if several else [wrong])):
             return said
-    return (
-        f"{otherwise}; {_described(given)} you are off by {np.abs(found[0] - wanted[0]).max():.3g}"
-    )
+    if not all(np.isfinite(f).all() for f in found):
+        return f"there are infinities or NaN in the result; {otherwise}"
+    numbers = [f"{n} = {g}" for n, g in given.items() if isinstance(g, (int, float))]
+    at = f" at {', '.join(numbers)}" if numbers else ""
+    return f"{otherwise} (you are off by {np.abs(found[0] - wanted[0]).max():.3g}{at})"
 
 
 def agree(found, wanted) -> bool:
@@ -144,7 +153,7 @@ def numbers_of(name: str, values, wants: str) -> np.ndarray:
             return found
     except (TypeError, ValueError):
         pass
-    raise NotYet(f"{name} must be {wants}, and each of them finite")
+    raise NotYet(f"{name} must be {wants}, without infinities or NaN")
 
 
 def _tensors(value):
@@ -161,8 +170,3 @@ def _tensors_and_numbers(value):
 
 def _arrays(value):
     return value.copy() if isinstance(value, (np.ndarray, list)) else value
-
-
-def _described(given) -> str:
-    said = [f"of shape {g.shape}" if isinstance(g, np.ndarray) else f"{g!r}" for g in given]
-    return f"for arguments {', '.join(said)}"[:120]

@@ -42,7 +42,7 @@ def widen(weight):
 def no_looking_ahead(scores):
     """Exercise 3: (scores (cells, heads, F, F)) -> attention to the frames so far."""
     ahead = np.triu(np.ones(scores.shape, bool), 1)
-    yield from attention(scores, ahead, "looks of row i at columns after i")
+    yield from attention(scores, ahead, "a frame after the one that looks")
 
 
 # ------------------------------------------------------------------------------------- 05_drag

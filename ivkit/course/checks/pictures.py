@@ -155,7 +155,10 @@ def rescaled_guidance(uncond, cond, guidance_scale):
     guided = uncond + guidance_scale * (cond - uncond)
     ratio = cond.std() / guided.std()
     yield guided * ratio
-    yield guided, f"that is plain guidance: its standard deviation is {1 / ratio:.1f} of cond's"
+    yield (
+        guided,
+        f"that is plain guidance, with {1 / ratio:.1f} times the standard deviation of cond",
+    )
     yield cond, "that is cond: guide first, then scale what came out"
     yield guided / ratio, "the ratio is upside down"
     yield (guided - guided.mean()) * ratio + guided.mean(), "multiply all of it, its mean as well"
@@ -170,7 +173,7 @@ def softmax(scores):
 def attention(scores, hidden, whose):
     """Yields, for `compared`, attention in which the `hidden` places of the scores get nothing."""
     yield softmax(np.where(hidden, -np.inf, scores))
-    yield softmax(scores), f"{whose} still get attention"
+    yield softmax(scores), f"{whose} still gets attention"
     after = softmax(scores) * ~hidden
     yield after, "the looks of a row no longer add up to 1: hide before the softmax, not after"
     yield softmax(scores * ~hidden), "a score of 0 is no small score: its softmax is not 0"
@@ -188,7 +191,7 @@ def _scores():
 def mute(scores, k):
     """Exercise 3: (scores (heads, cells, tokens), k) -> attention without the token k."""
     hidden = np.broadcast_to(np.arange(scores.shape[-1]) == k, scores.shape)
-    yield from attention(scores, hidden, f"looks at token {k}")
+    yield from attention(scores, hidden, f"token {k}")
 
 
 # ------------------------------------------------------------------------------------ 03_paint
