@@ -25,7 +25,7 @@ from PIL import Image
 from torch import Tensor
 
 from .blend import blend
-from .instructions import MotionScale, Strokes
+from .instructions import MotionScale, Moves, Strokes
 from .models import live
 from .models.protocol import alone
 from .paint import edit_region, latent_mask, rasterise
@@ -47,6 +47,7 @@ from .support.validate import (
     checked,
 )
 from .trace import Record, Trace
+from .trajectory import place, with_masks
 
 FPS = 8  # frames a second, at which the world moves as fast as in a clip
 KEPT = 600  # chunks that can be rewound to and recorded: five minutes
@@ -67,7 +68,7 @@ class Act(Saved):
     """
 
     chunk: Chunk
-    kind: Literal["say", "grab", "move", "release", "paint", "lam"]
+    kind: Literal["say", "grab", "move", "release", "paint", "replace", "lam"]
     text: str | None = None
     motion_scale: MotionScale | None = None
     handle: Handle | None = None
@@ -75,6 +76,7 @@ class Act(Saved):
     mask: Region | None = None
     strokes: Strokes = ()
     strength: Share = 0.0
+    picture: Picture | None = None
     lam: Share | None = None
 
 
@@ -387,6 +389,11 @@ class Live:
         strength = strength if strength is not None else 0.0 if text is None else 0.5
         self._do("paint", strokes=strokes, text=text, strength=strength)
 
+    @checked
+    def replace(self, picture: Picture) -> None:
+        """Go on from another picture of the same size, such as the last frame after an edit."""
+        self._do("replace", picture=fit(picture, self.picture.size, True))
+
     @property
     def lam(self) -> float:
         """Eq. 4's weight of the unedited stream, in [0, 1]; it can be set at any time."""
@@ -452,6 +459,9 @@ class Live:
         z = self.student.encode(to_pixels(painted))  # where nothing was painted nothing is encoded
         return s.edited(live.begin(touched * z + (1 - touched) * s.last))
 
+    def _replace(self, s: State, act: Act) -> State:
+        return s.edited(live.begin(self.student.encode(to_pixels(act.picture))))
+
     def _lam(self, s: State, act: Act) -> State:
         return dataclasses.replace(s, lam=act.lam)
 
@@ -482,6 +492,40 @@ class Live:
             found[k] = live.shifted(h.mask[None].cpu(), by)[0, 0].numpy() > 0.5
         found |= {act.handle: act.mask for act in self._pending() if act.kind == "grab"}
         return {k: v for k, v in found.items() if k in self.held}
+
+
+@checked
+def preview(
+    pipe: Any,
+    picture: Picture,
+    motion: Sentence,
+    *,
+    edited: Picture | None = None,
+    drags: Moves = (),
+    motion_scale: MotionScale | None = None,
+    seed: Seed = 0,
+) -> np.ndarray:
+    """What `pipe.video` is about to make, by the live student in four passes: uint8 (16, H, W, 3).
+
+    A guess, without the things that a stream cannot do: lam is 0, pins, camera, turning and
+    scaling are left out, and of the drags the first two are shown.
+    """
+    stream = Live(pipe, LiveInstructions(picture, seed))
+    stream.say(motion, motion_scale)
+    if edited is not None:
+        stream.replace(edited)
+    shown = stream.picture if edited is None else fit(edited, stream.picture.size, True)
+    drags = [d for d in with_masks(drags, shown).drags if d.path][: live.HANDS]
+    handles = [stream.grab(drag.mask) for drag in drags]
+    starts = dict(stream.held)
+    frames = []
+    for chunk in range(live.ACTS):
+        for handle, drag in zip(handles, drags, strict=True):
+            way = place(drag, (live.NEW * (chunk + 1) - 1) / (live.NEW * live.ACTS - 1))
+            to = np.add(starts[handle], np.subtract(way, drag.path[0]))
+            stream.move(handle, np.clip(to, 0, np.subtract(shown.size, 1)))
+        frames.append(next(stream))
+    return np.concatenate(frames)
 
 
 def _with_sink(context: Tensor, sink: Tensor) -> Tensor:

@@ -267,6 +267,12 @@ def _drag_points(
     return np.array(p), np.stack(q, 1)
 
 
+def place(drag: Drag, time: float) -> tuple[float, float]:
+    """Where the handle of a drag with a path is at a time in [0, 1] of the clip, (x, y)."""
+    there = _along(drag.path, drag.times, _ease(drag.easing, np.array([time])))[0]
+    return float(there.real), float(there.imag)
+
+
 def _along(path: Sequence, times: Sequence[float] | None, progress: np.ndarray) -> np.ndarray:
     """Where the handle is at each moment, at constant speed unless there are times."""
     points = np.array([complex(*point) for point in path])

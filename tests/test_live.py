@@ -87,7 +87,9 @@ def played(stream, chunks):
 
 DOINGS = st.lists(
     st.tuples(
-        st.sampled_from(["play", "say", "grab", "move", "release", "paint", "lam", "rewind"]),
+        st.sampled_from(
+            ["play", "say", "grab", "move", "release", "paint", "replace", "lam", "rewind"]
+        ),
         st.floats(0, 1),
     ),
     max_size=25,
@@ -106,6 +108,8 @@ def do(stream, kind, share):
         stream.release(next(iter(held)))
     elif kind == "paint":
         stream.paint([Stroke([at], "red", 9)])
+    elif kind == "replace":
+        stream.replace(Image.new("RGB", (SIDE, SIDE), (int(255 * share), 80, 90)))
     elif kind == "lam":
         stream.lam = round(share, 2)
     elif kind == "rewind":
@@ -387,3 +391,17 @@ def test_the_benchmark_counts_frames_and_waits(begin, monkeypatch, tmp_path, cap
     rates = [v for k, v in figures.items() if k.startswith("frames_per_second")]
     assert len(rates) == 3 and min(rates) > 0 and figures["delay_seconds"] > 0
     assert "a thing held" in capsys.readouterr().out
+
+
+def test_a_preview_shows_the_edit_the_drag_and_the_text(shipped):
+    from ivkit.live import preview
+
+    pipe, picture = shipped
+    edited = iv.rasterise(picture, [Stroke([(60, 40)], "#ffd21e", 44)])[0]
+    drag = iv.Drag(path=[(70, 170), (150, 150)])
+    frames = preview(pipe, picture, "it gets dark", edited=edited, drags=[drag], seed=1)
+    assert frames.shape == (16, 256, 256, 3)
+    start = middle(iv.grow_mask(edited, (70, 170)))
+    found = middle(iv.grow_mask(Image.fromarray(frames[-1]), (150, 150)))
+    assert np.hypot(*(found - start - (80, -20))) < 0.04 * 256
+    assert frames[-1].mean() < 0.6 * np.mean(picture) and frames[-1][40, 60].min() < 120
