@@ -282,7 +282,7 @@ def learn(
     ranks, means, saved, more, sums = trainer.ranks, [], 0.0, True, 0.0
     while more:
         found = gradient()
-        sums = sums + (found if found.dim() == 2 else torch.stack([found, found * 0 + 1], 1))
+        sums = sums + (found if found.dim() == 2 else torch.stack([found, torch.ones_like(found)], 1))
         trainer.step(clock.past, warm_up)
         more = clock.tick()
         if clock.n == 1 or clock.n % every == 0:
