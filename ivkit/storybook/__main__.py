@@ -76,7 +76,7 @@ def measure(parser, args) -> None:
 
 def learn(parser, args) -> None:
     from .networks import write_layout
-    from .training.common import Ranks
+    from .training.common import Stage
 
     first = os.environ.get("RANK", "0") == "0"  # of several processes one writes
     if args.stage == "all" and (args.seconds or args.set):
@@ -88,10 +88,12 @@ def learn(parser, args) -> None:
         options = dict(args.set)
         if args.photos and name == "vae":
             options["photos"] = args.photos
-        stage = importlib.import_module(f".training.{name}", __package__)
-        limit = args.seconds or STAGES[name]
-        result = stage.train(args.folder, args.out, limit, max_steps=args.max_steps, **options)
-        Ranks().end()
+        longer = {k: options.pop(k) for k in ("total", "before") if k in options}
+        limit = args.seconds or STAGES[name], args.max_steps
+        stage = Stage(args.folder, args.out, *limit, **longer)
+        module = importlib.import_module(f".training.{name}", __package__)
+        result = module.train(stage, **options)
+        stage.ranks.end()
         if first:
             write_text(args.out / f"{name}.json", json.dumps(result, indent=1) + "\n")
 

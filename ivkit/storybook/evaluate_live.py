@@ -29,7 +29,7 @@ class LiveJudge(Judge):
 
     def __init__(self, folder: Path, device: str):
         super().__init__(folder, device)
-        self.student = Student.load(folder, self.device, torch.float32)
+        self.student = Student.of(folder, self.device, torch.float32)
         self.planner = World("cpu")
 
     def plans(self, n: int, seed: int, chunks: int, **options):

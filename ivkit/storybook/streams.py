@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 
-from ..models.live import ACTS, NEW, REST
+from ..models.live import ACTS, HANDS, NEW, REST
 from . import words
 from .world import (
     BEACH,
@@ -28,7 +28,6 @@ from .world import (
     on_picture,
 )
 
-HANDS = 2  # things held at once, at the most
 _DARK, _LIGHT, _FALLS, _MELTS, _TIDE, _ROLL, _IN, _OUT, _LEFT, _RIGHT = range(1, len(EVENTS))
 _SMALL, _LARGE = 0.16, 0.62  # sides that things shrink and grow to
 

@@ -18,7 +18,7 @@ from ...support.disk import write_tensors
 from .. import words
 from ..networks import Networks, affinity, load_vae
 from ..world import World, frame_times
-from .common import Clock, Ranks, Trainer, learn, psnr
+from .common import Ranks, Stage, Trainer, learn, psnr
 from .diffusion import decode, sample
 
 STRENGTH, STEPS = 0.3, 10  # the last 3 of 10 steps
@@ -47,19 +47,16 @@ def pairs(folder: Path, ranks: Ranks, clips: int, seed: int) -> tuple[torch.Tens
 
 
 def train(
-    folder: Path,
-    out: Path,
-    seconds: float,
-    max_steps: int | None = None,
+    stage: Stage,
     clips: int = 24,
     held_out: int = 6,
     groups: int = 1,
 ) -> dict[str, Any]:
-    """Trains align/ for `seconds` after the pairs are made; returns PSNR before and after, in dB.
+    """Trains align/ on pairs that it makes first; returns PSNR before and after, in dB.
 
     The form as printed is trained beside it on the same pairs, to be compared.
     """
-    ranks = Ranks()
+    ranks, folder = stage.ranks, stage.folder
     made, true = pairs(folder, ranks, clips, 700)
     torch.manual_seed(700)
     result = {}
@@ -91,7 +88,7 @@ def train(
         trainer = Trainer(
             module.to(ranks.device).parameters(), ranks, 3e-3, weight_decay=0.0, decay=0.99
         )
-        clock = Clock(ranks, seconds / 2, max_steps, warm_up=1)
+        clock = stage.clock(stage.seconds / 2, warm_up=1)
         step = partial(gradient, module, trainer)
         found = learn(
             f"align {name}", trainer, clock, step, ["loss"], 100, partial(save, module), warm_up=50

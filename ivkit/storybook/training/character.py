@@ -16,7 +16,7 @@ from ...models import personal
 from ...pictures import to_pixels
 from ..character import CLASS, NAME, cast, draw_robot, portraits
 from ..world import World
-from .common import Ranks, save_grid
+from .common import Stage, save_grid
 
 PLACES = (
     "on the green meadow at day",
@@ -26,27 +26,24 @@ PLACES = (
 
 
 def train(
-    folder: str | Path,
-    out: str | Path,
-    seconds: float,
+    stage: Stage,
     into: str = "media/character",
     prior: bool = True,
     shots: int = 1024,
     batch: int = 32,
     rank: int = 8,
     lr: float = 1e-3,
-    max_steps: int | None = None,
     strengths: tuple[float, ...] = (0.0, 0.5, 1.0),
     image_steps: int | None = None,
 ) -> dict:
-    """Trains robot.safetensors (without a prior: robot_no_prior.safetensors) for `seconds`.
+    """Trains robot.safetensors (without a prior: robot_no_prior.safetensors).
 
     shots: pictures of the character, and as many of its class and of the rest of the world.
     Writes robot.png beside it, and character.jpg to `out`: the character, its class and a neighbour
     at three strengths, and a clip.
     """
-    ranks, into, out = Ranks(), Path(into), Path(out)
-    pipe, world = load(folder, ranks.device, "float32"), World(ranks.device)
+    ranks, into = stage.ranks, Path(into)
+    pipe, world = load(stage.folder, ranks.device, "float32"), World(ranks.device)
     into.mkdir(parents=True, exist_ok=True)
     draw_robot().save(into / "robot.png", optimize=True)
     new, old = cast(world, draw_robot()), world.labels.index((CLASS, None))
@@ -56,18 +53,9 @@ def train(
     ranks.say(f"{len(examples)} pictures of the character, {len(others)} of others")
 
     lora = personal.new(pipe, rank, seed=800)
-    limit = {"seconds": seconds} if max_steps is None else {}
-    personal.train(
-        lora,
-        examples,
-        others if prior else (),
-        steps=max_steps or 100_000,
-        batch=batch,
-        lr=lr,
-        seed=800,
-        progress=False,
-        **limit,
-    )
+    how = {"batch": batch, "lr": lr, "seed": 800, "progress": False}
+    how |= {"steps": stage.max_steps} if stage.max_steps else {"seconds": stage.seconds}
+    personal.train(lora, examples, others if prior else (), **{"steps": 100_000, **how})
     name = "robot" if prior else "robot_no_prior"
     file = lora.save(into / f"{name}.safetensors")
     ranks.say(lora, file, f"{file.stat().st_size / 1e6:.2f} MB")
@@ -83,6 +71,6 @@ def train(
         motion, steps = f"the {NAME} moves right", {"num_inference_steps": image_steps}
         run = pipe.video(pictures[0], motion, progress=False, **steps)
     clip = torch.cat([to_pixels(np.asarray(run.frames[::2])), rows[-1][:1]])
-    save_grid(torch.stack([*rows, clip]), out / f"{name}.jpg", 0.5)
+    save_grid(torch.stack([*rows, clip]), stage.out / f"{name}.jpg", 0.5)
     tail = np.array([a for a, _ in lora.losses[-100:]])
     return {"steps": len(lora.losses), "seconds": lora.seconds, "loss": float(tail.mean())}

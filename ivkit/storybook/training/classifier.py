@@ -11,7 +11,7 @@ from torch import nn
 
 from ...support.disk import write_tensors
 from ..world import GROUNDS, TIMES, Scenes
-from .common import Clock, Ranks, Trainer, learn
+from .common import Stage, Trainer, learn
 from .data import softened
 
 FILE = "classifier.safetensors"
@@ -50,11 +50,9 @@ def load(folder: str | Path, device="cpu") -> Classifier:
     return judge.to(device).eval()
 
 
-def train(
-    folder: Path, out: Path, seconds: float, max_steps: int | None = None, batch: int = 256
-) -> dict[str, Any]:
-    """Trains classifier.safetensors (fp16) for `seconds`."""
-    ranks = Ranks()
+def train(stage: Stage, batch: int = 256) -> dict[str, Any]:
+    """Trains classifier.safetensors (fp16)."""
+    ranks, folder = stage.ranks, stage.folder
     torch.manual_seed(400)
     world = ranks.world()
     judge = Classifier(len(world.labels)).to(ranks.device)
@@ -77,7 +75,7 @@ def train(
         state = {k: v.half() if v.is_floating_point() else v for k, v in judge.state_dict().items()}
         write_tensors(folder / FILE, state, {"format": "pt"})
 
-    clock = Clock(ranks, seconds, max_steps)
+    clock = stage.clock()
     result = learn("classifier", trainer, clock, gradient, ["loss"], 200, save, warm_up=200)
     judge.eval()
     with torch.no_grad():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch.nn.functional as F
 
 from .. import words
 from ..networks import WEIGHTS
-from .common import Clock, Ranks, Trainer, learn
+from .common import Stage, Trainer, learn
 from .data import softened
 
 PIXELS = 128
@@ -40,13 +39,11 @@ def embed_image(clip, x: torch.Tensor) -> torch.Tensor:
     return F.normalize(v.float(), dim=-1)
 
 
-def train(
-    folder: Path, out: Path, seconds: float, max_steps: int | None = None, batch: int = 768
-) -> dict[str, Any]:
-    """Trains clip/ for `seconds` on renders, some of them softened; writes its processor too."""
+def train(stage: Stage, batch: int = 768) -> dict[str, Any]:
+    """Trains clip/ on renders, some of them softened; writes its processor too."""
     from transformers import CLIPImageProcessor
 
-    ranks, rng = Ranks(), np.random.default_rng(3)
+    ranks, folder, rng = stage.ranks, stage.folder, np.random.default_rng(3)
     d = ranks.device
     torch.manual_seed(300)
     world, clip = ranks.world(), make_clip().to(d)
@@ -73,6 +70,6 @@ def train(
         words.write_tokenizer(folder / "clip")
 
     names = ("loss", f"picture finds its caption among {batch}")
-    clock = Clock(ranks, seconds, max_steps)
+    clock = stage.clock()
     result = learn("clip", trainer, clock, gradient, names, 100, save, warm_up=200)
     return result | {"accuracy": result["losses"][-1][-1]}

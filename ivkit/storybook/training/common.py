@@ -191,6 +191,27 @@ class Clock:
         return spent / self.total if self.total else self.share
 
 
+@dataclass
+class Stage:
+    """What every stage is told: the model's folder, read and written; the folder of pictures to
+    look at; its budget, see `Clock`."""
+
+    folder: Path
+    out: Path
+    seconds: float
+    max_steps: int | None = None
+    total: float | None = None
+    before: float = 0.0
+
+    def __post_init__(self):
+        self.ranks = Ranks()
+
+    def clock(self, seconds: float | None = None, warm_up: int = 4) -> Clock:
+        """A clock that begins now; seconds: where a part of the budget is meant."""
+        budget = (self.seconds if seconds is None else seconds), self.max_steps
+        return Clock(self.ranks, *budget, self.total, self.before, warm_up)
+
+
 class Trainer:
     """AdamW on fp32 masters of weights that compute in bf16, with averaged weights (EMA) beside.
 
@@ -282,7 +303,9 @@ def learn(
     ranks, means, saved, more, sums = trainer.ranks, [], 0.0, True, 0.0
     while more:
         found = gradient()
-        sums = sums + (found if found.dim() == 2 else torch.stack([found, torch.ones_like(found)], 1))
+        sums = sums + (
+            found if found.dim() == 2 else torch.stack([found, torch.ones_like(found)], 1)
+        )
         trainer.step(clock.past, warm_up)
         more = clock.tick()
         if clock.n == 1 or clock.n % every == 0:

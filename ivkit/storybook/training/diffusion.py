@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from .. import words
 from ..networks import Networks, affinity, load_vae, scheduler
 from ..world import NUM_FRAMES, frame_times
-from .common import Clock, Ranks, Trainer, learn, save_grid
+from .common import Stage, Trainer, learn, save_grid
 from .data import Clips
 
 
@@ -127,12 +127,7 @@ def look(nets, vae, file: Path, rows: int = 8, steps: int = 16, guidance=(4.0, 2
 
 
 def train(
-    folder: Path,
-    out: Path,
-    seconds: float,
-    max_steps: int | None = None,
-    total: float | None = None,
-    before: float = 0.0,
+    stage: Stage,
     pictures: int = 192,
     clips: int = 28,
     ring: int = 24_000,
@@ -142,13 +137,13 @@ def train(
     save_every: float = 150.0,
     rows: int = 8,
 ) -> dict[str, Any]:
-    """Trains unet/, motion_adapter/ and text_encoder/ for `seconds`, from what `folder` holds (its
-    averaged weights, with a new warm-up), or anew.
+    """Trains unet/, motion_adapter/ and text_encoder/, from what the folder holds (its averaged
+    weights, with a new warm-up), or anew.
 
-    `total` and `before`: see `Clock`. What has been learned is saved every `save_every` seconds.
-    Every `renew` steps a few clips are rendered anew.
+    What has been learned is saved every `save_every` seconds. Every `renew` steps a few clips are
+    rendered anew.
     """
-    ranks = Ranks()
+    ranks, folder = stage.ranks, stage.folder
     d = ranks.device
     vae = load_vae(folder, d)
     nets = Networks.load(folder) if (folder / "motion_adapter").exists() else Networks.new()
@@ -193,8 +188,7 @@ def train(
         trainer.backward(loss_i + loss_v)
         return torch.stack([loss_i.detach(), loss_v.detach()])
 
-    gradient = ranks.replay(gradient)
-    clock = Clock(ranks, seconds, max_steps, total, before)
+    gradient, clock = ranks.replay(gradient), stage.clock()
 
     def step():
         if clock.n and clock.n % renew == 0:
@@ -203,6 +197,6 @@ def train(
 
     def save():
         nets.save(folder)
-        look(nets, vae, out / f"look_{clock.n:06d}.jpg", rows)
+        look(nets, vae, stage.out / f"look_{clock.n:06d}.jpg", rows)
 
     return learn("diffusion", trainer, clock, step, ("pictures", "clips"), 500, save, save_every)

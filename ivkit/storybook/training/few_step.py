@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ import torch.nn.functional as F
 from ...models.lora import beside
 from ...models.personal import TARGETS
 from ..networks import Networks, load_vae, scheduler
-from .common import Clock, Ranks, Trainer, learn, write_lora
+from .common import Stage, Trainer, learn, write_lora
 from .data import Clips
 from .diffusion import alphas, look, sample
 
@@ -51,10 +50,7 @@ class Jump:
 
 
 def train(
-    folder: Path,
-    out: Path,
-    seconds: float,
-    max_steps: int | None = None,
+    stage: Stage,
     share_drawn: float = 0.5,
     pictures: int = 96,
     clips: int = 20,
@@ -63,15 +59,15 @@ def train(
     lr: float = 1e-3,
     rows: int = 8,
 ) -> dict[str, Any]:
-    """Draws trajectories for half of the `seconds`, trains the LoRA on them in the rest."""
-    ranks = Ranks()
+    """Draws trajectories for half of the time, trains the LoRA on them in the rest."""
+    ranks, folder = stage.ranks, stage.folder
     d, low = ranks.device, ranks.low
     vae, nets = load_vae(folder, d), Networks.load(folder).to(d, low).frozen()
     torch.manual_seed(500 + ranks.rank)
     size = 2048 if d.type == "cuda" else draw_clips
     data = Clips(vae, ranks, size, chunk=min(32, draw_clips), seed=77)
     start, kept_p, kept_c = time.time(), [], []
-    while not kept_c or (time.time() - start < seconds * share_drawn and not max_steps):
+    while not kept_c or (not stage.max_steps and time.time() - start < stage.seconds * share_drawn):
         data.fill(min(draw_clips // data.chunk * data.chunk, 1024) or data.chunk)
         how = {"seed": int(torch.randint(2**31, ())), "keep": EACH}
         _, ids = data.pictures(draw_pictures)
@@ -113,7 +109,7 @@ def train(
         return torch.stack(losses).detach()
 
     gradients = [ranks.replay(partial(gradient, own)) for own in (False, True)]
-    clock = Clock(ranks, seconds * (1 - share_drawn), max_steps, warm_up=1)
+    clock = stage.clock(stage.seconds * (1 - share_drawn), warm_up=1)
 
     def step():
         return gradients[clock.n % 2]()
@@ -123,7 +119,7 @@ def train(
 
         state = get_peft_model_state_dict(nets.motion, adapter_name="few_step")
         write_lora(folder / "few_step", RANK, TARGETS, state)
-        look(nets, vae, out / "few_step.jpg", rows, STEPS, (1.0, 1.0))
+        look(nets, vae, stage.out / "few_step.jpg", rows, STEPS, (1.0, 1.0))
 
     names = ("pictures", "clips")
     return count | learn("few_step", trainer, clock, step, names, 100, save, warm_up=50)

@@ -21,9 +21,9 @@ from ...models.lora import merge_folder
 from ...models.pia import motion_unet
 from .. import words
 from ..networks import Networks, load_vae
-from ..streams import HANDS, plan
+from ..streams import plan
 from ..world import SIZE, World
-from .common import LORA, Clock, Ranks, Trainer, learn, pixel_loss, save_grid, write_lora
+from .common import LORA, Ranks, Stage, Trainer, learn, pixel_loss, save_grid, write_lora
 from .data import Ring
 
 RANK = 27
@@ -31,7 +31,6 @@ TARGETS = (
     r".*(to_q|to_k|to_v|to_out\.0|net\.0\.proj|net\.2|conv1|conv2|conv_shortcut"
     r"|samplers\.0\.conv|proj_in|proj_out|conv_in|conv_out)"
 )
-FOLDER = "live"
 
 
 class Lora:
@@ -85,31 +84,22 @@ class Lora:
 
 
 @dataclass
-class Student:
-    """The networks that a stream needs, on one device."""
+class Student(live.Student):
+    """The networks that a stream needs, with the text encoder and the autoencoder's own decoder."""
 
-    network: Any
-    text: Any
-    vae: Any
+    text: nn.Module
 
     @classmethod
-    def load(cls, folder: str | Path, device, dtype, lora: bool = True) -> Student:
+    def of(cls, folder: Path, device, dtype, lora: bool = True) -> Student:
         """What `folder` holds; `lora=False`: the networks as they are without the student's."""
-        nets = Networks.load(folder)
+        nets, vae = Networks.load(folder), load_vae(folder, device, dtype)
         network = motion_unet(nets.unet, nets.adapter)
+        if lora:
+            merge_folder(network, folder / live.FOLDER)
         for part in (network, nets.text):
             nn.Module.to(part, device, dtype, memory_format=torch.channels_last)
             part.eval().requires_grad_(False)
-        if lora:
-            merge_folder(network, Path(folder) / FOLDER)
-        return cls(network, nets.text, load_vae(folder, device, dtype))
-
-    def encode(self, pictures: torch.Tensor) -> torch.Tensor:
-        pictures = pictures.to(self.vae.dtype).contiguous(memory_format=torch.channels_last)
-        return self.vae.encoder(pictures).float()
-
-    def decode(self, z: torch.Tensor) -> torch.Tensor:
-        return self.vae.decoder(z.to(self.vae.dtype)).clamp(-1, 1).float()
+        return cls(network, vae, vae.decoder, nets.text)
 
     @torch.no_grad()
     def roll(self, pictures, ids, speed, held=None, seed: int = 0) -> torch.Tensor:
@@ -120,7 +110,7 @@ class Student:
         z = self.encode(pictures)
         g = torch.Generator(z.device).manual_seed(seed)
         context, found = live.begin(z), [z[:, None]]
-        cut = pictures[:, None].expand(-1, HANDS, -1, -1, -1)
+        cut = pictures[:, None].expand(-1, live.HANDS, -1, -1, -1)
         for c in range(ids.shape[1]):
             condition = context[:, -1]
             if held and ((held[0].press <= c) & (c < held[0].release)).any():
@@ -182,12 +172,7 @@ def grown(seen: torch.Tensor) -> torch.Tensor:
 
 
 def train(
-    folder: Path,
-    out: Path,
-    seconds: float,
-    max_steps: int | None = None,
-    total: float | None = None,
-    before: float = 0.0,
+    stage: Stage,
     batch: int = 64,
     blocks: int = 16,
     chunks: int = 10,
@@ -201,27 +186,26 @@ def train(
     rows: int = 6,
     wall: float | None = None,
 ) -> dict[str, Any]:
-    """Trains live/ for `seconds`, from what `folder` holds (with a new warm-up), or anew.
+    """Trains live/, from what the folder holds (with a new warm-up), or anew.
 
-    `total` and `before`: see `Clock`. The pool has `blocks` of `batch` streams of `chunks` chunks,
-    and rests; every `renew` steps `draw` streams are rendered anew. `pixels` rows of a batch are
-    compared as pictures too. `wall`: seconds that compiling, filling and training take together at
-    the most.
+    The pool has `blocks` of `batch` streams of `chunks` chunks, and rests; every `renew` steps
+    `draw` streams are rendered anew. `pixels` rows of a batch are compared as pictures too. `wall`:
+    seconds that compiling, filling and training take together at the most.
     """
     begun = time.time()
-    ranks = Ranks()
+    ranks, folder = stage.ranks, stage.folder
     d, low = ranks.device, ranks.low
-    student = Student.load(folder, d, low, lora=False)
+    student = Student.of(folder, d, low, lora=False)
     torch.manual_seed(700)  # the factors begin alike on all GPUs
     lora = Lora(student.network)
-    if (folder / FOLDER / LORA).is_file():
-        lora.load(folder / FOLDER)
+    if (folder / live.FOLDER / LORA).is_file():
+        lora.load(folder / live.FOLDER)
     for w in lora.weights:
         w.requires_grad_(True)
     trainer = Trainer(lora.parameters(), ranks, lr, (0.9, 0.98), weight_decay=0.0)
     count = trainer.master.numel()
     ranks.say(f"live: {count / 1e6:.2f}M parameters, {2 * count / 1e6:.2f} MB in fp16")
-    seed = 701 + ranks.rank + 100 * int(before)
+    seed = 701 + ranks.rank + 100 * int(stage.before)
     torch.manual_seed(seed)
     data = Pool(student, ranks, ring, chunks, draw, seed)
     while int(data.filled) < first_fill:
@@ -264,7 +248,7 @@ def train(
         some = held.float().topk(max(batch // 2, 1)).indices  # those with hands on them first
         rs, last = r[some], seen[:, -1]
         masks = data["masks"][rs].float() / 255
-        grabbed = cut[here[some]].expand(-1, HANDS, -1, -1, -1)
+        grabbed = cut[here[some]].expand(-1, live.HANDS, -1, -1, -1)
         pulled, grabbed = student.pull(
             last[some], grabbed, data["press"][rs], k[some], masks, data["at"][rs]
         )
@@ -325,13 +309,14 @@ def train(
         every = max(end // 8, 1)
         made = torch.stack([student.decode(v) for v in z[:, ::every]])
         both = torch.stack([made, true[:, ::every]], 1)
-        save_grid(both.flatten(0, 1), out / f"live_{clock.n:06d}.jpg", 0.4)
+        save_grid(both.flatten(0, 1), stage.out / f"live_{clock.n:06d}.jpg", 0.4)
 
     gradient = ranks.replay(gradient)
     ranks.say(f"live: ready after {time.time() - begun:.0f} s")
+    seconds = stage.seconds
     if wall:
         seconds = ranks.first_says(min(seconds, max(wall - (time.time() - begun), 1.0)))
-    clock = Clock(ranks, seconds, max_steps, total, before)
+    clock = stage.clock(seconds)
 
     def step():
         if clock.n and clock.n % renew == 0:
@@ -340,7 +325,7 @@ def train(
         return gradient()
 
     def save():
-        lora.save(folder / FOLDER)
+        lora.save(folder / live.FOLDER)
         if rows:
             show()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,22 +9,19 @@ import torch
 from ...models import decoder as tiny
 from ..networks import load_vae
 from ..world import World
-from .common import Clock, Ranks, Trainer, learn, pixel_loss, psnr
+from .common import Stage, Trainer, learn, pixel_loss, psnr
 from .vae import Crops, evaluate
 
 
 def train(
-    folder: Path,
-    out: Path,
-    seconds: float,
-    max_steps: int | None = None,
+    stage: Stage,
     batch: int = 128,
     lr: float = 1.5e-3,
     held_out: int = 64,
     save_every: float = 60.0,
 ) -> dict[str, Any]:
-    """Trains tiny_decoder.safetensors (fp16) for `seconds`, from what `folder` holds or anew."""
-    ranks = Ranks()
+    """Trains tiny_decoder.safetensors (fp16), from what the folder holds or anew."""
+    ranks, folder = stage.ranks, stage.folder
     torch.manual_seed(600)
     decoder = tiny.load(folder) if (folder / tiny.FILE).is_file() else tiny.TinyDecoder()
     decoder.to(ranks.device).to(memory_format=torch.channels_last).train().requires_grad_(True)
@@ -48,18 +44,11 @@ def train(
         trainer.backward(loss)
         return torch.stack([loss.detach(), psnr(x, y.detach()).mean()])
 
-    gradient = ranks.replay(gradient)
-    clock = Clock(ranks, seconds, max_steps)
-
-    def step():
-        if clock.n % 8 == 7:
-            data.renew()
-        return gradient()
-
     def save():
         tiny.save(decoder, folder)
 
-    names = ("loss", "dB")
+    gradient, clock = ranks.replay(gradient), stage.clock()
+    step, names = data.renewed(clock, gradient), ("loss", "dB")
     result = learn("tiny_decoder", trainer, clock, step, names, 400, save, save_every, warm_up=200)
     if ranks.first:
         decoder = tiny.load(folder).to(ranks.device)

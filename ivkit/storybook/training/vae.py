@@ -11,7 +11,7 @@ from PIL import Image
 
 from ..networks import load_vae, make
 from ..world import Scenes, World
-from .common import Clock, Ranks, Trainer, learn, pixel_loss, psnr, save_grid
+from .common import Clock, Stage, Trainer, learn, pixel_loss, psnr, save_grid
 
 CROP = 128
 
@@ -107,9 +107,15 @@ class Crops:
         self.scenes = world.sample(8 * n)
         self.turn = torch.zeros((), device=world.device, dtype=torch.long)  # see Ranks.replay
 
-    def renew(self) -> None:
-        """Draws new scenes; to be called every eighth time."""
-        self.scenes.become(self.world.sample(8 * self.n))
+    def renewed(self, clock: Clock, gradient):
+        """`gradient`, before which new scenes are drawn every eighth time."""
+
+        def step():
+            if clock.n % 8 == 7:
+                self.scenes.become(self.world.sample(8 * self.n))
+            return gradient()
+
+        return step
 
     def next(self) -> torch.Tensor:
         rows = torch.arange(self.n, device=self.turn.device) + self.turn * self.n
@@ -119,24 +125,21 @@ class Crops:
 
 
 def train(
-    folder: Path,
-    out: Path,
-    seconds: float,
-    max_steps: int | None = None,
+    stage: Stage,
     photos: str | None = None,
     batch: int = 128,
     lr: float = 1.5e-3,
     decoder_only: bool = False,
     held_out: int = 64,
 ) -> dict[str, Any]:
-    """Trains vae/ for `seconds`, from what `folder` holds or anew, and writes it there (fp16).
+    """Trains vae/, from what the folder holds or anew, and writes it there (fp16).
 
     `decoder_only` leaves the encoder, and so every latent that the diffusion network knows, as it
-    is. Pictures of round trips go to `out`, figures are returned.
+    is. Pictures of round trips go to the stage's `out`, figures are returned.
     """
     from diffusers import AutoencoderTiny
 
-    ranks = Ranks()
+    ranks, folder = stage.ranks, stage.folder
     torch.manual_seed(100 + ranks.rank)
     world, shots = ranks.world(), load_photos(photos, ranks.device)
     vae = load_vae(folder) if (folder / "vae").exists() else make(AutoencoderTiny, "vae")
@@ -171,26 +174,20 @@ def train(
         kinds = [db[:n].mean(), db[n:].mean()] if n_photos else [db.mean()]
         return torch.stack([loss.detach(), *kinds, z.detach().std()])
 
-    gradient = ranks.replay(gradient)
-    clock = Clock(ranks, seconds, max_steps)
-
-    def step():
-        if clock.n % 8 == 7:
-            data.renew()
-        return gradient()
-
     def save():
         fresh = make(AutoencoderTiny, "vae").half()  # whose configuration names no folder
         fresh.load_state_dict(vae.state_dict())
         fresh.save_pretrained(folder / "vae")
 
     names = ["loss", "renders' dB", *["photos' dB"] * bool(n_photos), "latents' std"]
+    gradient, clock = ranks.replay(gradient), stage.clock()
+    step = data.renewed(clock, gradient)
     result = learn("vae", trainer, clock, step, names, 400, save, warm_up=200)
     if ranks.first:
         vae = load_vae(folder, ranks.device)
         held = load_photos(photos, ranks.device, held_out=True)
         held = held if held is None else held / 127.5 - 1
         world = World(ranks.device)
-        result |= evaluate(vae.encoder, vae.decoder, world, held, out, held_out)
+        result |= evaluate(vae.encoder, vae.decoder, world, held, stage.out, held_out)
         ranks.say("vae", {k: v for k, v in result.items() if k != "losses"})
     return result
