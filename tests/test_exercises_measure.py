@@ -142,7 +142,7 @@ def test_one_command_draws_them_and_says_what_is_missing(results, tmp_path, caps
         "sweep.png",
         "latency.png",
     }
-    with pytest.raises(SystemExit, match="bench full --results"):
+    with pytest.raises(ValueError, match="bench full --results"):
         bench.main(["charts", str(tmp_path / "nowhere")])
 
 
