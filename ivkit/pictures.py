@@ -82,18 +82,6 @@ def _formats() -> list[str]:
     return [name for name in Image.ID if name not in PROGRAMS]
 
 
-def cut_out(picture: Any) -> Image.Image:
-    """A thing on nothing, from a PIL image or a file (PNG, WebP) with a transparent background:
-    RGBA. Raises ValueError where there is no such file, no transparency, or nothing but it."""
-    picture = open_file(Path(picture)) if isinstance(picture, (str, Path)) else picture
-    picture = picture.convert("RGBA")
-    least, most = picture.getchannel("A").getextrema()
-    if not most or least:
-        what = "is wholly transparent" if not most else "has no transparent background"
-        raise ValueError(f"the character {what}: cut it out, and save it as a PNG with alpha")
-    return picture
-
-
 def open_file(path: Path) -> Image.Image:
     if not path.is_file():
         raise ValueError(f"there is no picture at {str(path)!r}")

@@ -5,12 +5,13 @@ Each says what it takes for granted; `ivkit.bench` and the chapter on measuring 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 from PIL import Image
 
-from ..pictures import cut_out
+from ..pictures import open_file
 from ..support.validate import (
     Array,
     Clip,
@@ -23,6 +24,19 @@ from ..support.validate import (
     Video,
     checked,
 )
+
+
+def cut_out(picture) -> Image.Image:
+    """A thing on nothing, from a PIL image or a file (PNG, WebP) with a transparent background:
+    RGBA. Raises ValueError where there is no such file, no transparency, or nothing but it."""
+    picture = open_file(Path(picture)) if isinstance(picture, (str, Path)) else picture
+    picture = picture.convert("RGBA")
+    least, most = picture.getchannel("A").getextrema()
+    if not most or least:
+        what = "is wholly transparent" if not most else "has no transparent background"
+        raise ValueError(f"the character {what}: cut it out, and save it as a PNG with alpha")
+    return picture
+
 
 Character = Annotated[
     Image.Image, Kind("a PIL image with alpha, or its file", cut_out, speaks=True)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from ..pictures import cut_out as read
+from ..bench.metrics import cut_out as read
 from ..pictures import to_pictures
 from ..support.validate import integer
 from . import sprites, words
