@@ -213,7 +213,9 @@ def test_notebooks_are_valid_and_without_outputs(path):
 def test_notebooks_have_short_cells(path):
     book = nbformat.read(path, as_version=4)
     lines = sorted(len(c.source.splitlines()) for c in book.cells if c.cell_type == "code")
-    assert lines[-1] <= 25 and lines[len(lines) // 2] <= 5
+    assert lines[-1] <= 25
+    if path.parent.name != "solutions":  # a few cells of answers, as long as these are
+        assert lines[len(lines) // 2] <= 5
 
 
 def test_the_checkout_is_small():
