@@ -86,6 +86,7 @@ UNITS = ("v", "eps", "x0", "native")  # in which Eq. 4 can be taken; native: the
 Rule = Annotated[Any, Kind("the name of a rule or a function (eps, eps_edit, lam)", _rule)]
 Unit = Annotated[str, Choice(*UNITS)]
 Posterior = Literal["mode", "sample"]
+Decoder = Literal["full", "tiny"]
 Cells = Annotated[float, Number(0, 1000)]
 Rim = Annotated[float, Number(0, 10_000)]
 MotionScale = Annotated[int, Kind("an integer in [0, 255]", _motion_scale)]
@@ -388,6 +389,7 @@ class Settings(_Settings):
             is compiled for one branch.
         eta: of a DDIM scheduler, in [0, 1]; 0 is deterministic.
         align: Eq. 5 after the denoising, where the model brings the module.
+        decoder: "full", or "tiny" where the model has a tiny one: quicker, less sharp frames.
     """
 
     num_frames: Frames | None = None
@@ -404,6 +406,7 @@ class Settings(_Settings):
     batch: bool | None = None
     eta: Share = 0.0
     align: bool = True
+    decoder: Decoder = "full"
 
     def resolve(self, model: VideoModel) -> Settings:
         """Checked, with the model's own values where there was None."""
@@ -423,6 +426,8 @@ class Settings(_Settings):
                 f"mechanism must be both or dual-clock for {model.name}, which has one condition "
                 "picture for the whole clip"
             )
+        if s.decoder == "tiny" and "tiny_decoder" not in model.capabilities:
+            raise ValueError(f"decoder must be full: {model.name} has no tiny one")
         check_clip(s.num_frames, s.size[::-1])
         return s
 

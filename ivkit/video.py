@@ -416,13 +416,14 @@ class Run:
 
     def _frames_of(self, chain: ReferenceChain, still: Image.Image) -> np.ndarray:
         """A whole chain's clip, uint8 (F, H, W, 3), decoded once and kept with the chain."""
-        align = self.settings.align
-        if align not in chain.frames:
-            chain.frames[align] = self._decode(chain.end, to_pixels(still))
-        return chain.frames[align]
+        how = self.settings.align, self.settings.decoder
+        if how not in chain.frames:
+            chain.frames[how] = self._decode(chain.end, to_pixels(still))
+        return chain.frames[how]
 
     def _decode(self, z: Tensor, target: Tensor) -> np.ndarray:
-        pixels = self.model.decode(z)
+        tiny = self.settings.decoder == "tiny"
+        pixels = self.model.decode_tiny(z) if tiny else self.model.decode(z)
         if self.settings.align and self.align is not None:
             pixels = align_frames(self.align, pixels, target)
         frames = to_frames(pixels)

@@ -405,3 +405,25 @@ def test_a_preview_shows_the_edit_the_drag_and_the_text(shipped):
     found = middle(iv.grow_mask(Image.fromarray(frames[-1]), (150, 150)))
     assert np.hypot(*(found - start - (80, -20))) < 0.04 * 256
     assert frames[-1].mean() < 0.6 * np.mean(picture) and frames[-1][40, 60].min() < 120
+
+
+def test_previews_and_clips_can_come_from_the_tiny_decoder(shipped):
+    from ivkit.bench.metrics import psnr
+
+    pipe, picture = shipped
+    how = {"num_frames": 4, "num_inference_steps": 2, "progress": False}
+    full, tiny_one = (
+        pipe.video(picture, "it gets dark", decoder=decoder, **how) for decoder in ("full", "tiny")
+    )
+    assert torch.equal(full.state.z, tiny_one.state.z)
+    assert 30 < psnr(full.frames, tiny_one.frames) < 60
+    assert tiny_one.instructions.decoder == "tiny"
+    shown = pipe.model.preview(full.state.z, -1)
+    torch.testing.assert_close(shown, pipe.model.decode_tiny(full.state.z[-1:])[0])
+
+
+def test_a_model_without_a_tiny_decoder_says_so():
+    import tiny
+
+    with pytest.raises(ValueError, match="decoder must be full: .* has no tiny one"):
+        tiny.pipeline().video(tiny.picture(), "the boat moves", decoder="tiny")

@@ -317,7 +317,8 @@ class Family:
 
     @property
     def capabilities(self) -> frozenset[str]:
-        able = {"text": self.max_tokens, "per_frame": self.per_frame}
+        tiny = self.parts.get("taesd") is not None
+        able = {"text": self.max_tokens, "per_frame": self.per_frame, "tiny_decoder": tiny}
         return frozenset({*self.defaults, *(name for name, can in able.items() if can)})
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import torch
@@ -61,6 +62,13 @@ class TinyDecoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         return self.body(3 * torch.tanh(z / 3))  # as AutoencoderTiny's own begins
+
+
+def beside(vae: nn.Module, folder: str | Path) -> nn.Module:
+    """An AutoencoderTiny with the encoder of `vae` and the tiny decoder of a folder."""
+    tiny = copy.copy(vae)
+    tiny._modules = {**vae._modules, "decoder": load(folder)}
+    return tiny
 
 
 def load(folder: str | Path) -> TinyDecoder:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from ..support.validate import warn
-from .common import Branch, Condition, Family, computing, guide, kept_text, part_of
+from . import decoder
+from .common import Branch, Condition, Family, at_once, computing, guide, kept_text, part_of
 from .hub import fetch, pipeline_of, quietly, read
 from .lora import add_lora, find, merge_folder
 from .memory import retried
@@ -127,14 +128,19 @@ class PIAModel(Family):
         w, h = (side // self.vae_scale_factor for side in size)
         return torch.randn(1, self.channels, h, w, generator=generator).to(self.device)
 
-    @retried
     def preview(self, z: Tensor, frame: int) -> Tensor:
         if self.taesd is None:
             return super().preview(z, frame)
-        tiny = self.part("taesd")
-        with torch.no_grad(), computing(self.device, self.dtype):
-            found = tiny.decode(z[frame][None].to(self.device, tiny.dtype)).sample
-        return found[0].float().clamp(-1, 1)
+        return self.decode_tiny(z[frame][None])[0]
+
+    @retried
+    @torch.no_grad()
+    def decode_tiny(self, z: Tensor) -> Tensor:
+        tiny, found = self.part("taesd"), []
+        for some in z.split(at_once(self)):
+            with computing(self.device, self.dtype):
+                found.append(tiny.decode(some.to(self.device, tiny.dtype)).sample)
+        return torch.cat(found).float().clamp(-1, 1)
 
     @retried
     @torch.no_grad()
@@ -237,6 +243,8 @@ def load(
     facts = json.loads(facts_file.read_text()) if facts_file.is_file() else {}
     classes = {**BASE, "motion_adapter": "diffusers.MotionAdapter"}
     parts = read(folder, classes, mend=MEND, allow_pickle=allow_pickle)
+    if (folder / decoder.FILE).is_file():
+        parts["taesd"] = decoder.beside(parts["vae"], folder)
     words = facts.get("words")
     if facts and words is None:  # every whole word that has an embedding
         known = parts["text_encoder"].config.vocab_size

@@ -74,8 +74,9 @@ class VideoModel(Protocol):
     a latent cell; `size`, the (width, height) it was trained at; `multiple`, which sides must be a
     multiple of; `num_frames`;
     `capabilities`, those of "image" (draws pictures), "video" (makes clips), "text" (reads one),
-    "per_frame" (each frame can have a condition picture of its own) and "text_only" (was trained
-    without the picture, too);
+    "per_frame" (each frame can have a condition picture of its own), "tiny_decoder" (has
+    `decode_tiny`, a quicker and coarser `decode`) and "text_only" (was trained without the picture,
+    too);
     `motion_scales`, the range of what `motion_scale` may be, or None;
     `defaults`, {"image": {...}, "video": {...}} of `num_inference_steps`, `guidance_scale` and so
     on, for what it is capable of;
