@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _WHERE = {
+    "bench.ablate": ("ablate",),
     "instructions": (
         "Camera",
         "ContentInstruction",

@@ -442,7 +442,7 @@ class Instructions(Saved, Settings):
     Attributes:
       image, content, motion, trajectory: the four instructions; None where one is not given.
       lam: Eq. 4's weight in [0, 1], 1 = ignore the edits; a number or an array that broadcasts to
-        (steps, F, 1, h, w).
+        (steps, F, 1, h, w). By 1 - lam dual-clock holds a drag, too.
       edited: x' as it is; None lets P_img make it of the content's strokes.
       changes: what is changed on the way, in order.
       seed and the others: those of `Settings`; `motion_scale` is that of the motion instruction.

@@ -323,7 +323,8 @@ class Pipeline:
             drags, pins, camera: the Trajectory Instruction r in pixels of the picture; `drags` may
                 be a whole `TrajectoryInstruction`.
             lam: lambda in [0, 1], 1 ignores the edits; a number, one for each step, or an array
-                that broadcasts to (steps, F, 1, h, w), see `blend.lam_schedule`.
+                that broadcasts to (steps, F, 1, h, w), see `blend.lam_schedule`. It weighs the two
+                predictions (Eq. 4) and, where dual-clock holds a drag, by 1 - lam the hold.
             trace: what is kept of each step, where and in which numbers: True (all, 32-bit floats
                 on the CPU), False, names, or a `TraceOptions`.
             options: the fields of `Settings`.

@@ -90,23 +90,33 @@ def measure(frames: np.ndarray, job: Job, edited: Image.Image, clip: Clip) -> di
         "image": float((seen @ pictures[0]).mean()),
         "image_x": float((seen @ pictures[1]).mean()),
         "text": float((seen @ clip.text(job.text)[0]).mean()),
-        "flicker": metrics.flicker(frames),
-        "motion": metrics.motion_amount(frames),
+        **of_edits(frames, job.picture, edited, job.drags),
     }
-    found = None
-    if job.drags and all(drag.mask is not None and drag.path for drag in job.drags):
-        found = np.stack([metrics.track(frames, job.picture, drag.mask) for drag in job.drags])
-        away = [_distances(track, drag) for track, drag in zip(found, job.drags, strict=True)]
-        row |= zip(
-            ("drag_distance", "path_distance"), np.mean(away, 0) / frames.shape[2], strict=True
-        )
-    if job.strokes:
-        region = np.abs(np.asarray(edited, int) - np.asarray(job.picture, int)).sum(-1) > 60
-        if region.any():
-            row["edit_kept"] = metrics.edit_kept(frames, job.picture, edited, region)
     if job.judge is not None:
-        row |= job.judge(frames, found)
+        row |= job.judge(frames, _tracks(frames, job.picture, job.drags))
     return {name: float(value) for name, value in row.items()}
+
+
+def of_edits(frames: np.ndarray, picture: Image.Image, edited: Image.Image, drags) -> dict:
+    """What can be measured of any job, without the truth: flicker, motion, and whether its drags
+    arrive and its paint is kept."""
+    row = {"flicker": metrics.flicker(frames), "motion": metrics.motion_amount(frames)}
+    found = _tracks(frames, picture, drags)
+    if found is not None:
+        off = np.array([_distances(*one) for one in zip(found, drags, strict=True)])
+        ends, ways = off.mean(0) / frames.shape[2]
+        row |= {"drag_distance": float(ends), "path_distance": float(ways)}
+    region = np.abs(np.asarray(edited, int) - np.asarray(picture, int)).sum(-1) > 60
+    if region.any():
+        row["edit_kept"] = metrics.edit_kept(frames, picture, edited, region)
+    return row
+
+
+def _tracks(frames: np.ndarray, picture: Image.Image, drags) -> np.ndarray | None:
+    """Where each dragged thing is, (drags, F, 2); None where that cannot be said."""
+    if not drags or not all(drag.mask is not None and drag.path for drag in drags):
+        return None
+    return np.stack([metrics.track(frames, picture, drag.mask) for drag in drags])
 
 
 def _distances(track: np.ndarray, drag) -> tuple[float, float]:
