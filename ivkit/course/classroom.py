@@ -177,13 +177,13 @@ class Mark:
 def mark(path) -> list[Mark]:
     """Run a student's notebook from top to bottom and read what its checks say.
 
-    It runs what the student wrote, on this machine, in the repository's notebooks/, whose media it
-    reads; outputs that the file brings along count for nothing. The chapter is known by the checks
-    that are called, whatever the file's name. A notebook that stops short (see `execute`) gives one
-    Mark that says why.
+    This executes the student's code on this machine, in the repository's notebooks/, so that the
+    recordings are found. Outputs saved in the file are ignored. The chapter is recognised by the
+    checks that the notebook calls, not by the file's name. A notebook that does not run to its end
+    (see `execute`) gives one Mark that says why.
 
     Returns:
-        a Mark for each exercise of the chapter, in its order; one that is gone is not right.
+        a Mark for each exercise of the chapter, in order; a missing exercise counts as not right.
 
     Raises:
         CourseError: it is not a notebook, or calls no check of the course.
