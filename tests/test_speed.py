@@ -236,8 +236,7 @@ def test_latents_of_a_picture_are_computed_once(monkeypatch):
 
 
 def test_reusing_deep_features_every_step_is_exact():
-    from ivkit.models.motion import Network
-    from ivkit.models.reuse import Reuse
+    from ivkit.models.motion import Network, Reuse
 
     pipe, picture = fresh("pia")
     before = clip(pipe, picture)

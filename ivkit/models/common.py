@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils.memory import clear_device_cache
 from PIL import Image
 from torch import Tensor
 
 from ..support.validate import once, warn
-from .memory import Plan, let_go, level, ran_out, retried
+from .memory import Plan, level, ran_out, retried
 from .protocol import Prediction, alone
 
 KEPT_CODES = 4  # clips whose latents are kept
@@ -103,7 +104,7 @@ class Speed:
         one_shape: branches are evaluated one by one, so that one compiled shape serves all.
         one_frame: the autoencoder takes one frame at a time, for the same reason.
         network: a motion UNet compiled or recorded, see `motion.Network`.
-        reuse: the same with its deep features kept over steps, see `reuse.Reuse`.
+        reuse: the same with its deep features kept over steps, see `motion.Reuse`.
         cached: whether the hooks of diffusers' first-block cache are on.
         undo: callbacks that leave the model as it was; renew: those that follow changed weights.
     """
@@ -357,7 +358,7 @@ class Family:
                 raise
             self.offload = True
             self.place()
-            let_go(self.device)
+            clear_device_cache()
 
     def part(self, name: str) -> torch.nn.Module:
         """A part on the device; with `offload` it is alone there."""

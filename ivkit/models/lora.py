@@ -18,8 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .files import PICKLES, check_file
-from .hub import fetch
+from .hub import PICKLES, check_file, fetch
 
 MEND = "fetch that file anew from where it came"
 #: a LoRA for one network: by the layer's name its A (r, in, ...) and its B (out, r, ...)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import psutil
 import torch
+from accelerate.utils.memory import clear_device_cache
 
 from ..support.validate import warn
 from .protocol import alone
@@ -122,14 +123,6 @@ def free_bytes(device: torch.device) -> int | None:
     return psutil.virtual_memory().available
 
 
-def let_go(device: torch.device) -> None:
-    """Give unused memory back to the device."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    elif device.type == "mps":
-        torch.mps.empty_cache()
-
-
 # --------------------------------------------------------------------------- when it runs out
 
 
@@ -152,7 +145,7 @@ def retried(call):
             except (RuntimeError, MemoryError) as error:
                 if not ran_out(error) or level(self) >= last_level(self):
                     raise
-            let_go(self.device)  # after the error, whose frames hold tensors
+            clear_device_cache()  # after the error, whose frames hold tensors
             _step_down(self)
             for generator, state in zip(drawn, states, strict=True):
                 generator.set_state(state)

@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 
-from .files import PICKLES, check_file
-from .hub import check_layout, fetch, quietly, read
+from .hub import PICKLES, check_file, check_layout, fetch, quietly, read
 from .lora import MEND
 
 BASE = {

@@ -13,9 +13,8 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from .common import Speed
-from .motion import Network
+from .motion import Network, Reuse
 from .protocol import alone
-from .reuse import Reuse
 
 # Inner blocks, compiled one by one: a whole motion UNet has crashed the compiler.
 INNER = (
@@ -49,7 +48,7 @@ def speed_up(
         False.
     graphs: record a motion UNet's step as CUDA graphs; None does so on a CUDA device where it is
         compiled whole.
-    reuse: deep features of a motion UNet across this many steps; approximate, see `models.reuse`.
+    reuse: deep features of a motion UNet across this many steps; approximate, see `models.motion`.
         On the embedded model's ten steps an edited clip comes within 38 dB of the exact one at 2,
         33 dB at 3 and 29 dB at 4, on 25 steps 51, 44 and 40 dB; at SD 1.5's size 3 takes half of
         the exact blend's time. 0 is off.

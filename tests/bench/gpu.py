@@ -155,16 +155,12 @@ class Bench:
             torch.cuda.synchronize()
 
     def let_go(self) -> None:
-        import gc
-
         import torch
-
-        from ivkit.models.memory import let_go
+        from accelerate.utils.memory import clear_device_cache
 
         torch._dynamo.reset()
         torch.backends.cudnn.benchmark = False  # as a stock pipeline finds it
-        gc.collect()
-        let_go(self.device)
+        clear_device_cache(garbage_collection=True)
 
     def alive(self) -> bool:
         """Whether the device still answers: an illegal access leaves this process without it."""
