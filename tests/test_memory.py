@@ -247,3 +247,25 @@ def test_parts_that_do_not_fit_take_turns(monkeypatch):
     monkeypatch.setattr(torch.nn.Module, "to", full)
     model.place()
     assert model.offload and set(moves[2:]) == {"cpu"}
+
+
+@pytest.mark.parametrize("name", ["pia", "svd", "wan-2.1"])
+def test_parts_that_take_turns_make_the_same_clip(name, monkeypatch):
+    pipe, picture = fresh(name)
+    before = clip(pipe, picture)
+    pipe.clear_cache()
+    move, moved = torch.nn.Module.to, []
+
+    def watched(part, *args, **options):
+        moved.append((part, str(args[0])))
+        return move(part, *args, **options)
+
+    plan = memory.Plan(3, 0.0, None, "float32")
+    monkeypatch.setattr(memory, "choose", lambda *args: plan)
+    monkeypatch.setattr(torch.nn.Module, "to", watched)
+    close(clip(pipe, picture), before)
+    network = list(pipe.model.networks.values())[-1]
+    turns = [i for i, (part, _) in enumerate(moved) if part is network]
+    others = {id(part) for part, where in moved[: turns[-1]] if where == "cpu"}
+    assert pipe.model.offload and len(turns) <= 8  # not anew for each of its many calls
+    assert others >= {id(part) for part in pipe.model.modules() if part is not network}

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -301,3 +303,11 @@ def test_old_names_are_understood_and_say_the_new_ones():
     with pytest.warns(DeprecationWarning, match="decode_slice is called decode_chunk_size now"):
         model = iv.load("svd", small=True, device="cpu", decode_slice=3).model
     assert model.decode_chunk_size == 3
+
+
+def test_what_a_model_can_do_is_asked_of_the_protocol_alone():
+    asked = re.compile(r"(get|has)attr\((\w+\.)*(model|pictures)\b")
+    room = Path(models.__file__).parent
+    files = [path for path in room.parent.rglob("*.py") if room not in path.parents]
+    assert len(files) > 30 and not [path for path in files if asked.search(path.read_text())]
+    assert asked.search("getattr(self.pipe.model, 'x')")
