@@ -17,6 +17,8 @@ from diffusers import (
     StableDiffusionPipeline,
 )
 
+from ivkit.pictures import to_pixels
+
 SD = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 PROMPT, MOTION = "a red boat and a sun", "the boat moves right"
 
@@ -129,10 +131,14 @@ def test_affinity_is_pias():
     from diffusers.pipelines.deprecated.pia.pipeline_pia import prepare_mask_coef_by_statistics
 
     rows = [*range(6), 8, 7, 6]  # diffusers has PIA's rows of another style the other way round
+    pixels = to_pixels(tiny.picture())
     for scale, theirs in enumerate(rows):
         for frames in (1, 4, 16):
+            how = {"num_frames": frames, "motion_scale": scale}
+            affinity = tiny.model().condition(pixels, "the boat", **how).affinity
             expected = prepare_mask_coef_by_statistics(frames, 0, theirs)
-            assert tiny.model()._affinity(scale, frames).tolist() == pytest.approx(expected)
+            assert affinity[:, 0, 0, 0].tolist() == pytest.approx(expected)
+            assert (affinity == affinity[..., :1, :1]).all()
 
 
 def test_two_networks_of_one_adapter_do_not_overwrite_each_other():
