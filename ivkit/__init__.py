@@ -5,11 +5,15 @@
     picture = pipe.image("a boat on the blue sea at day", seed=5)
 
 Every public name is imported when it is first used, so that `import ivkit` itself loads neither
-torch nor diffusers nor OpenCV.
+torch nor diffusers nor OpenCV. It changes one thing of the process: OMP_WAIT_POLICY is set to
+PASSIVE, where it is not set, so that idle threads of torch sleep.
 """
 
 import os
+import sys
+import warnings
 from importlib import import_module
+from importlib.util import spec_from_loader
 
 __version__ = "0.1.0"
 
@@ -63,12 +67,54 @@ _MODULES = {
     "personal": "models.personal",
 }
 
+# Where the modules of an earlier version went; their old names work for one release.
+_MOVED = {
+    "brush": "image",
+    "demo": "course.demo",
+    "follow": "regions",
+    "picture": "image",
+    "pixels": "pictures",
+    "run": "video",
+    "sampling": "models.sampling",
+    "saved": "support.saved",
+    "settings": "instructions",
+    "speed": "models.speed",
+    "validate": "support.validate",
+}
+
+
+class _Moved:
+    """Imports a module by its old name, with a warning that says the new one."""
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        package, _, old = name.partition(".")
+        if package == "ivkit" and old in _MOVED | _MODULES:
+            return spec_from_loader(name, _Moved)
+
+    @staticmethod
+    def create_module(spec):
+        return None
+
+    @staticmethod
+    def exec_module(module):
+        old = module.__name__.partition(".")[2]
+        new = f"ivkit.{(_MOVED | _MODULES)[old]}"
+        message = f"ivkit.{old} is {new} now; the old name goes with the next release"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        sys.modules[module.__name__] = import_module(new)
+
+
+sys.meta_path.append(_Moved)  # after all others: it is asked where there is no such module
+
 __all__ = ["__version__", *sorted(_HOME)]
 
 
 def __getattr__(name):
     if name in _MODULES:
         return import_module(f"ivkit.{_MODULES[name]}")
+    if name in _MOVED:
+        return import_module(f"ivkit.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'ivkit' has no attribute {name!r}")
     value = getattr(import_module(f"ivkit.{_HOME[name]}"), name)

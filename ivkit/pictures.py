@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from .support.validate import FILE, Kind, Size, as_array, checked, warn
+from .support.validate import FILE, Clip, Kind, Region, Size, as_array, checked, warn
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -195,6 +195,15 @@ def as_floats(frames: Tensor) -> Tensor:
 def as_bytes(pixels: Tensor) -> Tensor:
     """float (N, 3, H, W) in [-1, 1] to uint8 (N, H, W, 3), on the same device."""
     return ((pixels.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1)
+
+
+@checked
+def psnr(a: Clip, b: Clip, mask: Region | None = None) -> float:
+    """Peak signal-to-noise ratio in dB, over all frames; `mask` (H, W) keeps where it is true."""
+    error = ((a.astype(np.float32) - b) ** 2).mean(-1)
+    if mask is not None:
+        error = error[..., mask]
+    return float(10 * np.log10(255**2 / max(float(error.mean()), 1e-10)))
 
 
 def to_pictures(pixels: Tensor) -> list[Image.Image]:

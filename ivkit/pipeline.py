@@ -38,7 +38,7 @@ from .instructions import (
 from .live import Live, LiveInstructions
 from .models import memory, speed
 from .models.protocol import VideoModel, alone
-from .pictures import Picture, fit, to_frames, to_picture, to_pictures, to_pixels
+from .pictures import Picture, fit, psnr, to_frames, to_picture, to_pictures, to_pixels
 from .support.progress import bar
 from .support.validate import (
     Integer,
@@ -150,8 +150,7 @@ class Pipeline:
         """
         picture = to_picture(picture, self.size)
         back = to_pictures(self.model.decode(self.model.encode(to_pixels(picture))))[0]
-        error = (np.asarray(picture, np.float32) - np.asarray(back, np.float32)) / 255
-        return back, float(-10 * np.log10(max((error**2).mean(), 1e-10)))
+        return back, psnr(picture, back)
 
     @checked
     def out_of_domain(self, picture: Picture) -> tuple[Image.Image, float, float] | None:

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ..pictures import open_file
+from ..pictures import psnr as psnr  # one of the measures
 from ..support.validate import (
     Array,
     Clip,
@@ -45,15 +46,6 @@ Several = Annotated[np.ndarray, Array("F H W 3", of="uint8", least=2)]
 Sides = Annotated[tuple, Listed(Number(0, 1000, above=True), "percentages", least=1)]
 Grey = Annotated[float, Number(0, 255)]
 Likeness = Annotated[float, Number(-1, 1)]
-
-
-@checked
-def psnr(a: Clip, b: Clip, mask: Region | None = None) -> float:
-    """Peak signal-to-noise ratio in dB, over all frames; `mask` (H, W) keeps where it is true."""
-    error = ((a.astype(np.float32) - b) ** 2).mean(-1)
-    if mask is not None:
-        error = error[..., mask]
-    return float(10 * np.log10(255**2 / max(float(error.mean()), 1e-10)))
 
 
 @checked

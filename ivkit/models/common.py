@@ -21,6 +21,7 @@ from accelerate.utils.memory import clear_device_cache
 from PIL import Image
 from torch import Tensor
 
+from ..pictures import to_pictures
 from ..support.validate import once, warn
 from .memory import Plan, level, ran_out, retried
 from .protocol import Prediction, alone
@@ -150,8 +151,7 @@ def posterior_of(code, posterior: str, generator: torch.Generator | None) -> Ten
 
 def pil(pixels: Tensor) -> Image.Image:
     """(1, 3, H, W) in [-1, 1] as PIL RGB, for CLIP's image processors."""
-    values = ((pixels[0].float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return Image.fromarray(values.permute(1, 2, 0).cpu().numpy())
+    return to_pictures(pixels.float())[0]
 
 
 def moved_cells(pixels: Tensor, shape: tuple[int, int, int]) -> Tensor:
