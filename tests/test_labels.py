@@ -30,9 +30,14 @@ def runs():
         for reading in READINGS:
             for unit in UNITS:
                 found[kind, reading, unit] = pipe.video(
-                    tiny.picture(), "the boat moves right", reading=reading, blend_in=unit,
-                    num_inference_steps=STEPS, progress=False, **edits,
-                )  # fmt: skip
+                    tiny.picture(),
+                    "the boat moves right",
+                    reading=reading,
+                    blend_in=unit,
+                    num_inference_steps=STEPS,
+                    progress=False,
+                    **edits,
+                )
     return found
 
 
@@ -103,8 +108,9 @@ def test_the_rows_of_a_grid(runs, monkeypatch):
 
 
 def test_each_step_of_the_explorer_has_its_own_words():
-    steps = tiny.pipeline("storybook").denoise(tiny.picture(), "the boat moves right", lam=0.25,
-                                               edited=tiny.picture(1))  # fmt: skip
+    steps = tiny.pipeline("storybook").denoise(
+        tiny.picture(), "the boat moves right", lam=0.25, edited=tiny.picture(1)
+    )
     for step in steps:
         if step.index == 1:
             before = {name: step.record[name].clone() for name in ("lam", "out_hat")}

@@ -30,8 +30,11 @@ class Ablation:
         """The clips below each other, with what was measured of each; as of `contact_sheet`."""
         rows = {}
         for part, found in self.measures.items():
-            said = [f"{m.heading} {found[name]:.{m.digits}{'%' if m.percent else 'f'}}"
-                    for name, m in MEASURES.items() if name in SAID and name in found]  # fmt: skip
+            said = [
+                f"{m.heading} {found[name]:.{m.digits}{'%' if m.percent else 'f'}}"
+                for name, m in MEASURES.items()
+                if name in SAID and name in found
+            ]
             rows[f"{part}: {', '.join(said)}"] = self.clips[part]
         return contact_sheet(rows, every=every, height=height)
 
