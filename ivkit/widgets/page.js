@@ -15,6 +15,7 @@ function render({ model, el }) {
       for (const part of row.querySelectorAll("[role=slider], .widget-readout, input, select"))
         if (text && !part.ariaLabel) part.ariaLabel = text;
     }
+    for (const part of root.querySelectorAll("select[title]")) part.ariaLabel ||= part.title;
     for (const icon of root.querySelectorAll(".widget-play .fa"))
       icon.parentElement.ariaLabel = icon.className.match(/fa-([a-z]+)/)?.[1];
     for (const group of root.querySelectorAll(".widget-toggle-buttons")) group.role = "group";

@@ -29,6 +29,7 @@ class Page(_Base):
 .ivkit-page { position: absolute; inset: 0; margin: 0; overflow: hidden; pointer-events: none; }
 .ivkit-page > div { display: none; position: absolute; box-sizing: border-box; border-radius: 50%;
   border: 1px solid #fff; outline: 1px solid #000; }
+[data-jp-theme-light=false] .widget-dropdown > select { appearance: auto; background-image: none; }
 """
     label = t.Unicode().tag(sync=True)
     takes = t.List(t.Unicode()).tag(sync=True)

@@ -58,7 +58,7 @@ def explorer(book):
 
 def studio(book):
     book.run()
-    book.wait("'shown' in globals() and not shown.busy and len(shown.results) == 2", 400)
+    book.wait("'shown' in globals() and not shown.busy and len(shown.results) == 3", 400)
     book.page.wait_for_selector("video")
     book.page.wait_for_timeout(2500)
     shoot(book, "studio")
@@ -85,8 +85,8 @@ CELLS = {
         "shown.paint.strokes = recorded.content.strokes\n"
         "shown.panel['content'].value = recorded.content.text\n"
         "shown.drag.trajectory = recorded.trajectory\n"
-        "shown.generate()\nshown.join()\n"
-        "shown.panel['lam'].value = 0.0\nshown.generate()",
+        "for lam in (0.3, 0.0, 0.6):\n"
+        "    shown.panel['lam'].value = lam\n    shown.generate()\n    shown.join()",
     ],
 }
 

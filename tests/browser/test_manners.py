@@ -104,6 +104,46 @@ def test_a_screen_of_twice_the_density_is_sharp_and_so_is_what_was_brought_neare
         assert points[0] == pytest.approx([127.5, 127.5], abs=1)
         assert points[-1][0] - points[0][0] == pytest.approx(60 / 1.5 / 1.5, abs=1)
 
+        ring = book.page.locator(f"{STAGE} .ivkit-page > div").bounding_box()
+        assert ring["width"] == pytest.approx(book.kernel("canvas.size.value") * 1.5 * 1.5, abs=1)
+        assert ring["x"] + ring["width"] / 2 == pytest.approx(x + 60, abs=1)
+        at = book.page.locator(f"{STAGE} canvas")
+        before = at.bounding_box()
+        book.page.keyboard.down(" ")
+        book.page.mouse.down()
+        book.page.mouse.move(x + 20, y + 30, steps=4)
+        book.page.mouse.up()
+        book.page.keyboard.up(" ")
+        after = at.bounding_box()
+        assert (after["x"] - before["x"], after["y"] - before["y"]) == (-40, 30)
+        book.page.keyboard.press("0")
+        book.wait("canvas.board.page.zoom == 1 and len(canvas.strokes) == 2")
+
+
+GIVE = """async kind => {
+    const canvas = Object.assign(document.createElement('canvas'), {width: 40, height: 30});
+    const blob = await new Promise(done => canvas.toBlob(done, 'image/png'));
+    const data = new DataTransfer();
+    data.items.add(new File([blob], kind + '.png', {type: 'image/png'}));
+    const stage = document.querySelector('.ivkit-stage');
+    stage.focus();
+    const more = {bubbles: true, cancelable: true};
+    stage.dispatchEvent(kind == 'drop' ? new DragEvent('drop', {dataTransfer: data, ...more})
+        : new ClipboardEvent('paste', {clipboardData: data, ...more}));
+}"""
+
+
+@pytest.mark.slow
+def test_a_picture_is_dropped_and_pasted(lab):
+    with paint(lab, "given") as book:
+        ready(book)
+        for kind in ("drop", "paste"):
+            book.page.evaluate(GIVE, kind)
+            book.wait("canvas.picture.size == (40, 30)")
+            book.page.keyboard.press("Control+z")
+            book.wait("canvas.picture.size == (256, 256)")
+        assert book.kernel("[repr(error) for error in canvas.errors]") == []
+
 
 STUDIO = [
     SETUP + "pipe = iv.load('storybook')\n"
