@@ -100,7 +100,7 @@ def test_text_lam_rewind_and_recording(canvas):
 def test_what_is_refused_is_said_and_it_plays_on(canvas):
     canvas.start()
     canvas.panel["say"].value = "a zebra"
-    canvas.board.guard(canvas._say)()
+    canvas.line.guard(canvas._say)()
     assert "zebra" in canvas.line.value and len(canvas.errors) == 1
     at = canvas.live.index
     until(lambda: canvas.live.index > at + 2)

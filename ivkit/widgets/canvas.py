@@ -170,7 +170,7 @@ class Canvas(Panel):
         look = {"tooltip": "Load a picture from a file", "layout": w.Layout(width="108px")}
         self.upload = w.FileUpload(accept="image/*", description="Picture", **look)
         self.upload.observe(guard(self._uploaded), "value")
-        self.fit = w.Dropdown(options=["crop", "pad"], **row("How a picture is made to fit", 64))
+        self.fit = w.Dropdown(options=["crop", "pad"], **row("How a picture is made to fit", 76))
         self.fit.layout.display = "none" if size is None else ""
         self.board.dropped = self.load_picture
         self.below = w.VBox([])

@@ -63,14 +63,14 @@ class LiveCanvas(Panel):
         board = self.board = Board(
             self.live.picture,
             width,
-            lambda *_: None,
+            {},
             self._pen,
             {},
             None,
             self.line,
             "A stream to pull and paint on",
         )
-        guard = board.guard
+        guard = self.line.guard
         self._frame = np.asarray(self.live.picture)
         self._hand: tuple | None = None  # (handle, its cut-out as RGBA, corner, where pressed)
         self._stroke: list = []
