@@ -92,7 +92,7 @@ def blend_in(
     """
     native = NATIVE[level[2]]
     unit = native if unit == "native" or level[0] == 0 else unit
-    if unit == native or z is z_edit:
+    if unit == native or (z is z_edit and mix is blend):  # there Eq. 4 is the same in every unit
         return mix(out, out_edit, lam), unit
     mixed = mix(convert(out, z, *level, unit), convert(out_edit, z_edit, *level, unit), lam)
     return to_native(mixed, z_edit, *level, unit), unit

@@ -61,3 +61,19 @@ def test_a_rule_with_a_name_is_saved_and_one_without_is_refused(monkeypatch):
 def test_a_rule_that_is_none_is_refused_before_any_work(rule, words):
     with pytest.raises((ValueError, TypeError), match=words):
         clip(blend=rule)
+
+
+@pytest.mark.parametrize("unit", ["v", "eps", "x0"])
+@pytest.mark.parametrize("reading", ["paired", "shared"])
+def test_the_unit_that_a_step_names_is_the_one_the_rule_was_asked_in(unit, reading):
+    run = clip(blend=stronger, blend_in=unit, reading=reading)
+    for record in run.trace:
+        x, x_edit, x_hat = (record[name] for name in record.terms)
+        assert record.blended == unit
+        torch.testing.assert_close(x_hat, stronger(x, x_edit, 0.4), rtol=1e-3, atol=1e-3)
+
+
+def test_the_explorer_does_not_call_another_rule_eq_4():
+    explorer = iv.TraceExplorer(clip(blend=stronger))
+    assert "blend(" in explorer.titles["x_hat"].value
+    assert "λ v + (1 − λ)" in iv.TraceExplorer(clip()).titles["x_hat"].value

@@ -11,7 +11,7 @@ import ipywidgets as w
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..blend import blend_in
+from ..blend import blend, blend_in
 from ..models.attention import record as record_attention
 from ..models.sampling import scaled
 from ..pictures import png, to_frames
@@ -28,9 +28,13 @@ SIGNS = {"v": ("v", "v′", "v̂"), "eps": ("ε", "ε′", "ε̂"), "x0": (f"{X0
 TILES = ("z_t", "z_edit", "x0", "heat", "frame", "x", "x_edit", "x_hat", "if_x_hat", "if_x0")
 
 
-def titles(record: Record, unit: str) -> dict[str, str]:
-    """What stands above each tile, in HTML: Eq. 4 in the unit that was blended and in no other."""
+def titles(record: Record, unit: str, linear: bool = True) -> dict[str, str]:
+    """What stands above each tile, in HTML: Eq. 4 in the unit that was blended and in no other.
+
+    linear: whether the step was blended by Eq. 4, and by no rule of a person's own.
+    """
     x, x_edit, x_hat = SIGNS[unit]
+    by = f"λ {x} + (1 − λ) {x_edit}" if linear else f"blend({x}, {x_edit}, λ)"
     derived = f"{x_hat}, derived: blended in {SIGNS[record.blended][0]}"
     return {
         "z_t": "z<sub>t</sub>, unedited",
@@ -40,7 +44,7 @@ def titles(record: Record, unit: str) -> dict[str, str]:
         "frame": "the finished frame",
         "x": f"{x}, given x",
         "x_edit": f"{x_edit}, given the edits",
-        "x_hat": f"{x_hat} = λ {x} + (1 − λ) {x_edit}" if unit == record.blended else derived,
+        "x_hat": f"{x_hat} = {by}" if unit == record.blended else derived,
         "if_x_hat": f"{x_hat}, if λ were so",
         "if_x0": f"{X0}, if λ were so",
     }
@@ -170,7 +174,7 @@ class TraceExplorer(Panel):
             f"ᾱ = {record.alpha_bar:.4f} · <b>λ in force: {span}</b> · frame {f} · "
             f"<b>y′: {escape(edit.motion) or '(no text)'}</b>"
         )
-        for name, title in titles(record, unit).items():
+        for name, title in titles(record, unit, self.run.rule is blend).items():
             self.titles[name].value = _titled(title)
         a, b, _ = TERMS[unit]
         for tile, name in zip(
