@@ -1,6 +1,6 @@
-"""Painting: strokes to a picture and a mask, the region an edit may change, and the composite.
+"""Painting: strokes become a picture and a mask of what an edit may change; then the composite.
 
-The paper's regional edit (section 4.2): pixels outside the edit mask stay exactly as they were.
+This is the paper's regional edit (section 4.2). Pixels outside the edit mask do not change at all.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _SUPERSAMPLE = 4
 
 @checked
 def rasterise(picture: Picture, strokes: Strokes) -> tuple[Image.Image, np.ndarray]:
-    """Draw strokes on a picture, at the picture's own resolution, antialiased.
+    """Draw strokes on a picture, antialiased and at the picture's own resolution.
 
-    Strokes lie over one another in order; an eraser removes paint drawn before it, never the
-    picture; strokes of "mask" and "lasso" are not paint and leave none (see `region_mask`).
+    Later strokes lie over earlier ones. An eraser removes paint that was drawn before it, but never
+    the picture. Strokes of "mask" and "lasso" leave no paint (see `region_mask`).
 
     Args:
       picture: anything `to_picture` takes, H x W pixels.
@@ -32,7 +32,7 @@ def rasterise(picture: Picture, strokes: Strokes) -> tuple[Image.Image, np.ndarr
 
     Returns:
       The painted RGB picture, and how much paint lies on each pixel: float32 (H, W) in [0, 1].
-      Where that is 0 the picture is unchanged.
+      Where it is 0, the picture is unchanged.
 
     Raises:
       ValueError: a stroke that does not touch the picture.
@@ -51,7 +51,7 @@ def paint_over(painted: Pixels, strokes: Strokes) -> np.ndarray:
     covers = [(s, *_cover(s, size)) for s in strokes if s.tool not in MARKING]
     if not covers:
         return alpha
-    rows, columns = zip(*(box for _, box, _ in covers), strict=True)  # only there is work to do
+    rows, columns = zip(*(box for _, box, _ in covers), strict=True)  # what strokes touch
     top, left = min(r.start for r in rows), min(c.start for c in columns)
     part = slice(top, max(r.stop for r in rows)), slice(left, max(c.stop for c in columns))
     paint = np.zeros((*alpha[part].shape, 4), np.float32)  # colour x alpha, then alpha
@@ -68,12 +68,12 @@ def paint_over(painted: Pixels, strokes: Strokes) -> np.ndarray:
 
 @checked
 def region_mask(strokes: Strokes, size: Size, before: SoftMask | None = None) -> np.ndarray:
-    """The region that strokes of "mask" and "lasso" mark, erasers in between included.
+    """The region that strokes of "mask" and "lasso" mark, less what erasers between them remove.
 
     Args:
-      strokes: `Stroke`s; those of the brush are passed over.
+      strokes: `Stroke`s; those of the brush are ignored.
       size: (W, H) of the picture.
-      before: (H, W), what was marked before the first stroke; None is nothing.
+      before: (H, W), the region marked before the first stroke; None if there is none.
 
     Returns:
       bool (H, W); all False when no stroke marks anything.
@@ -91,10 +91,10 @@ def region_mask(strokes: Strokes, size: Size, before: SoftMask | None = None) ->
 def edit_mask(
     alpha: Map, grow: Cells = 1.5, cell: Side = 16, feather: Rim | None = None
 ) -> np.ndarray:
-    """Where a painted edit may change the picture: the paint, grown, with a soft rim.
+    """Where a painted edit may change the picture: the region of the paint, grown, with a soft rim.
 
-    A mask as tight as a painted disc yields a sun without rays, hence the growth. The feather runs
-    inwards from the rim, so outside the grown region the mask is exactly 0.
+    The paint is grown because a mask as tight as a painted disc yields a sun without rays. The
+    feather runs inwards from the rim, so outside the grown region the mask is exactly 0.
 
     Args:
       alpha: float (H, W) in [0, 1], as from `rasterise`; whatever is above 0 counts as paint.
@@ -128,7 +128,7 @@ def edit_mask(
 def edit_region(
     strokes: Strokes, alpha: Map, grow: Cells = 1.5, cell: Side = 16, feather: Rim | None = None
 ) -> np.ndarray:
-    """Where strokes let P_img change a picture: their paint, grown, and the region they mark.
+    """Where strokes let P_img change a picture: their paint, grown, and the regions that they mark.
 
     Args:
       strokes: `Stroke`s. alpha: their paint, as from `rasterise`.
@@ -138,7 +138,7 @@ def edit_region(
       float32 (H, W) in [0, 1].
 
     Raises:
-      ValueError: strokes that leave no paint and mark nothing.
+      ValueError: the strokes leave no paint and mark no region.
     """
     marked = region_mask(strokes, alpha.shape[::-1])
     parts = [edit_mask(alpha, grow, cell, feather)] if alpha.any() else []
@@ -150,15 +150,15 @@ def edit_region(
 
 @checked
 def latent_mask(mask: Map, cell: Side = 16, how: Literal["max", "mean"] = "max") -> np.ndarray:
-    """A pixel mask (H, W) as float32 (1, 1, H / cell, W / cell), for regional denoising.
+    """Shrink a pixel mask (H, W) to latent cells, float32 (1, 1, H / cell, W / cell).
 
     Args:
       mask: bool or number (H, W); both sides are multiples of `cell`.
       cell: pixels of one latent cell.
-      how: "max" frees every cell the mask touches; "mean" weights each by the area covered.
+      how: "max" selects every cell that the mask touches; "mean" takes the share it covers.
 
     Raises:
-      ValueError: sides that are no multiples of `cell`, an unknown `how`.
+      ValueError: sides that are not multiples of `cell`, or an unknown `how`.
     """
     mask = mask.astype(np.float32)
     if mask.shape[0] % cell or mask.shape[1] % cell:
@@ -171,7 +171,7 @@ def latent_mask(mask: Map, cell: Side = 16, how: Literal["max", "mean"] = "max")
 
 @checked
 def composite(original: Picture, edited: Picture, mask: SoftMask) -> Image.Image:
-    """`edited` where mask is 1, `original`, to the bit, where it is 0, a mixture in between.
+    """`edited` where the mask is 1, exactly `original` where it is 0, and a mixture in between.
 
     Args:
       original, edited: pictures of one size, H x W.
@@ -215,7 +215,7 @@ def _bounds(stroke: Stroke, size: tuple[int, int]) -> tuple[int, int, int, int] 
 def _cover(
     stroke: Stroke, size: tuple[int, int], opacity: float | None = None
 ) -> tuple[tuple[slice, slice], np.ndarray]:
-    """The part of the picture a stroke may touch, and how much of each pixel there it covers."""
+    """The part of the picture that a stroke may touch, and the share of each pixel it covers."""
     left, top, right, bottom = _bounds(stroke, size)
     width, height = right - left, bottom - top
     if stroke.tool == "lasso":

@@ -1,13 +1,13 @@
 """Trajectories: drags, pins and a camera move become a displacement field and warped frames.
 
-This is what carries r of Eq. 1 into the video: every frame of the edited branch gets its own
-condition, the picture with its regions dragged as far as they are by then. Footnote 2 of the paper
-(a drag edits the still) is the last of these frames.
+This carries r of Eq. 1 into the video. Every frame of the edited branch gets its own condition: the
+picture with its regions dragged as far as they are at that time. The last of these frames is the
+dragged still of the paper's footnote 2.
 
-Points are complex numbers x + iy inside this file, so that turning and scaling is one product.
-Whatever moves, a dragged region or the whole background, is a layer with control points: `p` where
-they are in the picture, `q[f]` where they are in frame f. Two of them make a similarity; more bend
-the layer by moving least squares (Schaefer, McPhail, Warren 2006, section 2.2).
+Inside this file, points are complex numbers x + iy, so that turning and scaling is one product.
+What moves, a dragged region or the whole background, is a layer with control points: `p` is where
+they are in the picture, `q[f]` where they are in frame f. Two of them define a similarity; more
+bend the layer by moving least squares (Schaefer, McPhail, Warren 2006, section 2.2).
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class Warped:
 
     Attributes:
       frames: uint8 (F, H, W, 3).
-      masks: float32 (F, H, W) in [0, 1], where moved things are; 1 everywhere once a camera moves.
-      vacated: float32 (F, H, W) in [0, 1], where things were that have left: filled from around.
+      masks: float32 (F, H, W) in [0, 1], where moved things are; 1 everywhere if the camera moves.
+      vacated: float32 (F, H, W) in [0, 1], the places that things have left, filled from around.
       field: float32 (F, H, W, 2), the displacement (dx, dy) of each pixel of the picture; computed
-        when first asked for, since a preview does without.
+        on first use, since a preview does not need it.
     """
 
     frames: np.ndarray
@@ -63,15 +63,15 @@ def displacement(
 ) -> np.ndarray:
     """How far each pixel of the picture has moved in each frame.
 
-    Rigid inside a region with one handle, moving least squares inside one with several (pins in the
-    region are handles that stay), 0 at pins, the camera's field elsewhere. A drag's path is where
-    its handle is on the screen, whatever the camera does. Where regions overlap, the later wins.
+    A region with one handle moves rigidly, one with several by moving least squares (pins in it are
+    handles that stay). Pins do not move, and all else follows the camera. A drag's path says where
+    its handle is on the screen, whatever the camera does. Where regions overlap, the later counts.
 
     Args:
       trajectory: a `TrajectoryInstruction`, a `Drag`, a list of them, or a `Camera`.
       shape: (H, W).
-      num_frames: F; frame 0 does not move, frame F - 1 is at the target.
-      picture: needed when a drag has no mask, to grow one from its handle.
+      num_frames: F; frame 0 is not moved, and frame F - 1 is at the target.
+      picture: needed only if a drag has no mask, to grow one from its handle.
 
     Returns:
       float32 (F, H, W, 2): (dx, dy) in pixels.
@@ -93,22 +93,22 @@ def warp(
 ) -> Warped:
     """Cut the regions out, move them, and fill what they uncover from the surroundings.
 
-    A later drag lies on top. A whole-pixel drag is an exact copy inside its region, a drag to where
-    it began changes nothing, and what leaves the frame is cut off.
+    A later drag lies on top. A drag by whole pixels copies its region exactly, a drag back to its
+    start changes nothing, and whatever leaves the frame is cut off.
 
-    With `clip` the clip is dragged, not the still: each region is followed through it and cut out
-    of each frame, and the thing of the picture is laid where the drag has it, in the light that the
-    clip has there by then, turned and scaled as it is in the clip.
+    With `clip`, the clip is dragged instead of the still. Each region is followed through the clip
+    and cut out of each frame. The thing from the picture is then laid where the drag has it, with
+    the colours changed, turned and scaled as they are in the clip by that time.
 
     Args:
       picture: anything `to_picture` takes.
       trajectory, num_frames: as for `displacement`; drags without a mask get one.
       clip: uint8 (F, H, W, 3), the picture as it moves without the drag.
-      keep: bool (H, W), what must not get lost in the clip (a painted thing): where it cannot be
-        found any more, it is laid where it was last seen.
+      keep: bool (H, W), a thing that must not get lost in the clip, such as a painted one; once it
+        cannot be found any more, it is laid where it was last seen.
 
     Raises:
-      ValueError: as `displacement`; a region that covers the whole picture.
+      ValueError: as for `displacement`, or if a region covers the whole picture.
     """
     image = np.asarray(picture)
     shape = image.shape[:2]
@@ -141,7 +141,7 @@ def warp(
 
 @checked
 def drag_still(picture: Picture, trajectory: Trajectory) -> Image.Image:
-    """The picture with everything at its target: the paper's footnote 2, the drag of a still."""
+    """The picture with everything at its target: the dragged still of the paper's footnote 2."""
     return Image.fromarray(warp(picture, trajectory, num_frames=2).frames[-1])
 
 
@@ -149,14 +149,14 @@ def drag_still(picture: Picture, trajectory: Trajectory) -> Image.Image:
 def moving_region(warped: Warped) -> np.ndarray:
     """Where things are and where they were: float32 (F, H, W) in [0, 1].
 
-    Both count as moving for dual-clock denoising, else the thing would stay behind as well.
+    For dual-clock denoising both count as moving; otherwise a copy of the thing would stay behind.
     """
     return np.minimum(warped.masks + warped.vacated, 1)
 
 
 @checked
 def with_masks(trajectory: Trajectory, picture: Picture) -> TrajectoryInstruction:
-    """The same trajectory, with a mask grown for every drag that had none."""
+    """The same trajectory, with a mask grown for every drag that has none."""
     drags = list(trajectory.drags)
     for k, drag in enumerate(drags):
         if drag.mask is None:
@@ -192,7 +192,7 @@ def check(trajectory: Trajectory, shape: Shape) -> TrajectoryInstruction:
 
 @dataclasses.dataclass(frozen=True)
 class _Layer:
-    """Something that moves as one: its region (None: everything) and its control points."""
+    """A part that moves as one: its region (None for everything) and its control points."""
 
     mask: np.ndarray | None
     p: np.ndarray  # complex (n,)
@@ -203,7 +203,7 @@ class _Layer:
         return bool(np.abs(self.q[f] - self.p).max() > 1e-6)
 
     def render(self, image: np.ndarray, f: int, border: int) -> np.ndarray:
-        """The image as it is in frame f: each pixel fetched from where it came from."""
+        """The image as it is in frame f, with each pixel read from where it came from."""
         height, width = image.shape[:2]
         p, q = self.p, self.q[f]
         if len(p) == 2:
@@ -268,13 +268,13 @@ def _drag_points(
 
 
 def place(drag: Drag, time: float) -> tuple[float, float]:
-    """Where the handle of a drag with a path is at a time in [0, 1] of the clip, (x, y)."""
+    """The position (x, y) of the handle of a drag with a path, at a time in [0, 1] of the clip."""
     there = _along(drag.path, drag.times, _ease(drag.easing, np.array([time])))[0]
     return float(there.real), float(there.imag)
 
 
 def _along(path: Sequence, times: Sequence[float] | None, progress: np.ndarray) -> np.ndarray:
-    """Where the handle is at each moment, at constant speed unless there are times."""
+    """The position of the handle at each moment, at constant speed unless times are given."""
     points = np.array([complex(*point) for point in path])
     if times is None:
         walked = np.concatenate([[0], np.cumsum(np.abs(np.diff(points)))])
@@ -300,7 +300,7 @@ def _camera_points(
     right, bottom = shape[1] - 1, shape[0] - 1
     middle = complex(right, bottom) / 2
     p = np.array([0, right + 1j * bottom])
-    if pins:  # hold the frame at eight points, but for those that are too close to a pin
+    if pins:  # hold the frame at those of eight points that are not too close to a pin
         thirds = [x * right + 1j * y * bottom for x in (0, 0.5, 1) for y in (0, 0.5, 1)]
         frame = [v for v in thirds if v != middle]
         p = np.array([v for v in frame if min(abs(v - pin) for pin in pins) > abs(middle) / 4])
@@ -360,7 +360,7 @@ class _Clip:
 
     @functools.cached_property
     def holes(self) -> np.ndarray:
-        """Wherever a dragged region may be, bool (F, H, W)."""
+        """The places where a dragged region may be, bool (F, H, W)."""
         rim = np.ones((2 * _RIM + 3,) * 2)
         holes = [
             np.any([t.hole(a.mask, f) for a, _, t in self._things], axis=0)
@@ -388,7 +388,7 @@ class _Clip:
                 yield layer, _lit(sprite, track.light[f])
 
     def kept(self, f: int) -> np.ndarray | float:
-        """Where things are that must not get lost, float32 (H, W) in [0, 1]."""
+        """The places of things that must not get lost, float32 (H, W) in [0, 1]."""
         places = [track.place(layer.mask, f) for layer, _, track in self._kept]
         return np.max(places, axis=0) if places else 0.0
 
@@ -414,10 +414,10 @@ def _parts(mask: np.ndarray, smallest: int = 16) -> list[np.ndarray]:
 
 
 def _fill_from_others(clip: np.ndarray, holes: np.ndarray, f: int) -> tuple[np.ndarray, np.ndarray]:
-    """Frame f with its hole filled from frames that show what is behind, and what is left of it.
+    """Frame f with its hole filled from other frames, and the part of the hole that is left.
 
-    The nearest frame first, in the light of frame f; a frame counts where the two agree around the
-    hole (they do not while a camera moves, or the tide rises).
+    The nearest frame that shows what is behind comes first, in the light of frame f. A frame counts
+    only if the two agree around the hole. (They do not while a camera moves, or the tide rises.)
     """
     frame, left = clip[f], holes[f].copy()
     if not (left & ~holes.all(0)).any():
@@ -448,16 +448,16 @@ def _ratio(a: complex, b: complex) -> complex:
 
 
 def _moved(v: np.ndarray, p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Where points v go when the control points p go to q."""
+    """The new places of points v when the control points p go to q."""
     if len(p) == 2:
         return (q[1] - q[0]) / (p[1] - p[0]) * (v - p[0]) + q[0]
     return _mls(v, p, q)[0]
 
 
 def _mls(v: np.ndarray, p: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Moving least squares: for each v the similarity that takes p to q best, near points first.
+    """Moving least squares: for each v the similarity that best takes p to q, weighted by nearness.
 
-    Returns where v goes, and the complex factor (turn and scale) it goes by.
+    Returns the new places of v and the complex factor (turn and scale) at each.
     """
     away = v[..., None] - p
     weight = 1 / (away.real**2 + away.imag**2 + 1e-6)
@@ -473,8 +473,8 @@ def _mls(v: np.ndarray, p: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.nd
 def _inverse(p: np.ndarray, q: np.ndarray, height: int, width: int) -> np.ndarray:
     """Where each pixel of the frame came from: float32 (H, W, 2).
 
-    Swapping p and q is a first guess only, tens of pixels off; steps like Newton's do the rest.
-    The map is smooth, so it is computed at every fourth pixel.
+    Swapping p and q gives only a first guess, which may be tens of pixels off; steps like Newton's
+    correct it. The map is smooth, so it is computed at every fourth pixel.
     """
     cell = 4
     rows, columns = -(-height // cell) + 2, -(-width // cell) + 2
@@ -507,7 +507,7 @@ def _sprite(image: np.ndarray, layers: list[_Layer], k: int) -> np.ndarray:
     """Region k cut out: float32 (H, W, 4), colour times alpha, then alpha.
 
     Alpha is 1 inside and fades over the two pixels around it, where the thing's antialiased edge
-    is. What a later region hides is filled, or the hidden thing would carry a piece of the other.
+    is. What a later region hides is filled, so that no piece of that region is carried along.
     """
     mask = layers[k].mask
     later = np.any([layer.mask for layer in layers[k + 1 :]], axis=0)
@@ -521,8 +521,8 @@ def _sprite(image: np.ndarray, layers: list[_Layer], k: int) -> np.ndarray:
 def _cut_out(image: np.ndarray, layers: list[_Layer], k: int) -> np.ndarray:
     """The sprite of region k for another background, float32 (H, W, 4) as of `_sprite`.
 
-    In its rim the old background shines through. There the thing has the colour that lies further
-    in, the background what would fill its place, and alpha is how much of the two is seen.
+    In its rim, the old background shines through. There the thing takes the colour from further in
+    and the background the colour that would fill its place; alpha says how they are mixed.
     """
     sprite = _sprite(image, layers, k)
     mask = layers[k].mask.astype(np.uint8)
@@ -553,11 +553,11 @@ def _plate(image: np.ndarray, masks: list[np.ndarray]) -> tuple[np.ndarray, np.n
 
 
 def _fill(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """The hole inpainted from around it, in a picture squeezed sideways.
+    """Inpaint the hole from its surroundings, in a picture squeezed sideways.
 
-    Inpainting as it is bends a horizon into a hill; most of what lies behind things (horizons,
-    shores, skies) runs sideways, and squeezed it is bridged from left and right. Stars and snow
-    flakes beside the hole are left out: they would be drawn out to streaks.
+    Plain inpainting bends a horizon into a hill. Most of what lies behind things (horizons, shores,
+    skies) runs sideways, and in the squeezed picture it is filled from the left and right. Stars
+    and snowflakes beside the hole are ignored, since they would be drawn out to streaks.
     """
     if hole.all():
         return image
@@ -575,7 +575,7 @@ def _fill(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
 
 
 def specks(image: np.ndarray) -> np.ndarray:
-    """Whatever is small and brighter than its surroundings both ways, bool (H, W)."""
+    """Small spots that are brighter than their surroundings both ways, bool (H, W)."""
     side = max(3, image.shape[1] // 20)
     across, down = (
         cv2.morphologyEx(image, cv2.MORPH_TOPHAT, np.ones(shape, np.uint8)).max(-1)

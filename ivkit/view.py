@@ -1,7 +1,7 @@
-"""Pictures and clips to look at: thin layers over mediapy, PIL and matplotlib.
+"""Show pictures and clips, with thin layers over mediapy, PIL and matplotlib.
 
-Video is uint8 (F, H, W, 3), as everywhere in ivkit. What starts with `show` displays in a
-notebook; everything else returns a PIL.Image, which a cell displays when it is its last line.
+Video is uint8 (F, H, W, 3), as everywhere in ivkit. Functions whose names start with `show` display
+in a notebook. Most others return a PIL.Image, which a cell displays when it is its last line.
 """
 
 from __future__ import annotations
@@ -88,15 +88,15 @@ def show(
     height: Side | None = None,
     **options,
 ) -> str | None:
-    """Play a clip in the notebook, in a loop; with `return_html=True` return the page instead.
+    """Play a clip in the notebook, in a loop; with `return_html=True`, return its HTML instead.
 
     Args:
-        clip: a Run (its frames beside the unedited ones), one video uint8 (F, H, W, 3), or a
+        clip: a Run (its frames play beside the unedited ones), one video uint8 (F, H, W, 3), or a
             dict {title: video}.
-        fps: frames a second, 0.1 to 240.
-        codec: "h264", or "gif" of at most 50 frames a second.
-        width, height: pixels on the page; one of them tells the other.
-        options: further ones of `mediapy.show_videos`, such as `columns`.
+        fps: frames per second, 0.1 to 240.
+        codec: "h264", or "gif", which allows at most 50 frames per second.
+        width, height: size on the page in pixels; if one is given, the other follows from it.
+        options: further options of `mediapy.show_videos`, such as `columns`.
     """
     if hasattr(clip, "frames"):
         unedited = getattr(clip, "unedited", None)
@@ -112,7 +112,7 @@ def show(
 
 
 def _shown_at(video: np.ndarray, width: int | None, height: int | None) -> np.ndarray:
-    """A clip made as small as it is shown, with even sides: browsers play no others."""
+    """The clip at the size at which it is shown, with even sides, since browsers play no others."""
     _, h, w, _ = video.shape
     high = height or (round(h * width / w) if width else h)
     wide = width or (round(w * height / h) if height else w)
@@ -138,16 +138,16 @@ def show_pictures(pictures: Images, **options) -> None:
 def save_video(path: Any, frames: Video, fps: Fps = FPS, comment: Any = None) -> Path:
     """Write uint8 (F, H, W, 3) to `path`, an .mp4 (H.264, yuv420p) or a .gif; returns the path.
 
-    Sides of an odd length get their last row or column once more in an .mp4, since browsers play
-    even sides alone. The file that is there stays until the new one is whole.
+    In an .mp4, a side of odd length gets its last row or column a second time, since browsers play
+    only even sides. An existing file is replaced only when the new one is complete.
 
     Args:
-        fps: frames a second, 0.1 to 240; of a gif at most 50.
+        fps: frames per second, 0.1 to 240, and at most 50 for a gif.
         comment: text for the file's metadata, such as how the clip was made.
 
     Raises:
-        ValueError or TypeError for what is no such path, clip, rate or text; OSError where the
-        disk is full or the folder cannot be written to.
+        ValueError or TypeError if the path, clip, rate or text is not of these kinds; OSError if
+        the disk is full or the folder cannot be written to.
     """
     path = destination("path", path, ".mp4", ".gif")
     content = encoded(frames, fps, path.suffix.lower()[1:], comment)
@@ -169,9 +169,9 @@ def contact_sheet(
     """Frames of one video (F, H, W, 3), or rows {title: video}, laid out as one PIL.Image.
 
     Args:
-        columns: pictures in a row; a dict has one row a video instead.
-        every: keep every n-th frame.
-        height: scale each frame to this many pixels.
+        columns: pictures in each row; a dict has one row for each video instead.
+        every: take only every n-th frame.
+        height: height in pixels to which each frame is scaled.
     """
     if isinstance(frames, dict):
         rows = [(title, video[::every]) for title, video in frames.items()]
@@ -198,12 +198,12 @@ def contact_sheet(
 
 @checked
 def heat(eps: Map, eps_edit: Map, picture: Picture, alpha: Share = 0.65) -> Image.Image:
-    """Where two predictions differ: mean over channels of |ε - ε'|, drawn over a picture.
+    """Where two predictions differ: |ε - ε'|, averaged over channels, drawn over a picture.
 
     Args:
         eps, eps_edit: (C, h, w), or (F, C, h, w), which is averaged over frames.
-        picture: what it is drawn over, PIL.Image or uint8 (H, W, 3).
-        alpha: how opaque the hottest place is.
+        picture: the picture underneath, PIL.Image or uint8 (H, W, 3).
+        alpha: opacity where the difference is largest.
     """
     import matplotlib
 
@@ -219,13 +219,13 @@ def heat(eps: Map, eps_edit: Map, picture: Picture, alpha: Share = 0.65) -> Imag
 
 @checked
 def field_arrows(picture: Picture, field: Field, frame: Index = -1, step: Side = 16) -> Image.Image:
-    """A displacement field as arrows over the picture that it moves.
+    """Draw a displacement field as arrows over the picture that it moves.
 
     Args:
         picture: PIL.Image or uint8 (H, W, 3).
         field: float (F, H, W, 2), or (H, W, 2): (dx, dy) in pixels of each source pixel.
         frame: which frame of the field.
-        step: pixels between arrows; places that stay still get none.
+        step: pixels between arrows; places that do not move get none.
     """
     if field.ndim == 4:
         check_index("frame", frame, len(field))
@@ -259,20 +259,20 @@ def trace_grid(
     steps: Indices | None = None,
     decode: Callable | None = None,
 ) -> Image.Image:
-    """A table of pictures, one row a tensor, one column a step: what the loop saw.
+    """A table of pictures of a run: each row shows a tensor, each column a step.
 
-    Latents have no colours of their own; their first three principal components are shown as
-    red, green and blue, the same three for the whole table.
+    Latents have no colours of their own. Their first three principal components are shown as red,
+    green and blue, and these are the same three for the whole table.
 
     Args:
-        trace: a Trace; trace[i][name] is (F, C, h, w). A cell says so where the tensor is undefined
-            (see `ivkit.trace`) or was not evaluated. A blend that was taken in another unit, of
-            which Eq. 4 does not hold, is marked as derived.
-        names: which tensors, by their names in the trace.
+        trace: a Trace; trace[i][name] is (F, C, h, w). Where a tensor is undefined (see
+            `ivkit.trace`) or was not evaluated, the cell says so. A blend is marked as derived if
+            the blending was done in another unit, because Eq. 4 does not hold for it.
+        names: the tensors, by their names in the trace.
         frame: which frame of the clip.
-        steps: which steps; by default up to eight, evenly spread.
-        decode: if given, x0 is decoded by it, latents (1, C, h, w) -> pixels (1, 3, H, W) in
-            [-1, 1], as `pipe.model.decode` does.
+        steps: the steps; by default up to eight, evenly spread.
+        decode: if given, decodes x0 from latents (1, C, h, w) to pixels (1, 3, H, W) in [-1, 1],
+            as `pipe.model.decode` does.
     """
     count = len(trace)
     if not count:
@@ -307,7 +307,7 @@ def trace_grid(
 
 @checked
 def cmp(name: str, mine: Numbers, theirs: Numbers, tolerance: Distance = 1e-5) -> None:
-    """Print whether two arrays agree: exactly, approximately, and their largest difference."""
+    """Print whether two arrays agree exactly and approximately, and their largest difference."""
     a, b = mine, theirs
     if a.shape != b.shape:
         raise ValueError(f"{name}: theirs has shape {b.shape}, and mine has {a.shape}")
@@ -318,7 +318,7 @@ def cmp(name: str, mine: Numbers, theirs: Numbers, tolerance: Distance = 1e-5) -
 
 
 def _latent(record, name, frame):
-    """(C, h, w) of one frame, or in a word why there is none."""
+    """The tensor (C, h, w) of one frame, or the reason why there is none."""
     record.check(name)
     return record.missing(name).replace(", ", ",\n") or record[name][frame]
 
@@ -330,11 +330,11 @@ def _pixels(decoded) -> np.ndarray:
 
 @checked
 def principal_colours(latents: Maps):
-    """A function (C, h, w) -> (h, w, 3) in [0, 1]: the three main directions of `latents` as red,
-    green and blue. latents: (C, h, w) or (F, C, h, w) each; what is not finite is left out."""
+    """A function (C, h, w) -> (h, w, 3) in [0, 1]: the first three principal components as red,
+    green and blue. latents: (C, h, w) or (F, C, h, w) each; only finite values count."""
     pixels = np.concatenate([np.moveaxis(z, -3, -1).reshape(-1, z.shape[-3]) for z in latents])
     pixels = pixels[np.isfinite(pixels).all(1)]
-    pixels = pixels[:: max(1, len(pixels) // 100_000)]  # enough to tell the directions
+    pixels = pixels[:: max(1, len(pixels) // 100_000)]  # enough for the directions
     centre = pixels.mean(0)
     axes = np.linalg.svd(pixels - centre, full_matrices=False)[2][:3]
     low, high = np.percentile((pixels - centre) @ axes.T, [2, 98], axis=0)
@@ -348,7 +348,7 @@ def principal_colours(latents: Maps):
 
 
 def _principal_colours(rows: dict) -> dict:
-    """{name: [(C, h, w)]} -> {name: [(h, w, 3) in [0, 1]]}, on principal axes common to all."""
+    """{name: [(C, h, w)]} -> {name: [(h, w, 3) in [0, 1]]}, with principal axes common to all."""
     known = [z for row in rows.values() for z in row if not isinstance(z, str)]
     if not known:
         return rows
