@@ -22,7 +22,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from ..support import commands
-from ..support.disk import write_text
+from ..support.disk import append, write_text
 from . import scores, study, tables
 from .methods import Maker, Method
 
@@ -251,11 +251,7 @@ class Store:
 
     @staticmethod
     def _append(file: Path, row: dict) -> None:
-        torn = file.is_file() and not file.read_bytes().endswith(b"\n")
-        with file.open("a", encoding="utf-8") as f:
-            f.write("\n" * torn + json.dumps(row) + "\n")
-            f.flush()
-            os.fsync(f.fileno())
+        append(file, f"{json.dumps(row)}\n".encode())
 
 
 def read_lines(folder: Path, kind: str) -> list[dict]:

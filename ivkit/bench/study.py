@@ -11,8 +11,8 @@ Every answer is in the CSV the moment it is given, and the same participant goes
 from __future__ import annotations
 
 import csv
+import io
 import json
-import os
 import random
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..support.disk import write_picture, write_text
+from ..support.disk import append, write_picture, write_text
 from .scores import bootstrap
 from .tables import PAPER_VOTES, markdown, votes
 
@@ -221,14 +221,12 @@ class Study:
         row |= {name: question.value for name, question in self.questions.items()}
         now = datetime.now(UTC).isoformat(timespec="seconds")
         row |= {"time": now, "participant": self.participant}
-        new = not self.file.is_file() or self.file.stat().st_size == 0
-        with self.file.open("a", newline="", encoding="utf-8") as f:
-            writer = csv.DictWriter(f, COLUMNS)
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
-            f.flush()
-            os.fsync(f.fileno())
+        lines = io.StringIO(newline="")
+        writer = csv.DictWriter(lines, COLUMNS)
+        if not self.file.is_file() or self.file.stat().st_size == 0:
+            writer.writeheader()
+        writer.writerow(row)
+        append(self.file, lines.getvalue().encode())
         self.left_to_do.pop(0)
         self._show()
 

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..support.disk import write_tensors
+
 FILE = "tiny_decoder.safetensors"
 WIDTHS = (128, 80, 56, 32, 8)  # channels at 16, 32, 64, 128 and 256 pixels
 
@@ -82,7 +84,4 @@ def load(folder: str | Path) -> TinyDecoder:
 
 def save(decoder: TinyDecoder, folder: str | Path) -> None:
     """Writes the decoder in fp16."""
-    from safetensors.torch import save_file
-
-    state = {k: v.detach().half().cpu().contiguous() for k, v in decoder.state_dict().items()}
-    save_file(state, str(Path(folder) / FILE))
+    write_tensors(Path(folder) / FILE, {k: v.half() for k, v in decoder.state_dict().items()})

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ..models.pia import motion_unet, video_input
-from ..support.disk import write_text
+from ..support.disk import whole_folder, write_text
 from .words import TOKENS, write_tokenizer
 
 CHANNELS = 16
@@ -143,10 +143,13 @@ class Networks:
         fresh = Networks.made()  # whose configuration names no folder
         for name in ("unet", "adapter", "text"):
             getattr(fresh, name).load_state_dict(getattr(self, name).state_dict())
-        folder, how = Path(folder), {"max_shard_size": "14MB"}
-        fresh.unet.half().save_pretrained(folder / "unet", **how)
-        fresh.adapter.half().save_pretrained(folder / "motion_adapter", **how)
-        fresh.text.save_pretrained(folder / "text_encoder")
+        for name, part, how in (
+            ("unet", fresh.unet.half(), {"max_shard_size": "14MB"}),
+            ("motion_adapter", fresh.adapter.half(), {"max_shard_size": "14MB"}),
+            ("text_encoder", fresh.text, {}),
+        ):
+            with whole_folder(Path(folder) / name, new=False) as place:
+                part.save_pretrained(place, **how)
 
 
 def write_layout(folder: Path) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..support.disk import write_picture
+
 SHEET = Path(__file__).with_name("sprites.png")
 SIZE, COLUMNS = 128, 8
 
@@ -97,7 +99,7 @@ def draw_sheet(font_path: str | Path, path: Path = SHEET) -> Path:
                 raise ValueError(f"the font {font_path} has no picture for {name!r} ({emoji})")
             picture = tile(glyph)
         sheet.paste(picture, (i % COLUMNS * SIZE, i // COLUMNS * SIZE))
-    sheet.save(path, optimize=True)
+    write_picture(path, sheet, optimize=True)
     return path
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..support.disk import whole_folder
 from . import sprites
 from .world import EVENTS, GROUNDS, MOVES, SLOTS, TIMES, Scenes
 
@@ -138,14 +139,14 @@ def write_tokenizer(folder: Path) -> None:
     whole = [w + "</w>" for w in WORDS]
     tokens = [*whole, BOS, EOS, *sorted(pieces - set(whole))]
     vocab = {token: i for i, token in enumerate(tokens)}
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False))
     lines = ["#version: 0.2", *(f"{a} {b}" for a, b in merges), ""]
-    (folder / "merges.txt").write_text("\n".join(lines))
-    files = (str(folder / name) for name in ("vocab.json", "merges.txt"))
-    CLIPTokenizer(
-        *files, model_max_length=MAX_TOKENS, pad_token=EOS, unk_token=EOS
-    ).save_pretrained(folder)
+    with whole_folder(folder, new=False) as part:
+        (part / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False))
+        (part / "merges.txt").write_text("\n".join(lines))
+        files = (str(part / name) for name in ("vocab.json", "merges.txt"))
+        CLIPTokenizer(
+            *files, model_max_length=MAX_TOKENS, pad_token=EOS, unk_token=EOS
+        ).save_pretrained(part)
 
 
 def _bpe(parts: list[str], merges: list[tuple[str, str]]) -> list[str]:

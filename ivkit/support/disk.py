@@ -73,9 +73,10 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
-    """The same for a folder that is new or empty."""
-    path = new_folder("path", path)
+def whole_folder(path: str | os.PathLike, new: bool = True) -> Iterator[Path]:
+    """The same for a folder that is new or empty. new=False: or for some files of a folder, which
+    take their places once all of them are written."""
+    path = new_folder("path", path) if new else _place("path", path)
     with _beside(path) as part:
         part.mkdir()
         yield part
@@ -94,7 +95,9 @@ def _beside(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
-    except (OSError, SafetensorError) as error:
+    except Exception as error:
+        if not isinstance(error, (OSError, SafetensorError)) and "os error" not in str(error):
+            raise  # a tokenizer's own is an Exception that says (os error 28)
         kind = type(error) if isinstance(error, OSError) else OSError
         if isinstance(error, shutil.Error):  # copytree's list of (from, to, why)
             error = error.args[0][0][-1]
@@ -110,7 +113,20 @@ def write_text(path: str | os.PathLike, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def write_tensors(path: str | os.PathLike, tensors: dict, metadata: dict[str, str]) -> None:
+def append(path: str | os.PathLike, lines: bytes) -> None:
+    """Adds lines to a file's end, all or none of them, and has them on the disk when it returns."""
+    before = Path(path).read_bytes() if Path(path).is_file() else b""
+    if before and not before.endswith(b"\n"):  # an earlier version wrote half a line
+        before += b"\n"
+    with whole(path) as part, part.open("wb") as file:
+        file.write(before + lines)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_tensors(
+    path: str | os.PathLike, tensors: dict, metadata: dict[str, str] | None = None
+) -> None:
     """Tensors as safetensors, from whatever device they are on."""
     from safetensors.torch import save_file
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import sys
 import threading
 import weakref
@@ -16,6 +17,7 @@ from typing import Annotated, Any
 from ..instructions import Change, Instructions, Strokes, TrajectoryInstruction
 from ..paint import on_picture
 from ..pictures import Picture
+from ..support.disk import whole
 from ..support.saved import Saved
 from ..support.validate import TEXT, Kind, Listed, Sentence, Steps, checked
 from ..trajectory import check
@@ -186,7 +188,8 @@ class Autosave:
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 if not self._begun and self.path.exists():
-                    self.path.replace(self.previous)
+                    with whole(self.previous) as part:
+                        shutil.copyfile(self.path, part)
                 self._begun = True
                 saved.save(self.path)
                 self.failed = None

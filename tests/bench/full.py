@@ -24,7 +24,7 @@ from pathlib import Path
 
 from ivkit.bench.methods import OWN
 from ivkit.support import commands
-from ivkit.support.disk import write_text
+from ivkit.support.disk import whole, write_text
 
 BEST = 3  # settings of the sweep that go on to the reporting half
 SLACK = 15  # seconds for starting Python and for the tables, of each step
@@ -135,7 +135,8 @@ def gather(out: Path, results: Path) -> None:
     for name in ("storybench", "sweep"):
         if (out / name / "results.json").is_file():
             for kind in ("csv", "json"):
-                shutil.copyfile(out / name / f"results.{kind}", results / f"{name}.{kind}")
+                with whole(results / f"{name}.{kind}") as part:
+                    shutil.copyfile(out / name / f"results.{kind}", part)
             texts.append((out / name / "tables.md").read_text(encoding="utf-8"))
     if texts:
         write_text(results / "tables.md", "\n".join(texts))

@@ -14,6 +14,7 @@ import torch
 from ... import load
 from ...models import personal
 from ...pictures import to_pixels
+from ...support.disk import write_picture
 from ..character import CLASS, NAME, cast, draw_robot, portraits
 from ..world import World
 from .common import Stage, save_grid
@@ -45,7 +46,7 @@ def train(
     ranks, into = stage.ranks, Path(into)
     pipe, world = load(stage.folder, ranks.device, "float32"), World(ranks.device)
     into.mkdir(parents=True, exist_ok=True)
-    draw_robot().save(into / "robot.png", optimize=True)
+    write_picture(into / "robot.png", draw_robot(), optimize=True)
     new, old = cast(world, draw_robot()), world.labels.index((CLASS, None))
     examples = portraits(world, new, shots, 800, vary=True)
     others = portraits(world, old, shots // 2, 801, vary=True)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ...support.disk import whole_folder
 from .. import words
 from ..networks import WEIGHTS
 from .common import Stage, Trainer, learn
@@ -65,9 +66,10 @@ def train(stage: Stage, batch: int = 768) -> dict[str, Any]:
         return torch.stack([loss.detach(), found])
 
     def save():
-        clip.half().save_pretrained(folder / "clip")
-        CLIPImageProcessor.from_pretrained(WEIGHTS / "clip").save_pretrained(folder / "clip")
-        words.write_tokenizer(folder / "clip")
+        with whole_folder(folder / "clip", new=False) as part:
+            clip.half().save_pretrained(part)
+            CLIPImageProcessor.from_pretrained(WEIGHTS / "clip").save_pretrained(part)
+            words.write_tokenizer(part)
 
     names = ("loss", f"picture finds its caption among {batch}")
     clock = stage.clock()

@@ -17,7 +17,7 @@ import torch.distributed.nn.functional  # imported later, it keeps a group alive
 from PIL import Image
 
 from ...models import cpu_has_bf16
-from ...support.disk import write_tensors
+from ...support.disk import whole, whole_folder, write_picture, write_tensors
 from ..world import World
 
 LORA = "adapter_model.safetensors"
@@ -57,7 +57,8 @@ class Ranks:
         if self.first and self.kept and self.device.type == "cuda":
             artifacts = torch.compiler.save_cache_artifacts()
             if artifacts:
-                self.kept.write_bytes(artifacts[0])
+                with whole(self.kept) as part:
+                    part.write_bytes(artifacts[0])
 
     @property
     def first(self) -> bool:
@@ -342,7 +343,8 @@ def save_grid(frames: torch.Tensor, path, scale: float = 1.0) -> None:
     r, c, _, h, w = frames.shape
     grid = ((frames.float() + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 3, 1, 4, 2)
     picture = Image.fromarray(grid.reshape(r * h, c * w, 3).cpu().numpy())
-    picture.resize((int(c * w * scale), int(r * h * scale)), Image.LANCZOS).save(path, quality=88)
+    picture = picture.resize((int(c * w * scale), int(r * h * scale)), Image.LANCZOS)
+    write_picture(path, picture, quality=88)
 
 
 def psnr(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -355,7 +357,7 @@ def write_lora(folder: Path, rank: int, targets: str, state: dict[str, torch.Ten
     """Writes LoRA matrices by layer, "LAYER.lora_A.weight", in fp16 and in PEFT's own format."""
     from peft import LoraConfig
 
-    folder.mkdir(parents=True, exist_ok=True)
-    LoraConfig(r=rank, lora_alpha=rank, target_modules=targets).save_pretrained(folder)
     state = {f"base_model.model.{k}": v.detach().half() for k, v in state.items()}
-    write_tensors(folder / LORA, state, {"format": "pt"})
+    with whole_folder(folder, new=False) as part:
+        LoraConfig(r=rank, lora_alpha=rank, target_modules=targets).save_pretrained(part)
+        write_tensors(part / LORA, state, {"format": "pt"})

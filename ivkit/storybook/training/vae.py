@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ...support.disk import whole_folder
 from ..networks import load_vae, make
 from ..world import Scenes, World
 from .common import Clock, Stage, Trainer, learn, pixel_loss, psnr, save_grid
@@ -177,7 +178,8 @@ def train(
     def save():
         fresh = make(AutoencoderTiny, "vae").half()  # whose configuration names no folder
         fresh.load_state_dict(vae.state_dict())
-        fresh.save_pretrained(folder / "vae")
+        with whole_folder(folder / "vae", new=False) as part:
+            fresh.save_pretrained(part)
 
     names = ["loss", "renders' dB", *["photos' dB"] * bool(n_photos), "latents' std"]
     gradient, clock = ranks.replay(gradient), stage.clock()
