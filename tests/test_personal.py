@@ -1,6 +1,7 @@
 """A LoRA of one's own: it learns, it is in pictures and clips, it comes off, it comes back."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -306,8 +307,12 @@ def test_a_character_needs_a_transparent_background_and_known_words(tmp_path):
 
 def test_the_stage_writes_a_lora_that_the_storybook_takes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    argv = ["train", "character", "--max-steps", "1", "--out", "out", "--set", "shots=2", "batch=1"]
-    main([*argv, "strengths=[1]", "image_steps=1", "prior=false"])
+    shipped = {path: path.stat().st_mtime_ns for path in storybook_folder().rglob("*")}
+    folder = shutil.copytree(storybook_folder(), tmp_path / "weights")
+    argv = ["train", "character", "--max-steps", "1", "--folder", str(folder), "--out", "out"]
+    given = ["shots=2", "batch=1", "strengths=[1]", "image_steps=1", "prior=false"]
+    main([*argv, "--set", *given])
+    assert {path: path.stat().st_mtime_ns for path in storybook_folder().rglob("*")} == shipped
     assert json.loads((tmp_path / "out" / "character.json").read_text())["steps"] == 1
     media = tmp_path / "media" / "character"
     assert {f.name for f in media.iterdir()} == {"robot.png", "robot_no_prior.safetensors"}
