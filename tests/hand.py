@@ -7,9 +7,8 @@ from datetime import datetime
 
 def event(canvas, name: str, x: float, y: float) -> None:
     """One mouse event, in picture pixels."""
-    board = canvas.board
-    (sx, sy), *_ = board.to_screen([(x, y)])
-    board.view._handle_custom_msg({"event": name, "x": float(sx), "y": float(sy)}, [])
+    (sx, sy), *_ = canvas.to_screen([(x, y)])
+    canvas.view._handle_custom_msg({"event": name, "x": float(sx), "y": float(sy)}, [])
 
 
 def stroke(canvas, *points, end="mouse_up") -> None:

@@ -8,7 +8,7 @@ import tiny
 import torch
 
 import ivkit as iv
-import ivkit.widgets.explorer as explorer_module
+import ivkit.models.attention as attention_module
 from ivkit.models.attention import record
 
 PROMPT, MOTION = "a red boat and a sun", "the boat moves right"
@@ -114,7 +114,7 @@ def test_words_keep_no_more_than_is_shown():
         seen.append(maps)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(explorer_module, "record_attention", watched)
+        patch.setattr(attention_module, "record", watched)
         explorer.words.value = True
     with record(pipe.model.video_unet) as every:
         pipe.video(tiny.picture(), MOTION, num_inference_steps=1, progress=False)

@@ -104,22 +104,22 @@ def test_a_press_on_sky_or_sea_is_not_taken_for_a_thing(point):
 def test_the_canvas_says_what_is_vague_and_takes_a_disc_of_it():
     canvas = iv.DragCanvas(seascape()[0], autosave=None)
     hand.event(canvas, "mouse_down", 30, 30)
-    assert "Nothing stands out" in canvas.board.line.value
+    assert "Nothing stands out" in canvas.line.value
     hand.event(canvas, "mouse_move", 50, 30)
     hand.event(canvas, "mouse_up", 60, 30)
     (drag,) = canvas.trajectory.drags
     assert drag.mask[30, 30] and drag.mask.mean() < 0.02 and canvas.errors == []
-    assert "Nothing stands out" in canvas.board.line.value
+    assert "Nothing stands out" in canvas.line.value
 
 
 def test_the_region_is_shown_while_the_mouse_is_still_down(monkeypatch):
     canvas, shown = iv.DragCanvas(seascape()[0], autosave=None), []
-    monkeypatch.setattr(canvas.board, "regions", shown.append)
+    monkeypatch.setattr(canvas, "regions", shown.append)
     hand.event(canvas, "mouse_down", 80, 88)
     ((mask, _),) = shown[-1]
     assert overlap(mask, seascape()[1]) > 0.9 and canvas.trajectory.drags == ()
     hand.event(canvas, "mouse_up", 80, 88)  # no pull: nothing stays
-    assert shown[-1] == [] and "release where" in canvas.board.line.value
+    assert shown[-1] == [] and "release where" in canvas.line.value
 
 
 def test_blurred_things_are_found_too():

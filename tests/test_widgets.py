@@ -24,7 +24,9 @@ from PIL import Image
 
 from ivkit import Camera, Drag, DragCanvas, PaintCanvas, Stroke, TrajectoryInstruction
 from ivkit.widgets import session
-from ivkit.widgets.board import MARKS, MASK, PAINT, PICTURE, WIDEST, Line, explain, held
+from ivkit.widgets.board import MARKS, MASK, PAINT, PICTURE, WIDEST
+from ivkit.widgets.canvas import Tool
+from ivkit.widgets.parts import Line, explain, held
 from ivkit.widgets.session import Autosave, Sketch
 
 SIDE = 64
@@ -33,7 +35,7 @@ SIDE = 64
 def press(canvas, key, **more):
     """A key over the canvas, as the page sends it."""
     content = {"event": "key", "key": key, "shift": False, "command": False} | more
-    canvas.board.page._handle_custom_msg(content, [])
+    canvas.page._handle_custom_msg(content, [])
 
 
 def scene() -> Image.Image:
@@ -99,7 +101,7 @@ def test_a_second_press_without_a_release_ends_the_first_stroke(paint):
 
 
 def test_events_that_come_in_two_threads_make_one_stroke(paint, monkeypatch):
-    commit, others = paint.board.commit, []
+    commit, others = paint.commit, []
 
     def slow(*args):
         others.append(threading.Thread(target=hand.event, args=(paint, "mouse_out", 60, 60)))
@@ -107,7 +109,7 @@ def test_events_that_come_in_two_threads_make_one_stroke(paint, monkeypatch):
         others[0].join(0.2)
         commit(*args)
 
-    monkeypatch.setattr(paint.board, "commit", slow)
+    monkeypatch.setattr(paint, "commit", slow)
     hand.stroke(paint, (5, 5), (20, 5))
     others[0].join()
     assert len(others) == len(paint.strokes) == 1 and len(paint.strokes[0].points) == 2
@@ -116,7 +118,7 @@ def test_events_that_come_in_two_threads_make_one_stroke(paint, monkeypatch):
 def test_touch_draws_too(paint):
     for name, touches in (("start", [(8, 8)]), ("move", [(80, 80)]), ("end", [])):
         content = {"event": f"touch_{name}", "touches": [{"x": x, "y": y} for x, y in touches]}
-        paint.board.view._handle_custom_msg(content, [])
+        paint.view._handle_custom_msg(content, [])
     assert len(paint.strokes) == 1 and len(paint.strokes[0].points) == 2
 
 
@@ -149,7 +151,7 @@ def test_keys_undo_and_redo(paint):
             "ctrl_key": True,
             "meta_key": False,
         }
-        paint.board.view._handle_custom_msg(content, [])
+        paint.view._handle_custom_msg(content, [])
 
     press("z")
     assert paint.strokes == ()
@@ -180,7 +182,7 @@ def test_pictures_of_all_kinds_come_in(paint, kind, tmp_path):
         made.save(file, "PNG")
         hand.upload(paint, "a.png", file.getvalue())
     assert paint.picture.size == size and paint.picture.mode == "RGB"
-    assert max(paint.board.view.width, paint.board.view.height) <= 640
+    assert max(paint.view.width, paint.view.height) <= 640
     hand.stroke(paint, (5, 5), (9, 9))
     assert np.allclose(paint.strokes[0].points, [(5, 5), (9, 9)])
 
@@ -189,16 +191,16 @@ def test_all_that_is_on_the_canvas_is_drawn_again_for_a_new_page(paint, monkeypa
     hand.stroke(paint, (5, 5), (20, 5))
     paint.tool.value = "mask"
     hand.stroke(paint, (40, 40), (50, 40))
-    manager, sent = paint.board.view._canvas_manager, []
+    manager, sent = paint.view._canvas_manager, []
     monkeypatch.setattr(manager, "_send_custom", lambda command, buffers=(): sent.extend(command))
-    paint.board.view._handle_custom_msg({"event": "client_ready"}, [])
+    paint.view._handle_custom_msg({"event": "client_ready"}, [])
     switches = [command for command in sent if command[0] == COMMANDS["switchCanvas"]]
     assert len(switches) >= 5  # every layer, although the last one was current before
     assert len(sent) > 10
 
 
 def test_an_error_while_drawing_does_not_freeze_the_canvas(paint):
-    manager = paint.board.view._canvas_manager
+    manager = paint.view._canvas_manager
     with pytest.raises(ZeroDivisionError), held():
         1 / 0  # noqa: B018
     assert not manager._caching and manager._commands_cache == []
@@ -231,7 +233,7 @@ def test_a_missing_file_is_said_in_plain_words(paint, tmp_path):
 
 def test_a_region_is_outlined_and_hatched_whatever_its_colour(paint, monkeypatch):
     sent = []
-    monkeypatch.setattr(paint.board, "put", lambda layer, picture: sent.append(picture))
+    monkeypatch.setattr(paint, "put", lambda layer, picture: sent.append(picture))
     paint.size.value, paint.tool.value = 20, "mask"
     hand.stroke(paint, (32, 32), (40, 32))
     pixels = np.asarray(sent[-1])
@@ -246,8 +248,8 @@ def test_a_region_is_outlined_and_hatched_whatever_its_colour(paint, monkeypatch
 
 def test_drags_have_numbers(drag, monkeypatch):
     written = []
-    text = drag.board.text
-    monkeypatch.setattr(drag.board, "text", lambda *a: (written.append(a[2]), text(*a)))
+    text = drag.text
+    monkeypatch.setattr(drag, "text", lambda *a: (written.append(a[2]), text(*a)))
     hand.stroke(drag, (18, 28), (50, 45))
     (first,) = drag.trajectory.drags
     other = np.roll(first.mask, (24, 24), (0, 1))
@@ -259,30 +261,59 @@ def test_keys_choose_tools_and_sizes(paint, drag):
     tools = {"e": "eraser", "r": "mask", "l": "lasso", "x": "box", "v": "edit", "p": "pick"}
     for key, tool in (tools | {"b": "brush"}).items():
         press(paint, key)
-        assert paint.tool.value == tool and key in paint.board.page.takes
+        assert paint.tool.value == tool and key in paint.page.takes
     size = paint.size.value
     press(paint, "]")
     assert paint.size.value > size
     for _ in range(50):
         press(paint, "[")
     assert paint.size.value == paint.size.min
-    assert paint.board.page.brush == pytest.approx(paint.size.min / SIDE)
+    assert paint.page.brush == pytest.approx(paint.size.min / SIDE)
     press(paint, "p")
-    assert paint.board.page.brush == 0
+    assert paint.page.brush == 0
     hand.stroke(drag, (18, 28), (50, 45))
     press(drag, "z", command=True)
     assert drag.trajectory.drags == ()
     press(drag, "Z", command=True, shift=True)
     press(drag, "q")  # the page's
-    assert len(drag.trajectory.drags) == 1 and "q" not in drag.board.page.takes
+    assert len(drag.trajectory.drags) == 1 and "q" not in drag.page.takes
+
+
+class Stamp(Tool):
+    """A toy: a dot wherever the mouse is let go, and another one by a key."""
+
+    def keys(self, canvas):
+        return {"d": lambda: self.end(canvas, [(5, 5)])}
+
+    def end(self, canvas, points):
+        canvas.add(Stroke(points[-1:], width=10, tool=self.ink))
+
+
+@pytest.mark.parametrize("kind, ink", [(PaintCanvas, "brush"), (DragCanvas, "mask")])
+def test_a_tool_of_ones_own_is_a_class_and_an_entry(monkeypatch, kind, ink):
+    stamp = Stamp("Stamp", "s", "Set a dot", on=(PAINT, MASK), ink=ink)
+    monkeypatch.setattr(kind, "TOOLS", kind.TOOLS | {"stamp": stamp})
+    canvas = kind(scene(), autosave=None)
+    hand.stroke(canvas, (18, 28), (50, 45))
+    press(canvas, "s")
+    assert canvas.tool.value == "stamp" and ("Stamp", "stamp") in canvas.tool.options
+    assert canvas.tool.tooltips[-1] == "Set a dot: S"
+    hand.stroke(canvas, (40, 50), (50, 55))
+    press(canvas, "d")
+    if kind is PaintCanvas:
+        assert [stroke.points[-1] for stroke in canvas.strokes[1:]] == [(50, 55), (5, 5)]
+    else:
+        mask = canvas.trajectory.drags[0].mask
+        assert mask[55, 50] and mask[5, 5] and not mask[50, 40]
+    assert canvas.errors == []
 
 
 @pytest.mark.parametrize("density, zoom", [(2, 1), (1, 3), (2.5, 1.6), (3, 8)])
 def test_a_dense_screen_and_a_near_view_change_no_stroke(paint, density, zoom):
-    wide = paint.board.view.width
-    paint.board.page.density, paint.board.page.zoom = density, zoom
-    assert paint.board.view.width == min(round(wide * density * zoom), WIDEST)
-    assert paint.board.scale == pytest.approx(wide * zoom / SIDE)
+    wide = paint.view.width
+    paint.page.density, paint.page.zoom = density, zoom
+    assert paint.view.width == min(round(wide * density * zoom), WIDEST)
+    assert paint.magnification == pytest.approx(wide * zoom / SIDE)
     hand.stroke(paint, (10, 10), (30, 12))
     assert np.allclose(paint.strokes[0].points, [(10, 10), (30, 12)], atol=0.01)
 
@@ -292,7 +323,7 @@ def test_without_anywidget_the_canvas_works_as_before():
         "import sys; sys.modules['anywidget'] = None; import hand; from ivkit import PaintCanvas\n"
         "canvas = PaintCanvas(autosave=None); hand.stroke(canvas, (5, 5), (20, 5))\n"
         "press = {'event': 'key_down', 'shift_key': False, 'meta_key': False, 'ctrl_key': True}\n"
-        "canvas.board.view._handle_custom_msg(press | {'key': 'z'}, [])\n"
+        "canvas.view._handle_custom_msg(press | {'key': 'z'}, [])\n"
         "canvas.redo(); print(len(canvas.strokes), canvas.errors)"
     )
     asked = [sys.executable, "-c", code]
@@ -386,10 +417,12 @@ def test_edit_moves_strokes_and_regions_and_delete_takes_them_away(paint):
     assert paint.strokes == before
     hand.stroke(paint, (15, 12), (15, 22))
     assert np.allclose(paint.strokes[0].points, [(10, 20), (20, 20)])
+    press(paint, "ArrowRight")
+    assert np.allclose(paint.strokes[0].points, [(11, 20), (21, 20)])
     press(paint, "Delete")
     assert paint.strokes == before[1:] and paint.held is None
     press(paint, "Delete")
-    assert "first take a stroke" in paint.board.line.value
+    assert "first take a stroke" in paint.line.value
     press(paint, "ArrowUp")
     assert [type(error) for error in paint.errors] == [ValueError, ValueError]
     paint.errors.clear()
@@ -421,8 +454,8 @@ def test_double_click_delete_and_arrow_keys(drag):
     key = functools.partial(press, drag)
 
     def double(x, y):
-        (at,) = drag.board.to_screen([(x, y)])
-        drag.board.page._handle_custom_msg({"event": "double", "x": at[0], "y": at[1]}, [])
+        (at,) = drag.to_screen([(x, y)])
+        drag.page._handle_custom_msg({"event": "double", "x": at[0], "y": at[1]}, [])
 
     hand.stroke(drag, (18, 28), (50, 44))
     double(34, 36)
@@ -452,7 +485,7 @@ def test_double_click_delete_and_arrow_keys(drag):
 def test_a_point_added_to_a_timed_path_gets_a_time_between(drag):
     mask = np.asarray(scene())[..., 0] > 150
     drag.trajectory = Drag([(18, 28), (30, 28), (50, 28)], mask=mask, times=(0, 0.2, 1))
-    drag._insert((40, 28))
+    drag.double((40, 28))
     assert drag.trajectory.drags[0].times == pytest.approx((0, 0.2, 0.6, 1))
 
 
@@ -471,11 +504,11 @@ def test_paint_region_and_arrows_are_hidden_each_alone(kind, names, monkeypatch)
         hand.stroke(canvas, (40, 40), (50, 40))
     for name in ("put", "path"):
         work = functools.partial(
-            lambda work, n, *a: (drawn.append(n), work(n, *a)), getattr(canvas.board, name)
+            lambda work, n, *a: (drawn.append(n), work(n, *a)), getattr(canvas, name)
         )
-        monkeypatch.setattr(canvas.board, name, work)
-    assert {layer: eye.description for layer, eye in canvas.board.eyes.items()} == names
-    for layer, eye in canvas.board.eyes.items():
+        monkeypatch.setattr(canvas, name, work)
+    assert {layer: eye.description for layer, eye in canvas.eyes.items()} == names
+    for layer, eye in canvas.eyes.items():
         drawn.clear()
         eye.value = False
         assert set(drawn) == {PICTURE, *names} - {layer} and eye.icon == "eye-slash"
@@ -483,17 +516,17 @@ def test_paint_region_and_arrows_are_hidden_each_alone(kind, names, monkeypatch)
         eye.value = True
         assert set(drawn) == {PICTURE, *names}
     press(canvas, "h")
-    assert not any(eye.value for eye in canvas.board.eyes.values())
+    assert not any(eye.value for eye in canvas.eyes.values())
     press(canvas, "h")
-    assert all(eye.value for eye in canvas.board.eyes.values()) and canvas.errors == []
+    assert all(eye.value for eye in canvas.eyes.values()) and canvas.errors == []
 
 
 def test_what_is_hidden_is_shown_again_where_something_is_drawn_on_it(paint):
-    paint.board.show(PAINT, MASK, on=False)
+    paint.show(PAINT, MASK, on=False)
     hand.stroke(paint, (5, 5), (20, 5))
-    assert paint.board.eyes[PAINT].value and not paint.board.eyes[MASK].value
+    assert paint.eyes[PAINT].value and not paint.eyes[MASK].value
     paint.undo()
-    assert paint.board.eyes[MASK].value
+    assert paint.eyes[MASK].value
 
 
 def test_one_frame_of_the_preview_is_looked_at(drag):
@@ -511,7 +544,7 @@ def test_a_dropped_picture_is_cropped_or_padded(fit, corner):
     canvas, file = PaintCanvas(autosave=None, size=(32, 32)), io.BytesIO()
     Image.new("RGB", (60, 30), "red").save(file, "PNG")
     canvas.fit.value = fit
-    canvas.board.page._handle_custom_msg({"event": "file", "name": "a.png"}, [file.getvalue()])
+    canvas.page._handle_custom_msg({"event": "file", "name": "a.png"}, [file.getvalue()])
     assert canvas.picture.size == (32, 32) and canvas.picture.getpixel((0, 0)) == corner
     assert canvas.picture.getpixel((16, 16)) == (255, 0, 0) and canvas.errors == []
 
@@ -567,7 +600,7 @@ def test_undo_in_the_middle_of_a_press_ends_it(drag, tool):
     hand.stroke(drag, (18, 28), (50, 45))
     drag.tool.value = tool
     hand.event(drag, "mouse_down", 50, 45)
-    drag.board.view._handle_custom_msg(
+    drag.view._handle_custom_msg(
         {"event": "key_down", "key": "z", "shift_key": False, "ctrl_key": True, "meta_key": False},
         [],
     )
@@ -611,19 +644,19 @@ def test_undo_all_gives_the_start_and_redo_all_the_end(kind, operations):
     @given(st.lists(operations, max_size=8))
     def check(steps):
         canvas = kind(scene(), width=SIDE, autosave=None, **options)
-        start = canvas.board.sketch
+        start = canvas.sketch
         for step in steps:
             act(canvas, *step)
         while canvas.redo():
             pass
-        end, count = canvas.board.sketch, 0
+        end, count = canvas.sketch, 0
         while canvas.undo():
             count += 1
-        assert canvas.board.sketch == start
-        assert canvas.board.undo_button.disabled
+        assert canvas.sketch == start
+        assert canvas.undo_button.disabled
         for _ in range(count):
             assert canvas.redo()
-        assert canvas.board.sketch == end and not canvas.redo()
+        assert canvas.sketch == end and not canvas.redo()
         # What a person does wrongly is said; nothing else may go wrong.
         assert all(type(error) is ValueError for error in canvas.errors)
 
@@ -640,11 +673,11 @@ def test_what_is_saved_loads_the_same(tmp_path_factory, painting, dragging):
     ):
         for step in steps:
             act(canvas, *step)
-        kept = canvas.board.sketch
+        kept = canvas.sketch
         canvas.save(path)
         canvas.clear()
         canvas.load(path)
-        assert canvas.board.sketch == kept
+        assert canvas.sketch == kept
 
 
 # ------------------------------------------------------------------------------------- autosave
@@ -653,15 +686,15 @@ def test_what_is_saved_loads_the_same(tmp_path_factory, painting, dragging):
 def test_what_was_drawn_is_offered_after_a_restart(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     first = PaintCanvas(scene())
-    assert first.board.offer.children == ()
+    assert first.offer.children == ()
     hand.stroke(first, (5, 5), (20, 5))
-    first.board.autosave.flush()
+    first.autosave.flush()
     monkeypatch.setattr(session, "_OWNERS", {})  # another kernel
     again = PaintCanvas(scene())
-    text, yes, no = again.board.offer.children
+    text, yes, no = again.offer.children
     assert again.strokes == ()
     yes.click()
-    assert again.strokes == first.strokes and again.board.offer.children == ()
+    assert again.strokes == first.strokes and again.offer.children == ()
     again.undo()
     assert again.strokes == ()
 
@@ -683,11 +716,11 @@ def test_two_canvases_of_one_name_have_a_file_each(tmp_path, monkeypatch):
     canvases = [PaintCanvas(scene()), PaintCanvas(scene())]
     for x, canvas in enumerate(canvases):
         hand.stroke(canvas, (5 + x, 5), (20 + x, 5))
-        canvas.board.autosave.flush()
+        canvas.autosave.flush()
     monkeypatch.setattr(session, "_OWNERS", {})  # another kernel, and the same order
     again = [PaintCanvas(scene()) for _ in canvases]
     for before, now in zip(canvases, again, strict=True):
-        now.board.offer.children[1].click()
+        now.offer.children[1].click()
         assert now.strokes == before.strokes
 
 
@@ -742,9 +775,9 @@ def test_a_damaged_autosave_is_no_offer_and_is_kept(tmp_path, monkeypatch):
     path.parent.mkdir(parents=True)
     path.write_text('{"version": 1, "type": "Ske')
     canvas = PaintCanvas(scene())
-    assert canvas.board.offer.children == ()
+    assert canvas.offer.children == ()
     hand.stroke(canvas, (5, 5), (20, 5))
-    canvas.board.autosave.flush()
+    canvas.autosave.flush()
     assert path.with_name("paint.previous.json").read_text().endswith("Ske")
 
 
@@ -753,14 +786,14 @@ def test_a_folder_that_cannot_be_written_is_said_and_drawing_goes_on(tmp_path, m
     (tmp_path / "outputs").write_text("a file, no folder")
     canvas = PaintCanvas(scene())
     hand.stroke(canvas, (5, 5), (20, 5))
-    canvas.board.autosave.flush()
+    canvas.autosave.flush()
     hand.stroke(canvas, (5, 9), (20, 9))
-    assert len(canvas.strokes) == 2 and "not being saved" in canvas.board.line.value
+    assert len(canvas.strokes) == 2 and "not being saved" in canvas.line.value
     pulled = DragCanvas(scene(), num_frames=2)
     hand.stroke(pulled, (18, 28), (50, 45))
-    pulled.board.autosave.flush()
+    pulled.autosave.flush()
     pulled.undo()
-    assert "not being saved" in pulled.board.line.value
+    assert "not being saved" in pulled.line.value
 
 
 # ------------------------------------------------------------------------------------ bad input
@@ -843,7 +876,7 @@ def test_200_bad_inputs_each_get_one_sentence_and_the_drawing_stays(tmp_path):
     pulled = DragCanvas(scene(), width=SIDE, autosave=None, num_frames=2)
     hand.stroke(canvas, (5, 5), (9, 9))
     hand.stroke(pulled, (18, 28), (40, 40))
-    kept, counted = (canvas.board.sketch, pulled.board.sketch), []
+    kept, counted = (canvas.sketch, pulled.sketch), []
 
     @settings(max_examples=200)
     @given(BAD)
@@ -852,12 +885,12 @@ def test_200_bad_inputs_each_get_one_sentence_and_the_drawing_stays(tmp_path):
             bad(canvas, pulled, tmp_path / "a.json")
         says = str(told.value)
         assert 10 < len(says) < 500 and "\n" not in says, says
-        assert (canvas.board.sketch, pulled.board.sketch) == kept
+        assert (canvas.sketch, pulled.sketch) == kept
         counted.append(says)
 
     check()
     assert len(counted) >= 200
-    assert canvas.board.sketch is kept[0] and pulled.board.sketch is kept[1]
+    assert canvas.sketch is kept[0] and pulled.sketch is kept[1]
 
 
 @pytest.mark.parametrize(
@@ -874,7 +907,7 @@ def test_a_bad_file_is_answered_below_the_canvas(name, content, says):
     canvas = PaintCanvas(scene(), autosave=None)
     hand.stroke(canvas, (5, 5), (20, 5))
     hand.upload(canvas, name, content)
-    assert says in canvas.board.line.value and "Traceback" not in canvas.board.line.value
+    assert says in canvas.line.value and "Traceback" not in canvas.line.value
     assert len(canvas.strokes) == 1 and canvas.picture.size == (SIDE, SIDE)
     assert [type(error) for error in canvas.errors] == [ValueError]
 
@@ -884,7 +917,7 @@ def test_clicks_that_mean_nothing_are_answered():
     for tool, point in (("arrow", (18, 28)), ("add", (5, 5)), ("cut", (5, 5))):
         canvas.tool.value = tool
         hand.stroke(canvas, point)
-        assert "⚠ <b>Error:</b>" in canvas.board.line.value
+        assert "⚠ <b>Error:</b>" in canvas.line.value
     hand.stroke(canvas, (50, 5), (55, 60))
     assert canvas.trajectory == TrajectoryInstruction()
 

@@ -40,11 +40,11 @@ def until(true, seconds=20):
 def test_a_pull_reaches_the_stream_while_it_plays(canvas):
     canvas.start()
     until(lambda: canvas.live.index > 2)
-    canvas.board._mouse("down", 16, 32)
-    canvas.board._mouse("move", 30, 32)
-    canvas.board._mouse("move", 40, 33)
+    canvas._mouse("down", 16, 32)
+    canvas._mouse("move", 30, 32)
+    canvas._mouse("move", 40, 33)
     until(lambda: any(h.now[0] > 38 for _, h in canvas.live.state.held))
-    canvas.board._mouse("up", 40, 33)
+    canvas._mouse("up", 40, 33)
     until(lambda: not canvas.live.state.held)
     until(lambda: canvas._hand is None)  # and the overlay goes once the stream shows it
     canvas.pause()
@@ -73,7 +73,7 @@ def test_a_stroke_stays_in_the_stream(canvas):
     canvas.tool.value = "brush"
     canvas.panel["colour"].value, canvas.panel["size"].value = "#00ff00", 12
     for kind, x in (("down", 44), ("move", 50), ("up", 54)):
-        canvas.board._mouse(kind, x, 16)
+        canvas._mouse(kind, x, 16)
     canvas.start()
     until(lambda: canvas.live.index > 3)
     canvas.pause()

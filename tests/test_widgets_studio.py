@@ -252,13 +252,16 @@ def test_how_long_a_drag_holds_the_frame_is_asked_for_and_kept(studio):
     )
     took = {}
     for hold in (0.8, 0.25):
-        studio.panel["hold"].value = hold
+        studio.panel["weak"].value = hold
         result = generate(studio)
         assert result.take.instructions.weak == hold
         took[hold] = result.frames
     assert (took[0.8] != took[0.25]).any()
     again = Session.from_json(json.dumps(studio.session.to_json()))
-    assert again.takes[-1].instructions.weak == 0.25 and ("hold", 0.25) in again.panel
+    assert again.takes[-1].instructions.weak == 0.25 and ("weak", 0.25) in again.panel
+    older = [("hold", 0.6) if name == "weak" else (name, value) for name, value in again.panel]
+    studio.session = dataclasses.replace(again, panel=older)  # as it was called before
+    assert studio.panel["weak"].value == 0.6
 
 
 @pytest.mark.parametrize("mode", [CONSTANT, RAMP, REGION])
@@ -317,7 +320,7 @@ def test_pictures_of_another_size_are_fitted_and_that_is_said(studio):
     Image.new("RGB", (400, 300), "red").save(file, "PNG")
     hand.upload(studio.paint, "photo.png", file.getvalue())
     assert studio.paint.picture.size == (16, 16)
-    assert "400 x 300" in studio.paint.board.line.value
+    assert "400 x 300" in studio.paint.line.value
 
 
 # -------------------------------------------------------------------------------------- results
@@ -344,7 +347,7 @@ def test_a_session_replays_to_the_same_frames_changes_on_the_way_included(studio
 def test_stop_ends_a_clip_that_is_made_again(studio, monkeypatch):
     take = generate(studio).take
     again = dataclasses.replace(take, name="again")
-    studio.session = Session(studio.paint.board.sketch, takes=(again,))
+    studio.session = Session(studio.paint.sketch, takes=(again,))
     result = studio.results[-1]
     called, go = held(monkeypatch, studio, "denoise")
     studio.replay(result)
@@ -397,9 +400,9 @@ def test_what_a_card_is_asked_is_answered_on_the_card(studio, monkeypatch):
 def test_messages_and_buttons_of_the_work_lie_below_the_canvas(studio):
     for canvas in (studio.paint, studio.drag):
         *_, stage, line, bar, below = canvas.column.children
-        assert (stage, line, bar) == (canvas.board.stage, studio.line, canvas.board.bar)
+        assert (stage, line, bar) == (canvas.stage, studio.line, canvas.bar)
         assert studio.generate_button in below.children[0].children[0].children
-    assert studio.paint.board.line is studio.drag.board.line
+    assert studio.paint.line is studio.drag.line
 
 
 def test_what_is_watched_stands_beside_the_canvas_and_once_only(studio):
@@ -558,7 +561,7 @@ def test_a_picture_of_another_text_is_asked_about_once(studio):
 
 def test_while_a_clip_is_made_what_cannot_act_is_disabled(studio):
     paused(studio)
-    fixed = [studio.panel[n] for n in ("hold", "seed", "steps", "frames", "motion_scale")]
+    fixed = [studio.panel[n] for n in ("weak", "seed", "steps", "frames", "motion_scale")]
     assert studio.generate_button.disabled and all(widget.disabled for widget in fixed)
     assert not studio.panel["lam"].disabled and not studio.panel["motion"].disabled
     studio.stop()
@@ -569,7 +572,7 @@ def test_while_a_clip_is_made_what_cannot_act_is_disabled(studio):
 def test_a_stroke_that_is_not_seen_in_the_edited_picture_is_named(studio, monkeypatch):
     hand.stroke(studio.paint, (3, 3), (6, 4))
     hand.stroke(studio.paint, (10, 12), (13, 12))
-    first = dataclasses.replace(studio.paint.board.sketch, strokes=studio.paint.strokes[:1])
+    first = dataclasses.replace(studio.paint.sketch, strokes=studio.paint.strokes[:1])
     seen = iv.rasterise(first.picture, first.strokes)[0]
     monkeypatch.setattr(studio, "_image", lambda *args, **options: seen)
     generate(studio)

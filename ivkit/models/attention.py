@@ -9,12 +9,14 @@ The network computes what it always does: the maps are worked out beside it.
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -150,3 +152,39 @@ def looks(layer, cells: Tensor, keys: Tensor) -> Tensor:
         for x in (layer.to_q(cells), layer.to_k(keys))
     )
     return (q @ k.transpose(-1, -2) * layer.scale).softmax(-1)
+
+
+@torch.no_grad()
+def of_words(model, text: str, z: Tensor, t: Tensor, condition) -> dict[str, np.ndarray]:
+    """Where a clip's network looks at each word of its text: {word: float32 (F, h, w)}.
+
+    z: (F, C, h, w), as the network takes it at time t. condition: of the text, as `model` makes it.
+    Raises ValueError for a model whose network is no UNet.
+    """
+    network, frames = model.networks.get("video_unet"), len(z)
+    if network is None:
+        raise ValueError(f"{model.name} has no attention on words that could be shown")
+    words = words_of(model.tokenizer, text)
+    tokens = [i for _, at in words for i in at]
+    # the last rows of the batch are the frames with the text
+    with record(network, tokens=tokens, rows=frames) as maps:
+        model.predict(z[None], t, [copy.copy(condition)])
+    found = {}
+    for word, at in words:
+        rows = [[maps.of_token(i, row=f).float().numpy() for i in at] for f in range(frames)]
+        found[word] = np.mean(rows, axis=1)
+    return found
+
+
+def words_of(tokenizer, text: str) -> list[tuple[str, list[int]]]:
+    """(word, positions of its tokens) in the order they stand in the text; the n-th repeat is
+    "word (n)"."""
+    tokens = tokenizer.convert_ids_to_tokens(tokenizer(text).input_ids)
+    found, part, at, seen = [], "", [], {}
+    for i, token in enumerate(tokens[1:-1], 1):  # between the marks of begin and end
+        part, at = part + token.removesuffix("</w>"), [*at, i]
+        if token.endswith("</w>"):
+            seen[part] = seen.get(part, 0) + 1
+            found.append((part if seen[part] == 1 else f"{part} ({seen[part]})", at))
+            part, at = "", []
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import secrets
@@ -53,6 +54,12 @@ def new_folder(name: str, path: Any) -> Path:
     except OSError as error:
         raise ValueError(f"{name} {str(path)[:100]!r} cannot be used: {error.strerror}") from None
     raise ValueError(f"{name} must be new or empty, and {place} is not")
+
+
+def unused(path: Path) -> Path:
+    """The path, or with a number where it is taken: no file is ever overwritten."""
+    names = (path.with_stem(f"{path.stem}-{n}") for n in itertools.count(2))
+    return path if not path.exists() else next(name for name in names if not name.exists())
 
 
 @contextlib.contextmanager

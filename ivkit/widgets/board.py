@@ -1,4 +1,4 @@
-"""The surface that both canvases draw on: layers, mouse, undo, messages, and the faults it mends.
+"""The surface that canvases draw on: layers, mouse, keys, undo, and the faults it mends.
 
 ipycanvas keeps nothing: after a page's reload it is blank. So whatever lies on the canvas is drawn
 from the state, which is one immutable `Sketch`; undo and redo move through a list of them.
@@ -8,43 +8,23 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import html
-import threading
-import traceback
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 import cv2
 import ipywidgets as w
 import numpy as np
-from ipycanvas import MultiCanvas, hold_canvas
+from ipycanvas import MultiCanvas
 from PIL import Image, ImageColor
 
-from ..pictures import to_picture
 from ..support.validate import Point
 from .page import Page
-from .session import Autosave, Sketch
+from .panel import Panel
+from .parts import LOCK, Line, button, flow, held, toggle
+from .session import Sketch
 
 PICTURE, PAINT, MASK, MARKS, LIVE = range(5)  # the layers; the last one gets the events
 WIDEST = 1400  # pixels behind a canvas, however dense the screen and however near the view
 KEYS = ["+", "-", "0"]  # the page zooms by them
-TIP = "tooltip" if hasattr(w.DOMWidget, "tooltip") else "description_tooltip"  # ipywidgets 8, 7
-_LOCK = threading.RLock()  # ipycanvas has one command list for all canvases of a kernel
-
-
-@contextmanager
-def held():
-    """Send all drawing in one message. ipycanvas's own stays frozen where the body raises."""
-    with _LOCK:
-        hold = hold_canvas()
-        hold.__enter__()
-        try:
-            yield
-        finally:
-            hold.__exit__(None, None, None)
 
 
 class History:
@@ -80,90 +60,42 @@ class History:
         return moved
 
 
-class Line(w.HTML):
-    """Messages beside what they are about, and the guard of callbacks, which speaks here.
-
-    errors: the list that exceptions are recorded in, for widgets would swallow them.
-    """
-
-    def __init__(self, errors: list[BaseException] | None = None, **layout):
-        self.errors, self.failed = [] if errors is None else errors, False
-        super().__init__(layout=w.Layout(margin="0", **layout), **{TIP: ""})
-
-    def say(self, text: str, error: bool = False, more: str = "") -> None:
-        """One sentence. An error is known by its sign and its word, not by a colour alone.
-
-        more: HTML after the sentence.
-        """
-        sign, colour = ("⚠ <b>Error:</b> ", "error") if error else ("", "success")
-        bar = f"border-left:4px solid var(--jp-{colour}-color1, gray)"
-        style = f"{bar};padding:0 6px;line-height:1.4"
-        role, said = "alert" if error else "status", sign + html.escape(text, quote=False) + more
-        self.failed = error
-        self.value = f'<div role="{role}" style="{style}">{said}</div>' if text else ""
-
-    def fail(self, error: BaseException) -> None:
-        self.errors.append(error)
-        self.say(explain(error), error=True)
-
-    def guard(self, work: Callable, ends: bool = True) -> Callable:
-        """The same callback, whose errors are said and recorded; nothing else draws meanwhile.
-
-        ends: whether its success ends an old error.
-        """
-
-        @functools.wraps(work)
-        def guarded(*args):
-            before = self.value
-            try:
-                with _LOCK:
-                    result = work(*args)
-            except Exception as error:
-                self.fail(error)
-                return None
-            if ends and self.failed and self.value == before:
-                self.say("")
-            return result
-
-        return guarded
-
-
-class Board:
-    """A sketch on screen: `stage` holds the canvas, `bar` its buttons, `line` the messages.
+class Board(Panel):
+    """A sketch on screen. A subclass draws it, lays out the parts and says what the pen does.
 
     Args:
-      picture: anything `to_picture` takes.
+      picture: PIL RGB.
       width: how wide the picture is shown, in screen pixels; all else is in picture pixels.
+      label: what the canvas is called for who cannot see it.
       layers: {layer: (what a person calls it, its draw)}; draw is called with (old, new) sketches
         after a change, old is None where all must be drawn. What has a name can be hidden.
-      pen: called with ("down" | "move" | "up", (x, y)) in picture pixels.
-      cleared: fields of the sketch, as Clear leaves them.
       autosave: name of the file that the sketch is kept in, or None.
       line: where messages are said.
-      label: what the canvas is called.
+      cleared: fields of the sketch, as Clear leaves them.
+
+    Attributes:
+      stage: holds the canvas. bar: its buttons. eyes: {layer: the switch that hides it}.
+      listeners: called after each change.
     """
 
     def __init__(
         self,
-        picture,
+        picture: Image.Image,
         width: int,
-        layers: dict[int, tuple[str, Callable[[Sketch | None, Sketch], None]]],
-        pen: Callable[[str, Point], None],
-        cleared: dict[str, Any],
-        autosave: str | None,
-        line: Line,
         label: str,
+        layers: dict[int, tuple[str, Callable[[Sketch | None, Sketch], None]]],
+        autosave: str | None,
+        line: Line | None,
+        **cleared,
     ):
-        self.line, guard = line, line.guard
+        super().__init__(line)
         self.listeners: list[Callable[[], None]] = []
         self.history = History(Sketch(picture))
         self.shown_width, self.layers, self.cleared = width, layers, cleared
-        self._pen, self._down = pen, False
-        self.keys: dict[str, Callable[[], None]] = {}
-        self.double: Callable[[Point], None] | None = None  # what a double click does
-        self.dropped: Callable[[str, bytes], None] | None = None  # with a file's name and content
+        self._down, guard = False, self.line.guard
+        self.keymap: dict[str, Callable[[], None]] = {"h": self._hide_all}  # by names in the page
         self.view = MultiCanvas(5, width=width, height=width)
-        self.page = Page(label=label, takes=KEYS)
+        self.page = Page(label=label)
         self.stage = w.Box([self.view, self.page])
         self.stage.add_class("ivkit-stage")
         self._fit()
@@ -184,11 +116,7 @@ class Board:
         self.eyes = {layer: self._eye(name) for layer, (name, _) in layers.items() if name}
         buttons = (self.undo_button, self.redo_button, self.clear_button)
         self.bar = flow(*buttons, flow(*self.eyes.values()))
-        self.autosave = Autosave(autosave) if autosave else None
-        kept = self.autosave and self.autosave.found(Sketch)
-        self.offer = offer(
-            "A drawing of an earlier session is kept.", kept, self._bring_back, guard
-        )
+        self._keep_as(autosave, Sketch, "A drawing of an earlier session is kept.")
         self._buttons()
 
     # ------------------------------------------------------------------------------- the state
@@ -199,10 +127,12 @@ class Board:
 
     def commit(self, sketch: Sketch, key=None) -> None:
         """Put a new sketch in place, draw it, keep it. `key` joins the moves of one slider."""
-        with _LOCK:
+        with LOCK:
             old = self.sketch
             self.history.push(sketch, key)
             self._changed(old)
+
+    bring_back = commit
 
     def change(self, key=None, **fields) -> None:
         """Commit the sketch of now with other fields."""
@@ -210,11 +140,10 @@ class Board:
 
     def rebase(self, picture: Image.Image) -> None:
         """Another picture of the same size under all of the history: no step of its own."""
-        with _LOCK:
+        with LOCK:
             self.history.map(lambda sketch: dataclasses.replace(sketch, picture=picture))
             self.redraw()
-            for listener in self.listeners:
-                listener()
+            self._tell()
 
     def undo(self) -> bool:
         return self._step(-1)
@@ -230,7 +159,7 @@ class Board:
         self.line.say("Cleared. Undo brings it back.")
 
     def _step(self, by: int) -> bool:
-        with _LOCK:
+        with LOCK:
             old = self.sketch
             moved = self.history.move(by)
             if moved:
@@ -251,29 +180,23 @@ class Board:
             old = None
         self.redraw(old)
         self._buttons()
+        self._tell()
+        self._keep(self.sketch)
+
+    def _tell(self) -> None:
         for listener in self.listeners:
             listener()
-        if self.autosave:
-            self.autosave.put(self.sketch)
-            if self.autosave.failed:
-                self.line.say(f"This is not being saved: {self.autosave.failed}", error=True)
 
     def _buttons(self) -> None:
         self.undo_button.disabled = not self.history.can(-1)
         self.redo_button.disabled = not self.history.can(1)
 
-    def _bring_back(self, kept: Sketch) -> None:
-        self.commit(kept)
-        self.line.say("Here it is again.")
-
     # --------------------------------------------------------------------------------- layers
 
     def _eye(self, name: str) -> w.ToggleButton:
         """The switch that hides one layer."""
-        says = f"Show or hide: {name.lower()}. H hides and shows all"
-        eye = w.ToggleButton(
-            True, description=name, icon="eye", tooltip=says, layout=w.Layout(width="auto")
-        )
+        tip = f"Show or hide: {name.lower()}. H hides and shows all"
+        eye = toggle(name, "eye", tip, True, "auto")
 
         def turn(change):
             eye.icon = "eye" if eye.value else "eye-slash"
@@ -291,7 +214,16 @@ class Board:
     def _hide_all(self) -> None:
         self.show(*self.eyes, on=not any(eye.value for eye in self.eyes.values()))
 
-    # ----------------------------------------------------------------------------------- mouse
+    # ---------------------------------------------------------------------------- mouse and keys
+
+    def _pen(self, kind: str, point: Point) -> None:
+        """The pen went "down", moved ("move") or went "up", at a point in picture pixels."""
+
+    def double(self, point: Point) -> None:
+        """What a double click does."""
+
+    def load_picture(self, name: str, content: bytes) -> None:
+        """What comes of a file that was dropped or pasted."""
 
     def _mouse(self, name: str, x: float, y: float) -> None:
         if not self._down and name != "down":
@@ -315,26 +247,21 @@ class Board:
         if ctrl or meta:
             if key in ("z", "y"):
                 self._step(1 if shift or key == "y" else -1)
-        elif key in self.keys:
-            self.keys[key]()
-
-    def take_keys(self, keys: dict[str, Callable[[], None]]) -> None:
-        """What each key of the canvas does, by its name in the page: "b", "[", "Delete"."""
-        self.keys = keys | {"h": self._hide_all}
-        self.page.takes = [*KEYS, *self.keys]
+        elif key in self.keymap:
+            self.keymap[key]()
 
     def _page_says(self, _, content, buffers) -> None:
         if content["event"] == "key":
             self._key(content["key"], content["shift"], content["command"])
-        elif content["event"] == "double" and self.double:
+        elif content["event"] == "double":
             self.double(self.to_picture_pixels(content["x"], content["y"]))
-        elif content["event"] == "file" and self.dropped:
-            self.dropped(content["name"], bytes(buffers[0]))
+        elif content["event"] == "file":
+            self.load_picture(content["name"], bytes(buffers[0]))
 
     # --------------------------------------------------------------------------------- drawing
 
     @property
-    def scale(self) -> float:
+    def magnification(self) -> float:
         """Screen pixels for each pixel of the picture."""
         return self._fine / self.density
 
@@ -425,106 +352,3 @@ class Board:
         if hasattr(manager, "_current_canvas"):
             manager._current_canvas = None
         self.redraw()
-
-
-# ------------------------------------------------------------------------------ small things
-
-
-def button(text: str, icon: str, work: Callable[[], None], tip: str, width="80px", **options):
-    """A button of one width with the others; `work` takes no argument."""
-    look = {"description": text, "icon": icon, "tooltip": tip, **options}
-    made = w.Button(layout=w.Layout(width=width), **look)
-    made.on_click(lambda _: work())
-    return made
-
-
-def slider(text: str, tip: str, value, low, high, step, width: int = 240):
-    """A row of a panel, which speaks up when it is let go."""
-    form = ".2f" if step < 0.5 else ".0f"
-    how = {"readout_format": form, "continuous_update": False, **row(tip, width)}
-    return w.FloatSlider(value, min=low, max=high, step=step, description=text, **how)
-
-
-def row(tip: str = "", width: int = 300, label: int = 64) -> dict:
-    """Layout, style and tooltip of a panel's row. A Layout is an object: each needs its own."""
-    layout = w.Layout(width=f"{width}px", max_width="100%", flex="0 0 auto")
-    return {"layout": layout, "style": {"description_width": f"{label}px"}, TIP: tip}
-
-
-def flow(*children, **layout) -> w.Box:
-    """Side by side while there is room, then below one another."""
-    wrap = {"display": "flex", "flex_flow": "row wrap", "overflow": "visible"}
-    return w.Box(children, layout=w.Layout(**wrap, **layout))
-
-
-def column(width: int, *children) -> w.VBox:
-    """A column of one width, narrower only where the page is; for a row that wraps."""
-    size = {"width": f"{width}px", "max_width": "100%", "flex": "0 0 auto"}
-    layout = w.Layout(margin="0 8px 8px 0", overflow="visible", **size)
-    return w.VBox(children, layout=layout)
-
-
-def words(text: str = "", **layout) -> w.HTML:
-    """Text in the theme's colour."""
-    return w.HTML(text, layout=w.Layout(**layout), **{TIP: ""})
-
-
-def picture_view(width: int, **options) -> w.Image:
-    """A picture of one width. Its name in the page is the text that it shares a box with."""
-    return w.Image(layout=w.Layout(width=f"{width}px", max_width="100%"), **options)
-
-
-def heading(text: str, margin: str | None = None) -> w.HTML:
-    return words(f"<div style='line-height:1.4'><b>{html.escape(text)}</b></div>", margin=margin)
-
-
-def small(text: str) -> str:
-    """HTML in a caption's size."""
-    return f"<div style='line-height:1.35;font-size:12px'>{text}</div>"
-
-
-def offer(text: str, kept, bring_back: Callable, guard: Callable) -> w.Box:
-    """The line above a panel that offers what an earlier session left; empty where `kept` is None.
-
-    bring_back: called with `kept`. guard: what callbacks are wrapped in.
-    """
-    line = flow()
-
-    def accept():
-        bring_back(kept)
-        line.children = ()
-
-    yes = button("Bring it back", "history", guard(accept), "Put it on the canvas", "130px")
-    leave = functools.partial(setattr, line, "children", ())
-    no = button("No", "times", leave, "Leave it in its file", "60px")
-    line.children = () if kept is None else (words(text), yes, no)
-    return line
-
-
-def explain(error: BaseException) -> str:
-    """One sentence for the person. What is no bad input is a fault of ours: it says where."""
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{str(error.filename)!r}: {error.strerror.lower()}"
-    if isinstance(error, (ValueError, TypeError, OSError)) and str(error):
-        return str(error)
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{where}"
-
-
-def uploaded(value) -> list[tuple[str, bytes]]:
-    """(name, bytes) of what a FileUpload holds; ipywidgets 7 and 8 lay it out differently."""
-    rows = value.values() if isinstance(value, dict) else value
-    return [(row.get("name") or row["metadata"]["name"], bytes(row["content"])) for row in rows]
-
-
-def picture_from_bytes(name: str, content: bytes) -> Image.Image:
-    """An uploaded file as an RGB picture; ValueError names the file where it is none."""
-    with TemporaryDirectory() as folder:  # so that one function knows all about files
-        path = Path(folder) / (Path(name).name or "picture")
-        path.write_bytes(content)
-        try:
-            return to_picture(path)
-        except ValueError as error:
-            said = str(error)
-            raise ValueError(said if path.name in said else f"{path.name!r}: {said}") from None

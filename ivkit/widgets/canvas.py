@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import ipywidgets as w
 import numpy as np
@@ -16,23 +19,8 @@ from ..instructions import Stroke
 from ..paint import MARKING, rasterise, region_mask
 from ..pictures import Picture, check_area, to_picture
 from ..support.validate import Name, Point, Side, Size, checked
-from .board import (
-    LIVE,
-    MARKS,
-    MASK,
-    PAINT,
-    TIP,
-    Board,
-    Line,
-    column,
-    flow,
-    held,
-    picture_from_bytes,
-    row,
-    slider,
-    uploaded,
-)
-from .panel import Panel
+from .board import KEYS, LIVE, MARKS, MASK, PAINT, Board
+from .parts import Line, choice, column, flow, held, row, slider
 from .session import Sketch
 
 REGION, SEEN_THROUGH = "#e5006d", 0.45  # a region's colour; how region and eraser look under way
@@ -59,6 +47,10 @@ class Tool:
     straight: bool = False
     ink: str = "lasso"
 
+    def keys(self, canvas: Canvas) -> dict[str, Callable[[], None]]:
+        """What other keys do, by their names in the page."""
+        return {}
+
     def begin(self, canvas: Canvas, point: Point) -> None:
         """At the press. A ValueError refuses it: then nothing follows."""
 
@@ -70,7 +62,10 @@ class Tool:
 
 
 class Brush(Tool):
-    """Draws a line as wide as the slider says."""
+    """Draws a line as wide as the slider says. Its canvas makes a `stroke` and has it `add`ed."""
+
+    def keys(self, canvas):
+        return {"[": partial(canvas.resize, 1 / 1.25), "]": partial(canvas.resize, 1.25)}
 
     def live(self, canvas, points):
         stroke = canvas.stroke(points, self.ink)
@@ -78,7 +73,7 @@ class Brush(Tool):
         if self.ink != "brush":
             colour = "white" if self.ink == "eraser" else canvas.tint
             alpha = SEEN_THROUGH
-        canvas.board.path(LIVE, points, colour, stroke.width * canvas.board.scale, alpha)
+        canvas.path(LIVE, points, colour, stroke.width * canvas.magnification, alpha)
 
     def end(self, canvas, points):
         canvas.add(canvas.stroke(points, self.ink))
@@ -96,14 +91,30 @@ class Outline(Tool):
     def live(self, canvas, points):
         ring = self.corners(points)
         for colour, width in (("white", 5), (canvas.tint, 2)):
-            canvas.board.path(LIVE, [*ring, ring[0]], colour, width)
+            canvas.path(LIVE, [*ring, ring[0]], colour, width)
 
     def end(self, canvas, points):
         canvas.add(canvas.stroke(self.corners(points), self.ink))
 
 
 class Edit(Tool):
-    """Takes what lies under the mouse and moves it; Delete and the arrow keys go on from there."""
+    """Takes what lies under the mouse and moves it; Delete and the arrow keys go on from there.
+
+    Its canvas can `find` what lies at a point (or, for None, what the keys act on where nothing was
+    taken); what it then `held`, it can `shift`, `show_shift` and `delete`; `anchor` says where that
+    is, if it is a point.
+    """
+
+    def keys(self, canvas):
+        arrows = {f"Arrow{name}": partial(self.nudge, canvas, *by) for name, by in ARROWS.items()}
+        return arrows | {"Delete": canvas.delete, "Backspace": canvas.delete}
+
+    def nudge(self, canvas, x, y):
+        if canvas.held is None:
+            canvas.held = canvas.find(None)
+        if canvas.held is None:
+            raise ValueError("first take something with Edit, then move it by the arrow keys")
+        canvas.shift(x, y, ("nudge", canvas.held))
 
     def begin(self, canvas, point):
         canvas.hold(canvas.find(point))
@@ -131,13 +142,12 @@ class Pick(Tool):
         canvas.tool.value = "brush"
 
 
-class Canvas(Panel):
+class Canvas(Board):
     """A board with its tools. A subclass says how a sketch is drawn and what `Edit` may take.
 
     Attributes:
-      picture: PIL RGB. tool: the switch of tools. board: see `Board`.
-      size: the brush's width. tint: the colour of a region that is being drawn.
-      held: what `Edit` took, or None.
+      picture: PIL RGB. tool: the switch of tools. size: the brush's width.
+      tint: the colour of a region that is being drawn. held: what `Edit` took, or None.
       column: what belongs together whatever the window: tools, canvas, message, buttons, `below`.
       errors: exceptions in callbacks, which were said below the canvas.
     """
@@ -145,7 +155,7 @@ class Canvas(Panel):
     TOOLS: dict[str, Tool]
     tint = REGION
 
-    def __init__(self, image, size, width: int, label: str, autosave, line, layers, **cleared):
+    def __init__(self, image, size, width: int, label: str, layers, autosave, line, **cleared):
         wide, high = size or (256, 256)
         check_area(wide, high, "size")
         blank = Image.new("RGB", (wide, high), "white")
@@ -155,13 +165,10 @@ class Canvas(Panel):
         if line is None:
             line = Line(min_height="24px")
             line.say(HINT)
-        self.board = Board(picture, width, layers, self._pen, cleared, autosave, line, label)
-        self.errors, guard = line.errors, line.guard
-        says = [f"{tool.says}: {tool.key.upper()}" for tool in self.TOOLS.values()]
-        options = [(tool.label, name) for name, tool in self.TOOLS.items()]
-        letters = max(len(label) for label, _ in options)
-        look = {"style": {"button_width": f"{20 + 8 * letters}px"}, TIP: "Tool"}
-        self.tool = w.ToggleButtons(options=options, tooltips=says, **look)
+        super().__init__(picture, width, label, layers, autosave, line, **cleared)
+        tools = {n: (t.label, f"{t.says}: {t.key.upper()}") for n, t in self.TOOLS.items()}
+        letters = max(len(tool.label) for tool in self.TOOLS.values())
+        self.tool = choice("Tool", tools, 20 + 8 * letters)
         longest = max(picture.size)
         says = "Width of the brush, in pixels of the picture: [ and ]"
         self.size = slider("Size", says, longest / 20, 1, max(longest / 4, 2), 0.5)
@@ -169,93 +176,59 @@ class Canvas(Panel):
             widget.observe(lambda _: self._cursor(), "value")
         look = {"tooltip": "Load a picture from a file", "layout": w.Layout(width="108px")}
         self.upload = w.FileUpload(accept="image/*", description="Picture", **look)
-        self.upload.observe(guard(self._uploaded), "value")
-        self.fit = w.Dropdown(options=["crop", "pad"], **row("How a picture is made to fit", 76))
+        self.upload.observe(self.line.guard(self._uploaded), "value")
+        self.fit = row(w.Dropdown, "", "How a picture is made to fit", 76, options=["crop", "pad"])
         self.fit.layout.display = "none" if size is None else ""
-        self.board.dropped = self.load_picture
+        self.bar.children += (self.upload, self.fit)
         self.below = w.VBox([])
-        self.column = column(max(width, 360))
-        self.row = flow(self.column)
-        super().__init__([self.board.offer, self.row])
+        self.column, self.row = column(max(width, 360)), flow()
+        self.children = [self.offer, self.row]
 
-    def _lay_out(self, above, beside) -> None:
+    def _lay_out(self, above, beside, bar=None) -> None:
         """Widgets above the canvas, and what stands beside it; then all is drawn."""
-        board = self.board
-        board.bar.children += (self.upload, self.fit)
-        self.column.children = [self.tool, *above, board.stage, board.line, board.bar, self.below]
+        below = (self.line, self.bar if bar is None else bar, self.below)
+        self.column.children = [self.tool, *above, self.stage, *below]
         self.row.children = [self.column, *beside]
-        keys = {
-            tool.key: functools.partial(setattr, self.tool, "value", name)
-            for name, tool in self.TOOLS.items()
-        }
-        keys |= {"[": lambda: self._resize(1 / 1.25), "]": lambda: self._resize(1.25)}
-        keys |= {"Delete": self.delete, "Backspace": self.delete}
-        for name, (x, y) in ARROWS.items():
-            keys[f"Arrow{name}"] = functools.partial(self._nudge, x, y)
-        board.take_keys(keys)
+        for name, tool in self.TOOLS.items():
+            self.keymap |= tool.keys(self) | {tool.key: partial(setattr, self.tool, "value", name)}
+        self.page.takes = [*KEYS, *self.keymap]
         self._cursor()
-        board.listeners.append(board.line.guard(self.leave_still))
-        board.redraw()
+        self.redraw()
 
-    def _resize(self, by: float) -> None:
+    def resize(self, by: float) -> None:
         size = self.size
         size.value = min(max(size.value * by, size.min), size.max)
 
     def _cursor(self) -> None:
         ring = self.TOOLS[self.tool.value].ring
-        self.board.page.brush = self.size.value / self.picture.width * ring
+        self.page.brush = self.size.value / self.picture.width * ring
 
     def _pen(self, kind: str, point: Point) -> None:
         if kind == "down":  # a change of tool before it is let go changes nothing
             self._using, self._points = self.TOOLS[self.tool.value], [point]
-            self.hold(None)
-            self.board.show(*self._using.on)
+            if self.held is not None:
+                self.hold(None)
+            self.show(*self._using.on)
             self._using.begin(self, point)
         elif point != self._points[-1]:
             self._points[1 if self._using.straight else len(self._points) :] = [point]
         with held():
-            self.board.view[LIVE].clear()
+            self.view[LIVE].clear()
             if kind != "up":
                 self._using.live(self, self._points)
         if kind == "up":
             self._using.end(self, self._points)
 
-    # -------------------------------------------------------------------------- what Edit takes
-
-    def find(self, point: Point):
-        """What lies under a point, as `held` knows it, or None."""
-        raise NotImplementedError
-
     def hold(self, found) -> None:
+        """Take what was found, or let go of what was held."""
         self.held = found
-        self.board.redraw(self.board.sketch)
-
-    def anchor(self) -> Point | None:
-        """Where what is held lies, if it is a point."""
-
-    def shift(self, x: float, y: float, key=None) -> None:
-        """Move what is held so far. `key` joins several moves into one step of Undo."""
-        raise NotImplementedError
-
-    def show_shift(self, x: float, y: float) -> None:
-        """Show on the layer LIVE where `shift` would move it."""
-        raise NotImplementedError
-
-    def delete(self) -> None:
-        """Take away what is held."""
-        raise NotImplementedError
-
-    def _nudge(self, x: int, y: int) -> None:
-        """What is held, by one pixel of the picture."""
-        if self.held is None:
-            raise ValueError("first take something with Edit, then move it by the arrow keys")
-        self.shift(x, y, ("nudge", self.held))
+        self.redraw(self.sketch)
 
     # ------------------------------------------------------------------------------ the picture
 
     @property
     def picture(self) -> Image.Image:
-        return self.board.sketch.picture
+        return self.sketch.picture
 
     @picture.setter
     def picture(self, image) -> None:
@@ -266,11 +239,11 @@ class Canvas(Panel):
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             picture = to_picture(image, self.size_wanted)
-        self.board.change(picture=picture, **self.board.cleared)
+        self.change(picture=picture, **self.cleared)
         self.size.max = max(max(picture.size) / 4, 2)
         says = [str(warning.message).capitalize() + "." for warning in told[:1]]
         says.append("Undo brings back the old picture and what was on it.")
-        self.board.line.say(" ".join(says))
+        self.line.say(" ".join(says))
 
     def _uploaded(self, change) -> None:
         for name, content in uploaded(change["new"]):
@@ -289,24 +262,15 @@ class Canvas(Panel):
         return x, y
 
     def still(self) -> Image.Image:
-        return rasterise(self.picture, self.board.sketch.strokes)[0]
+        return rasterise(self.picture, self.sketch.strokes)[0]
 
     def save(self, path: str | os.PathLike) -> None:
         """Write all that is on the canvas as JSON."""
-        self.board.sketch.save(path)
+        self.sketch.save(path)
 
     def load(self, path: str | os.PathLike) -> None:
         """Read what `save` wrote. ValueError where the file is damaged; what is here then stays."""
-        self.board.commit(Sketch.load(path))
-
-    def undo(self) -> bool:
-        return self.board.undo()
-
-    def redo(self) -> bool:
-        return self.board.redo()
-
-    def clear(self) -> None:
-        self.board.clear()
+        self.commit(Sketch.load(path))
 
 
 class PaintCanvas(Canvas):
@@ -361,19 +325,18 @@ class PaintCanvas(Canvas):
             MARKS: ("", self._draw_held),
         }
         label = "A picture to paint on"
-        super().__init__(image, size, width, label, autosave, line, layers, strokes=())
-        look = row("Colour of the brush", 112)
-        self.colour = w.ColorPicker(value="#ffc81e", concise=True, description="Colour", **look)
+        super().__init__(image, size, width, label, layers, autosave, line, strokes=())
+        self.colour = colour_of_brush()
         self.opacity = slider("Opacity", "How much the paint covers", 1, 0.05, 1, 0.05)
         self._lay_out([flow(self.colour, self.size, self.opacity)], [])
 
     @property
     def strokes(self) -> tuple[Stroke, ...]:
-        return self.board.sketch.strokes
+        return self.sketch.strokes
 
     @strokes.setter
     def strokes(self, strokes) -> None:
-        self.board.change(strokes=strokes)
+        self.change(strokes=strokes)
 
     @property
     def painted(self) -> Image.Image:
@@ -392,21 +355,27 @@ class PaintCanvas(Canvas):
     def add(self, stroke: Stroke) -> None:
         self.strokes = (*self.strokes, stroke)
 
-    def find(self, point: Point) -> int | None:
+    def find(self, point: Point | None) -> int | None:
         """The uppermost stroke there; a thin one is found from beside it."""
+        if point is None:
+            return None
         x, y = self.pixel(point)
         for n, stroke in reversed(list(enumerate(self.strokes))):
             tool = stroke.tool if stroke.tool == "lasso" else "mask"
-            width = max(stroke.width, 12 / self.board.scale)
+            width = max(stroke.width, 12 / self.magnification)
             there = dataclasses.replace(stroke, tool=tool, width=width)
             if stroke.tool != "eraser" and region_mask([there], self.picture.size)[y, x]:
                 return n
         return None
 
+    def anchor(self) -> None:
+        """A stroke is no point."""
+
     def shift(self, x: float, y: float, key=None) -> None:
+        """Move the stroke. `key` joins several moves into one step of Undo."""
         strokes = list(self.strokes)
         strokes[self.held] = dataclasses.replace(strokes[self.held], points=self._shifted(x, y))
-        self.board.change(key, strokes=strokes)
+        self.change(key, strokes=strokes)
 
     def _shifted(self, x: float, y: float) -> list[Point]:
         return [(px + x, py + y) for px, py in self.strokes[self.held].points]
@@ -424,22 +393,21 @@ class PaintCanvas(Canvas):
 
     def _draw_paint(self, old: Sketch | None, new: Sketch) -> None:
         """Strokes as `rasterise` understands them."""
-        board = self.board
         added = old is not None and new.strokes[: len(old.strokes)] == old.strokes
         if not added:
-            board.view[PAINT].clear()
+            self.view[PAINT].clear()
         for stroke in new.strokes[len(old.strokes) if added else 0 :]:
             if stroke.tool not in MARKING:
-                erase, width = stroke.tool == "eraser", stroke.width * board.scale
+                erase, width = stroke.tool == "eraser", stroke.width * self.magnification
                 colour = "white" if erase else stroke.colour
-                board.path(PAINT, stroke.points, colour, width, stroke.opacity, erase)
+                self.path(PAINT, stroke.points, colour, width, stroke.opacity, erase)
 
     def _draw_region(self, old: Sketch | None, new: Sketch) -> None:
         if old is None or marks(old) != marks(new):
-            self.board.regions([(self.mask, REGION)])
+            self.regions([(self.mask, REGION)])
 
     def _draw_held(self, old: Sketch | None, new: Sketch) -> None:
-        self.board.view[MARKS].clear()
+        self.view[MARKS].clear()
         if self.held is not None and self.held < len(new.strokes):
             stroke = new.strokes[self.held]
             self._line(MARKS, stroke.points, stroke.tool)
@@ -450,9 +418,32 @@ class PaintCanvas(Canvas):
         """The middle of a stroke, or the outline of a lasso."""
         closed = [*points, points[0]] if tool == "lasso" else points
         for colour, width in (("white", 5), ("#111111", 2)):
-            self.board.path(layer, closed, colour, width)
+            self.path(layer, closed, colour, width)
 
 
 def marks(sketch: Sketch) -> list[Stroke]:
     """The strokes that a region comes from."""
     return [stroke for stroke in sketch.strokes if stroke.tool != "brush"]
+
+
+def colour_of_brush() -> w.ColorPicker:
+    look = {"value": "#ffc81e", "concise": True}
+    return row(w.ColorPicker, "Colour", "Colour of the brush", 112, **look)
+
+
+def uploaded(value) -> list[tuple[str, bytes]]:
+    """(name, bytes) of what a FileUpload holds; ipywidgets 7 and 8 lay it out differently."""
+    rows = value.values() if isinstance(value, dict) else value
+    return [(row.get("name") or row["metadata"]["name"], bytes(row["content"])) for row in rows]
+
+
+def picture_from_bytes(name: str, content: bytes) -> Image.Image:
+    """An uploaded file as an RGB picture; ValueError names the file where it is none."""
+    with TemporaryDirectory() as folder:  # so that one function knows all about files
+        path = Path(folder) / (Path(name).name or "picture")
+        path.write_bytes(content)
+        try:
+            return to_picture(path)
+        except ValueError as error:
+            said = str(error)
+            raise ValueError(said if path.name in said else f"{path.name!r}: {said}") from None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import functools
 import html
 import mimetypes
 import os
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import ipywidgets as w
@@ -17,7 +17,7 @@ from PIL import Image
 
 from ..pictures import png
 from ..view import FPS, encode_video
-from .board import TIP, Line, button, column, picture_view, small, words
+from .parts import TIP, Line, button, column, picture_view, small, toggle, words
 from .session import Take
 
 CARD = 216  # pixels
@@ -35,41 +35,38 @@ class Result:
     compared: bool = False
 
 
-def card(result: Result, errors: list, on_change, on_replay, on_remove, on_export) -> w.VBox:
-    """The card of a clip. `errors` records exceptions of callbacks; each `on_...` takes the result,
-    `on_export` also one of "mp4", "gif", "png"."""
+def card(result: Result, studio) -> w.VBox:
+    """The card of a clip, whose buttons call `studio`'s renamed, replay, remove and export."""
     take, name = result.take, result.take.name
-    result.line = Line(errors, width=f"{CARD}px")
+    result.line = Line(studio.errors, width=f"{CARD}px")
     guard = result.line.guard
     if result.frames is None:
-        says = "Run the model once more: the frames will be the same"
-        again = button("Make it again", "refresh", guard(lambda: on_replay(result)), says, "130px")
+        says, work = "Run the model once more: the frames will be the same", studio.replay
+        again = button("Make it again", "refresh", guard(partial(work, result)), says, "130px")
         top = w.VBox([still(take.edited or take.instructions.image.picture), again])
     else:
         top = video(result.frames)
     named = {"placeholder": "name of the clip", TIP: "Name of the clip"}
-    title = w.Text(name, continuous_update=False, layout=wide(CARD - 6), **named)
-    stays = {"icon": "star", "tooltip": "It stays when newer clips need the room"}
-    keep = w.ToggleButton(take.kept, description="keep", layout=wide(76), **stays)
-    chosen = {"description": "⇄", "tooltip": "Choose it for Compare"}
-    compare = w.ToggleButton(result.compared, layout=wide(44), **chosen)
-    away = button("", "trash", guard(lambda: on_remove(result)), f"Delete {name}", "44px")
+    layout = w.Layout(width=f"{CARD - 6}px")
+    title = w.Text(name, continuous_update=False, layout=layout, **named)
+    keep = toggle("keep", "star", "It stays when newer clips need the room", take.kept, "76px")
+    compare = toggle("⇄", "", "Choose it for Compare", result.compared, "44px")
+    away = button("", "trash", guard(partial(studio.remove, result)), f"Delete {name}", "44px")
     kinds = []
     for kind in ("mp4", "gif", "png"):
-        write = guard(functools.partial(on_export, result, kind))
+        write = guard(partial(studio.export, result, kind))
         kinds.append(button(kind, "download", write, f"Write {name} as {kind}", "68px"))
 
     def change(field, changed):
         result.take = dataclasses.replace(result.take, **{field: changed["new"]})
-        on_change(result)
+        studio.renamed()
 
-    title.observe(guard(functools.partial(change, "name")), "value")
-    keep.observe(guard(functools.partial(change, "kept")), "value")
+    title.observe(guard(partial(change, "name")), "value")
+    keep.observe(guard(partial(change, "kept")), "value")
     compare.observe(lambda change: setattr(result, "compared", change["new"]), "value")
     facts = words(caption(take), width=f"{CARD}px")
-    return column(
-        CARD, top, title, facts, w.HBox([keep, compare, away]), w.HBox(kinds), result.line
-    )
+    rows = w.HBox([keep, compare, away]), w.HBox(kinds), result.line
+    return column(CARD, top, title, facts, *rows)
 
 
 def side_by_side(named: list[tuple[str, np.ndarray]]) -> list[w.Widget]:
@@ -137,7 +134,3 @@ def video(frames: np.ndarray, width: int = CARD) -> w.Video:
         controls=True,
         layout=w.Layout(width=f"{width}px"),
     )
-
-
-def wide(width: int) -> w.Layout:
-    return w.Layout(width=f"{width}px")

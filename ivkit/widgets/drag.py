@@ -19,20 +19,9 @@ from ..regions import grow
 from ..support.validate import Frames, Name, Point, Side, checked
 from ..trajectory import warp
 from ..view import contact_sheet
-from .board import (
-    LIVE,
-    MARKS,
-    MASK,
-    Line,
-    button,
-    column,
-    heading,
-    picture_view,
-    row,
-    slider,
-    words,
-)
+from .board import LIVE, MARKS, MASK
 from .canvas import Brush, Canvas, Edit, Outline, Tool
+from .parts import Line, button, column, heading, picture_view, row, slider, words
 from .session import Sketch
 
 BOTH = (MASK, MARKS)  # layers
@@ -43,6 +32,18 @@ VAGUE = (
     "Nothing stands out here, so the region is a disc. Press on a thing, or draw the region with "
     "Lasso, Box or Region +. To move all, move the camera."
 )
+
+
+SHAPE = {  # of a drag, at the end: label, what it does, value, from, to, step
+    "rotate": ("Rotate °", "Turn of the thing at the end", 0, -180, 180, 1),
+    "scale": ("Scale", "Size of the thing at the end", 1, 0.25, 3, 0.05),
+}
+CAMERA = {
+    "pan_x": ("Pan x", "How far the camera goes right", 0, -1, 1, 1),  # the picture says how far
+    "pan_y": ("Pan y", "How far the camera goes down", 0, -1, 1, 1),
+    "zoom": ("Zoom", "How near the camera goes", 1, 0.5, 2, 0.01),
+    "roll": ("Roll °", "How far the camera turns", 0, -45, 45, 1),
+}
 
 
 class Pull(Tool):
@@ -117,52 +118,44 @@ class DragCanvas(Canvas):
     ):
         layers = {MASK: ("Region", self._draw_regions), MARKS: ("Arrows", self._draw_arrows)}
         label, empty = "A picture to drag things on", TrajectoryInstruction()
-        super().__init__(image, None, width, label, autosave, line, layers, trajectory=empty)
+        super().__init__(image, None, width, label, layers, autosave, line, trajectory=empty)
         self._grown: tuple[np.ndarray, bool] | None = None  # a region, and whether it is a thing's
         self._quiet = False  # the sliders are being set, not moved
         self.selected: int | None = None
         self._point = -1  # of the selected drag
         self.num_frames = num_frames
-        guard = self.board.line.guard
-        rows = {  # the label, what it does, the value, from, to, step
-            "rotate": ("Rotate °", "Turn of the thing at the end", 0, -180, 180, 1),
-            "scale": ("Scale", "Size of the thing at the end", 1, 0.25, 3, 0.05),
-            "time": ("Point at", "When it is at the chosen point; 1 is the end", 1, 0, 1, 0.01),
-            "pan_x": ("Pan x", "How far the camera goes right", 0, -1, 1, 1),
-            "pan_y": ("Pan y", "How far the camera goes down", 0, -1, 1, 1),
-            "zoom": ("Zoom", "How near the camera goes", 1, 0.5, 2, 0.01),
-            "roll": ("Roll °", "How far the camera turns", 0, -45, 45, 1),
-        }
-        for name, values in rows.items():
-            setattr(self, name, slider(*values))
-        which, speed = row("Which drag the rows below are about", 240), row("Its speed", 240)
-        self.choice = w.Dropdown(options=[(NO_DRAG, None)], description="Drag", **which)
-        self.easing = w.Dropdown(options=EASINGS, description="Easing", **speed)
+        guard = self.line.guard
+        for work, rows in ((self._shape, SHAPE), (self._move_camera, CAMERA)):
+            for name, values in rows.items():
+                setattr(self, name, slider(*values))
+                self._on(name, functools.partial(work, name))
+        says = "When it is at the chosen point; 1 is the end"
+        self.time = slider("Point at", says, 1, 0, 1, 0.01)
+        says = "Which drag the rows below are about"
+        self.choice = row(w.Dropdown, "Drag", says, options=[(NO_DRAG, None)])
+        self.easing = row(w.Dropdown, "Easing", "Its speed", options=EASINGS)
         point, whole = guard(self._delete_point), guard(self._delete_drag)
         self.delete_point = button("Point", "times", point, "Delete the chosen point of the path")
         self.delete_drag = button("Drag", "times", whole, "Delete the chosen drag")
         self.preview = picture_view(width, format="webp")
         self._on("choice", self._choose)
         self._on("time", self._retime)
-        for name in ("rotate", "scale", "easing"):
-            self._on(name, functools.partial(self._shape, name))
-        for name in ("pan_x", "pan_y", "zoom", "roll"):
-            self._on(name, functools.partial(self._move_camera, name))
+        self._on("easing", functools.partial(self._shape, "easing"))
         delete = w.HBox([words("Delete", width="64px"), self.delete_point, self.delete_drag])
         self.settings = column(
             244,
             *(self.choice, self.rotate, self.scale, self.easing, self.time, delete, self.size),
             heading("Camera, at the end of the clip", "4px 0 0 0"),
-            *(self.pan_x, self.pan_y, self.zoom, self.roll),
+            *(getattr(self, name) for name in CAMERA),
         )
         says = heading("Cut and drag: the warp alone, no model", "4px 0 0 0")
-        at = {"min": 0, "max": num_frames, **row("0 plays all; else the one frame to look at", 240)}
-        self.shown_frame = w.IntSlider(0, description="Frame", **at)
+        tip = "0 plays all; else the one frame to look at"
+        at = {"min": 0, "max": num_frames, "continuous_update": True}
+        self.shown_frame = row(w.IntSlider, "Frame", tip, **at)
         self.shown_frame.observe(guard(lambda _: self._show_frame()), "value")
         self.preview_box = column(width, self.preview, says, self.shown_frame)
         self._lay_out([], [self.preview_box, self.settings])
-        self.board.double = self._insert
-        self.board.listeners.append(guard(self._refresh))
+        self.listeners.append(guard(self._refresh))
         self._refresh()
 
     def _on(self, name: str, work) -> None:
@@ -172,15 +165,15 @@ class DragCanvas(Canvas):
             if not self._quiet:
                 work(change["new"])
 
-        getattr(self, name).observe(self.board.line.guard(moved), "value")
+        getattr(self, name).observe(self.line.guard(moved), "value")
 
     @property
     def trajectory(self) -> TrajectoryInstruction:
-        return self.board.sketch.trajectory
+        return self.sketch.trajectory
 
     @trajectory.setter
     def trajectory(self, trajectory) -> None:
-        self.board.change(trajectory=TrajectoryInstruction.of(trajectory))
+        self.change(trajectory=TrajectoryInstruction.of(trajectory))
 
     def still(self) -> Image.Image:
         return contact_sheet(self.warped(2).frames) if self.trajectory else self.picture
@@ -189,7 +182,7 @@ class DragCanvas(Canvas):
 
     def _put(self, key=None, **fields) -> None:
         """The trajectory with other drags, pins or camera."""
-        self.board.change(key, trajectory=dataclasses.replace(self.trajectory, **fields))
+        self.change(key, trajectory=dataclasses.replace(self.trajectory, **fields))
 
     def _replace(self, k: int, key=None, **fields) -> None:
         """Drag k with another path, mask, turn ..."""
@@ -238,7 +231,7 @@ class DragCanvas(Canvas):
         path, times = (old and replaced(old, i) for old in (drag.path, drag.times))
         self._replace(self.selected, path=path, times=times)
 
-    def _insert(self, point: Point) -> None:
+    def double(self, point: Point) -> None:
         """One more point where a path was clicked twice."""
         pieces = []
         for k, drag in enumerate(self.trajectory.drags):
@@ -250,7 +243,7 @@ class DragCanvas(Canvas):
                 foot = (ax + share * (bx - ax), ay + share * (by - ay))
                 pieces.append((math.dist(point, foot), k, i, share))
         distance, k, i, share = min(pieces, default=(math.inf, 0, 0, 0))
-        if distance * self.board.scale > REACH:
+        if distance * self.magnification > REACH:
             return
         drag = self.trajectory.drags[k]
         path, times = (*drag.path[: i + 1], point, *drag.path[i + 1 :]), drag.times
@@ -276,32 +269,32 @@ class DragCanvas(Canvas):
         if not clear:
             width = max(max(self.picture.size) / 10, 3)
             mask = region_mask([Stroke([point], width=width, tool="mask")], self.picture.size)
-        self.board.line.say("" if clear else VAGUE)
+        self.line.say("" if clear else VAGUE)
         self._grown = mask, clear
         self._tint((mask, colour_of(len(self.trajectory.drags))))
 
     def pull(self, points, straight: bool) -> None:
         """A drag of what was grown; one thing goes one way, so a second pull is its new path."""
         self._tint()
-        if math.dist(points[0], points[-1]) * self.board.scale < 4 and len(points) < 8:
+        if math.dist(points[0], points[-1]) * self.magnification < 4 and len(points) < 8:
             raise ValueError("press on a thing, pull it, and release where it shall go")
-        path = points if straight else simplified(points, 3 / self.board.scale)
+        path = points if straight else simplified(points, 3 / self.magnification)
         drags = self.trajectory.drags
         taken = [k for k in self._under(points[0]) if drags[k].path]
         self.selected, self._point = taken[-1] if taken else len(drags), -1
         if taken:
             self._replace(self.selected, path=path, times=None)
-            self.board.line.say("This thing goes another way now; Undo brings back the old one.")
+            self.line.say("This thing goes another way now; Undo brings back the old one.")
             return
         mask, clear = self._grown
         self._put(drags=(*drags, Drag(path, mask=mask)))
         if not clear:
-            self.board.line.say(VAGUE)
+            self.line.say(VAGUE)
 
     def pin(self, point: Point) -> None:
         """Hold a point still, or let go of the pin that is there."""
         pins = self.trajectory.pins
-        kept = [p for p in pins if math.dist(p, point) * self.board.scale > REACH]
+        kept = [p for p in pins if math.dist(p, point) * self.magnification > REACH]
         self._put(pins=kept if len(kept) < len(pins) else [*kept, point])
 
     @property
@@ -326,7 +319,10 @@ class DragCanvas(Canvas):
         """The path of drag k; the pins where k is None."""
         return self.trajectory.pins if k is None else self.trajectory.drags[k].path
 
-    def find(self, point: Point) -> tuple[int | None, int | None] | None:
+    def find(self, point: Point | None) -> tuple[int | None, int | None] | None:
+        if point is None:
+            path = self._drag().path
+            return (self.selected, self._point % len(path)) if path else None
         drags = range(len(self.trajectory.drags))
         near = [
             (math.dist(p, point), n, k, i)
@@ -334,7 +330,7 @@ class DragCanvas(Canvas):
             for i, p in enumerate(self._line(k))
         ]
         distance, _, *nearest = min(near, default=(math.inf, 0))
-        if distance * self.board.scale <= REACH:
+        if distance * self.magnification <= REACH:
             return tuple(nearest)
         inside = self._under(point)
         return (inside[-1], None) if inside else None
@@ -383,24 +379,19 @@ class DragCanvas(Canvas):
         else:
             self._delete_drag()
 
-    def _nudge(self, x: int, y: int) -> None:
-        if self.held is None and self._drag().path:
-            self.held = self.selected, self._point % len(self._drag().path)
-        super()._nudge(x, y)
-
     # --------------------------------------------------------------------------------- drawing
 
     def _tint(self, *more: tuple[np.ndarray, str]) -> None:
         drags = enumerate(self.trajectory.drags)
         regions = [(drag.mask, colour_of(k)) for k, drag in drags if drag.mask is not None]
-        self.board.regions([*regions, *more])
+        self.regions([*regions, *more])
 
     def _draw_regions(self, old: Sketch | None, new: Sketch) -> None:
         if old is not new:
             self._tint()
 
     def _draw_arrows(self, old: Sketch | None, new: Sketch) -> None:
-        self.board.view[MARKS].clear()
+        self.view[MARKS].clear()
         for k, drag in enumerate(new.trajectory.drags):
             for path in drag.paths:
                 chosen = self._point % len(path) if k == self.selected else None
@@ -412,18 +403,18 @@ class DragCanvas(Canvas):
     def draw_arrow(self, layer: int, path, k: int, chosen: int | None) -> None:
         """White below, so that it is seen on any picture; its number at the handle; the chosen
         point is filled white."""
-        colour, scale = colour_of(k), self.board.scale
+        colour, scale = colour_of(k), self.magnification
         thick = 3 if chosen is None else 4
         ends = np.asarray(path, float)
         tip = ends[-1]
         far = ends[np.abs((ends - tip) @ [1, 1j]) * scale > 12]  # a dense path's last piece is tiny
         for stroke, width in (("white", thick + 3), (colour, thick)):
-            self.board.path(layer, path, stroke, width)
+            self.path(layer, path, stroke, width)
             if len(far):
                 angle = np.arctan2(*(tip - far[-1])[::-1])
                 for side in (2.6, -2.6):
                     end = tip + 16 / scale * np.array([np.cos(angle + side), np.sin(angle + side)])
-                    self.board.path(layer, [tip, end], stroke, width)
+                    self.path(layer, [tip, end], stroke, width)
         crowded = len(path) > 2 and self._length(path) / len(path) < 12
         for i, point in enumerate(path):
             if crowded and i not in (0, len(path) - 1, chosen):
@@ -433,14 +424,14 @@ class DragCanvas(Canvas):
         self._dot(layer, path[0], 10, colour)
         disc, number = ("#111111", "white") if chosen == 0 else ("white", "#111111")
         self._dot(layer, path[0], 8, disc)
-        self.board.text(layer, path[0], str(k + 1), number)
+        self.text(layer, path[0], str(k + 1), number)
 
     def _length(self, path) -> float:
         """Of a path, in screen pixels."""
-        return float(np.abs(np.diff(np.asarray(path) @ [1, 1j])).sum()) * self.board.scale
+        return float(np.abs(np.diff(np.asarray(path) @ [1, 1j])).sum()) * self.magnification
 
     def _dot(self, layer: int, point, radius: float, colour: str) -> None:
-        self.board.path(layer, [point], colour, 2 * radius)
+        self.path(layer, [point], colour, 2 * radius)
 
     # ------------------------------------------------------------------------ sliders, preview
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 from html import escape
@@ -12,15 +11,16 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ..blend import blend, blend_in
-from ..models.attention import record as record_attention
+from ..models.attention import of_words
 from ..models.sampling import scaled
 from ..pictures import png, to_frames
 from ..support.validate import checked
 from ..trace import TERMS, Record
 from ..video import Run
 from ..view import _font, contact_sheet, heat, principal_colours
-from .board import TIP, Line, Page, flow, picture_view, row, words
+from .page import Page
 from .panel import Panel
+from .parts import TIP, flow, picture_view, row, slider, toggle, words
 
 TILE = 188
 X0 = "x̂<sub>0</sub>"
@@ -74,59 +74,39 @@ class TraceExplorer(Panel):
             raise ValueError("the run has no steps yet: there is nothing to explore")
         for record in run.trace:
             record.check("z_t", "z_edit", "x0", "out", "out_edit")
-        self.run, self.line = run, Line()
-        self.errors = self.line.errors
-        count, frames = len(run.trace), len(run.state.z)
-        self._frames = run.frames
-        last = {"min": 0, "max": count - 1, **row("Which step of the run", 400, 90)}
-        self.step = w.IntSlider(count // 2, description="Step", **last)
-        last = {"min": 0, "max": frames - 1, **row("Which frame of the clip", 400, 90)}
-        self.frame = w.IntSlider(frames - 1, description="Frame", **last)
-        share = {
-            "min": 0,
-            "max": 1,
-            "step": 0.05,
-            **row("Another λ in Eq. 4 at this step", 400, 90),
-        }
-        self.what_if = w.FloatSlider(0.5, description="What if λ =", **share)
-        last = {"min": 0, "max": count - 1, TIP: "Play the steps"}
-        play = w.Play(value=count // 2, interval=900, **last)
+        super().__init__()
+        self.run, self._frames = run, run.frames
+        last, frames = len(run.trace) - 1, len(run.state.z)
+        wide = {"width": 400, "label": 90, "continuous_update": True}
+        step = {"value": (last + 1) // 2, "min": 0, "max": last}
+        self.step = row(w.IntSlider, "Step", "Which step of the run", **step, **wide)
+        frame = {"value": frames - 1, "min": 0, "max": frames - 1}
+        self.frame = row(w.IntSlider, "Frame", "Which frame of the clip", **frame, **wide)
+        says = "Another λ in Eq. 4 at this step"
+        self.what_if = slider("What if λ =", says, 0.5, 0, 1, 0.05, **wide)
+        play = w.Play(interval=900, **step, **{TIP: "Play the steps"})
         w.jslink((play, "value"), (self.step, "value"))
-        self.words = w.ToggleButton(
-            False,
-            description="Words",
-            icon="eye",
-            tooltip="Where the network looks at each word",
-            layout=w.Layout(width="110px"),
-        )
-        self.unit = w.Dropdown(
-            options=[("as blended", ""), ("v", "v"), ("ε", "eps"), ("x̂0", "x0")],
-            description="Shown in",
-            **row("The unit in which predictions are shown", 200, 90),
-        )
+        self.words = toggle("Words", "eye", "Where the network looks at each word", width="110px")
+        units = [("as blended", ""), ("v", "v"), ("ε", "eps"), ("x̂0", "x0")]
+        says = "The unit in which predictions are shown"
+        self.unit = row(w.Dropdown, "Shown in", says, 200, 90, options=units)
         self.text = words()
         self.tiles = {name: _tile() for name in TILES}
         boxes = [_boxed("", tile) for tile in self.tiles.values()]
         self.titles = {name: box.children[0] for name, box in zip(TILES, boxes, strict=True)}
         self.word_row = flow()
-        super().__init__(
-            [
-                flow(self.step, play, self.frame),
-                self.text,
-                flow(*boxes[:5]),
-                flow(*boxes[5:]),
-                flow(self.what_if, self.unit, self.words),
-                self.word_row,
-                self.line,
-                Page(),
-            ]
+        sliders, below = (
+            flow(self.step, play, self.frame),
+            flow(self.what_if, self.unit, self.words),
         )
+        tiles = flow(*boxes[:5]), flow(*boxes[5:])
+        self.children = [sliders, self.text, *tiles, below, self.word_row, self.line, Page()]
         self._decoded = functools.lru_cache(64)(self._decode)
         self._attention = functools.lru_cache(32)(self._attend)
         self._colours = functools.cache(self._colours_of)
         guard = self.line.guard
-        for slider in (self.step, self.frame, self.unit, self.words):
-            slider.observe(guard(lambda _: self._show()), "value")
+        for widget in (self.step, self.frame, self.unit, self.words):
+            widget.observe(guard(lambda _: self._show()), "value")
         self.what_if.observe(guard(lambda _: self._show_if()), "value")
         guard(self._show)()
 
@@ -233,43 +213,10 @@ class TraceExplorer(Panel):
         return to_frames(self.run.model.decode(record["x0"][f][None]))[0]
 
     def _attend(self, index: int) -> dict[str, np.ndarray]:
-        """{word: float32 (F, h, w)}: where the edited branch looks at each word of the motion."""
-        run, z = self.run, self.run.trace[index]["z_edit"]
-        model, edit, frames = run.model, run.edit_at(index), len(z)
-        network = model.networks.get("video_unet")
-        if network is None:
-            raise ValueError(f"{model.name} has no attention on words that could be shown")
-        scheduler = model.scheduler(run.settings.num_inference_steps, shape=tuple(z.shape))
+        run, z, edit = self.run, self.run.trace[index]["z_edit"], self.run.edit_at(index)
+        scheduler = run.model.scheduler(run.settings.num_inference_steps, shape=tuple(z.shape))
         t = scheduler.timesteps[index]
-        z = scaled(scheduler, z, t)
-        words = words_of(model.tokenizer, edit.motion)
-        tokens = [i for _, at in words for i in at]
-        # the last rows of the batch are the frames with the text
-        with record_attention(network, tokens=tokens, rows=frames) as maps:
-            model.predict(z[None], t, [copy.copy(edit.condition)])
-        return {
-            word: np.stack(
-                [
-                    np.mean([maps.of_token(i, row=f).float().numpy() for i in at], axis=0)
-                    for f in range(frames)
-                ]
-            )
-            for word, at in words
-        }
-
-
-def words_of(tokenizer, text: str) -> list[tuple[str, list[int]]]:
-    """(word, positions of its tokens) in the order they stand in the text; the n-th repeat is
-    "word (n)"."""
-    tokens = tokenizer.convert_ids_to_tokens(tokenizer(text).input_ids)
-    found, part, at, seen = [], "", [], {}
-    for i, token in enumerate(tokens[1:-1], 1):  # between the marks of begin and end
-        part, at = part + token.removesuffix("</w>"), [*at, i]
-        if token.endswith("</w>"):
-            seen[part] = seen.get(part, 0) + 1
-            found.append((part if seen[part] == 1 else f"{part} ({seen[part]})", at))
-            part, at = "", []
-    return found
+        return of_words(run.model, edit.motion, scaled(scheduler, z, t), t, edit.condition)
 
 
 def _tile(width: int = TILE) -> w.Image:

@@ -16,15 +16,32 @@ from ..live import FPS
 from ..models.live import NEW
 from ..pictures import Picture
 from ..pipeline import Pipeline
+from ..support.disk import unused
 from ..support.validate import File, Seed, Side, checked
-from .board import LIVE, PICTURE, TIP, Board, Line, button, column, flow, held, row, slider, words
-from .panel import Panel
+from .board import LIVE, PICTURE
+from .canvas import Brush, Canvas, Tool, colour_of_brush
+from .cards import written
+from .parts import Line, button, column, flow, held, row, slider, toggle, words
 
 BACK = 2.0  # seconds that Rewind goes back
 UNSEEN = 30.0  # seconds without a sign of the page after which the stream pauses
 
 
-class LiveCanvas(Panel):
+class Grab(Tool):
+    """Takes the thing under the press, and carries it along while the stream plays."""
+
+    def begin(self, canvas, point):
+        canvas.grab(point)
+
+    def live(self, canvas, points):
+        canvas.carry(points[0], points[-1])
+
+    def end(self, canvas, points):
+        canvas.carry(points[0], points[-1])
+        canvas.release()
+
+
+class LiveCanvas(Canvas):
     """Steer a clip with the mouse while it plays.
 
     Pull: press on a thing and pull it. Brush: paint; with a sentence in Picture, P_img redraws the
@@ -42,8 +59,8 @@ class LiveCanvas(Panel):
     """
 
     TOOLS = {
-        ("Pull", "pull"): ("a", "Press on a thing and pull it while it plays"),
-        ("Brush", "brush"): ("b", "Paint on the picture while it plays"),
+        "pull": Grab("Pull", "a", "Press on a thing and pull it while it plays"),
+        "brush": Brush("Brush", "b", "Paint on the picture while it plays", ring=True, ink="brush"),
     }
 
     @checked
@@ -58,78 +75,40 @@ class LiveCanvas(Panel):
         folder: File = Path("outputs"),
     ):
         self.live, self.folder = pipe.live(picture, motion, seed=seed), folder
-        self.line = Line(min_height="24px")
-        self.errors = self.line.errors
-        board = self.board = Board(
-            self.live.picture,
-            width,
-            {},
-            self._pen,
-            {},
-            None,
-            self.line,
-            "A stream to pull and paint on",
-        )
+        line, label = Line(min_height="24px"), "A stream to pull and paint on"
+        super().__init__(self.live.picture, None, width, label, {}, None, line)
         guard = self.line.guard
         self._frame = np.asarray(self.live.picture)
-        self._hand: tuple | None = None  # (handle, its cut-out as RGBA, corner, where pressed)
-        self._stroke: list = []
+        self._hand: tuple | None = None  # (handle, its cut-out as RGBA, its corner)
         self._shown: queue.Queue = queue.Queue(1)  # chunks that are made and not shown yet
         self._thread: threading.Thread | None = None
         self._plays, self._seen = threading.Event(), None
         self.speed = 0.0  # frames a second, of late
-        says = [does for _, does in self.TOOLS.values()]
-        self.tool = w.ToggleButtons(options=list(self.TOOLS), tooltips=says, **{TIP: "Tool"})
-        self.tool.style.button_width = "84px"
-        look = {"value": "#ffc81e", "concise": True, "description": "Colour"}
+        self.size.max, self.size.value = 120, 40
+        pace = {"value": pipe.model.defaults["video"]["motion_scale"], "min": 0, "max": 2}
         text = "What the picture shows once the paint is drawn; empty leaves the paint as it is"
-        model = pipe.model
-        pace = model.defaults["video"]["motion_scale"]
-        self.panel = {
-            "say": w.Text(motion, description="Motion", continuous_update=False,
-                          **row("What happens: press Enter", 340)),
-            "motion_scale": w.IntSlider(pace, min=0, max=2, description="Pace",
-                                        **row("How fast the next text moves things", 200)),
+        p = self.panel = {
+            "say": row(w.Text, "Motion", "What happens: press Enter", 340, value=motion),
+            "motion_scale": row(w.IntSlider, "Pace", "How fast the next text moves things", **pace),
             "lam": slider("λ", "1 shows the unedited stream, 0 the edited one", 0, 0, 1, 0.05),
-            "content": w.Text("", description="Picture", **row(text, 340)),
-            "colour": w.ColorPicker(**look, **row("Colour of the brush", 112)),
-            "size": slider("Size", "Width of the brush", 40, 2, 120, 1),
-        }  # fmt: skip
-        self.panel["say"].on_submit(guard(lambda _: self._say()))
-        self.panel["lam"].observe(guard(lambda c: setattr(self.live, "lam", c["new"])), "value")
-        self.panel["size"].observe(lambda _: self._cursor(), "value")
-        self.tool.observe(lambda _: self._cursor(), "value")
-        self.play = w.ToggleButton(
-            description="Play",
-            icon="play",
-            tooltip="Play or pause: Space",
-            layout=w.Layout(width="80px"),
-        )
+            "content": row(w.Text, "Picture", text, 340),
+            "colour": colour_of_brush(),
+            "size": self.size,
+        }
+        p["say"].on_submit(guard(lambda _: self._say()))
+        p["lam"].observe(guard(lambda c: setattr(self.live, "lam", c["new"])), "value")
+        self.play = toggle("Play", "play", "Play or pause: Space")
         self.play.observe(guard(self._toggled), "value")
         say = button("Say", "comment", guard(self._say), "Let it happen: Enter does too")
         back = button("Rewind", "backward", guard(self.rewind), "Two seconds back", "90px")
         record = button("Record", "save", guard(self.record), "Write what was shown", "90px")
         self.status = words("Press Play.")
-        keys = {
-            key: lambda v=v: setattr(self.tool, "value", v)
-            for (_, v), (key, _) in self.TOOLS.items()
-        }
-        board.take_keys(keys | {" ": lambda: setattr(self.play, "value", not self.play.value)})
-        board.page.beats = True
-        board.page.on_msg(self._page_says)
-        p = self.panel
-        controls = column(
-            360,
-            flow(p["say"], say),
-            p["motion_scale"],
-            p["lam"],
-            p["content"],
-            flow(p["colour"], p["size"]),
-        )
-        bar = flow(self.play, back, record)
-        stage = column(max(width, 360), self.tool, board.stage, self.line, bar, self.status)
-        super().__init__([flow(stage, controls)])
-        board.redraw()
+        self.below.children = (self.status,)
+        rows = (flow(p["say"], say), p["motion_scale"], p["lam"], p["content"])
+        controls = column(360, *rows, flow(p["colour"], self.size))
+        self.page.beats = True
+        self.keymap[" "] = lambda: setattr(self.play, "value", not self.play.value)
+        self._lay_out([], [controls], flow(self.play, back, record))
 
     # --------------------------------------------------------------------------------- playing
 
@@ -188,18 +167,17 @@ class LiveCanvas(Panel):
             self.speed = 1 / pace
             for frame in frames:
                 due = max(due + pace, time.monotonic())
-                self._put(frame)
+                self._show_frame(frame)
                 time.sleep(max(due - time.monotonic(), 0))
             if self._hand is not None and self._hand[0] not in self.live.held:
-                self._let_go()  # it was released, and now the stream shows it there
+                self._drop()  # it was released, and now the stream shows it there
             self.status.value = f"{self.speed:.1f} frames a second; a pull shows after {took:.1f} s"
 
-    def _put(self, frame: np.ndarray) -> None:
-        self._frame = frame
-        size = (self.board.view.width, self.board.view.height)
+    def _show_frame(self, frame: np.ndarray) -> None:
+        self._frame, size = frame, (self.view.width, self.view.height)
         shown = np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BILINEAR))
         with held():
-            self.board.view[PICTURE].put_image_data(shown, 0, 0)  # RGB goes as a JPEG
+            self.view[PICTURE].put_image_data(shown, 0, 0)  # RGB goes as a JPEG
 
     def still(self) -> Image.Image:
         return Image.fromarray(self._frame)
@@ -215,74 +193,60 @@ class LiveCanvas(Panel):
         playing = self.play.value
         self.pause()
         self.live.rewind(BACK)
-        self._let_go()
-        self._put(np.asarray(self.live.frame))
+        self._drop()
+        self._show_frame(np.asarray(self.live.frame))
         self.play.value = playing
 
     def record(self) -> Path:
         """Write what was shown into `folder`; returns the path of the new .mp4."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        taken = (self.folder / f"live-{k}.mp4" for k in range(1, 10_000))
-        path = self.live.record(next(path for path in taken if not path.exists()))
-        self.line.say(f"Written: {path}")
+        path = self.live.record(unused(self.folder / "live.mp4"))
+        written(self.line, path)
         return path
 
-    def _cursor(self) -> None:
-        wide = self.panel["size"].value / self.live.picture.width
-        self.board.page.brush = wide * (self.tool.value == "brush")
-
-    def _inside(self, point) -> tuple[float, float]:
-        """The point of the picture that is nearest to a pointer that has left it."""
-        return tuple(
-            min(max(v, 0), n - 1) for v, n in zip(point, self.live.picture.size, strict=True)
-        )
-
     def _pen(self, kind: str, point) -> None:
-        point = self._inside(point)
-        if self.tool.value == "brush" or self._stroke:
-            self._brush(kind, point)
-        elif kind == "down":
-            self._let_go()
-            handle = self.live.grab(point)
-            mask = self.live.region(handle)
-            (top, left), (bottom, right) = (f(np.argwhere(mask), 0) for f in (np.min, np.max))
-            part = slice(top, bottom + 1), slice(left, right + 1)
-            cut = np.dstack([self._frame[part], 200 * mask[part].astype(np.uint8)])
-            self._hand = handle, Image.fromarray(cut), (left, top), point
-            self._overlay(point)
-        elif self._hand is not None and self._hand[0] in self.live.held:
-            self.live.move(self._hand[0], point)
-            self._overlay(point)
-            if kind == "up":
-                self.live.release(self._hand[0])
+        """A pointer that has left the picture is at its nearest point."""
+        inside = (min(max(v, 0), n - 1) for v, n in zip(point, self.picture.size, strict=True))
+        super()._pen(kind, tuple(inside))
 
-    def _overlay(self, point) -> None:
+    def grab(self, point) -> None:
+        self._drop()
+        handle = self.live.grab(point)
+        mask = self.live.region(handle)
+        (top, left), (bottom, right) = (f(np.argwhere(mask), 0) for f in (np.min, np.max))
+        part = slice(top, bottom + 1), slice(left, right + 1)
+        cut = np.dstack([self._frame[part], 200 * mask[part].astype(np.uint8)])
+        self._hand = handle, Image.fromarray(cut), (left, top)
+
+    def carry(self, start, point) -> None:
         """The grabbed thing goes with the pointer at once; the stream follows."""
-        _, cut, corner, start = self._hand
-        fine = self.board.view.width / self.live.picture.width
+        if self._hand is None or self._hand[0] not in self.live.held:
+            return
+        handle, cut, corner = self._hand
+        self.live.move(handle, point)
+        fine = self.view.width / self.picture.width
         size = tuple(max(round(fine * n), 1) for n in cut.size)
         at = [fine * (c + p - s) for c, p, s in zip(corner, point, start, strict=True)]
         with held():
-            self.board.view[LIVE].clear()
-            self.board.view[LIVE].put_image_data(np.asarray(cut.resize(size)), *at)
+            self.view[LIVE].put_image_data(np.asarray(cut.resize(size)), *at)
 
-    def _let_go(self) -> None:
+    def release(self) -> None:
+        if self._hand is not None and self._hand[0] in self.live.held:
+            self.live.release(self._hand[0])
+
+    def _drop(self) -> None:
         self._hand = None
         with held():
-            self.board.view[LIVE].clear()
+            self.view[LIVE].clear()
 
-    def _brush(self, kind: str, point) -> None:
-        self._stroke = [point] if kind == "down" else [*self._stroke, point]
-        colour, size = self.panel["colour"].value, self.panel["size"].value
-        with held():
-            self.board.path(LIVE, self._stroke[-2:], colour, size * self.board.scale)
-        if kind == "up":
-            stroke, self._stroke = Stroke(self._stroke, colour, size), []
-            try:
-                self.live.paint([stroke], self.panel["content"].value.strip() or None)
-            finally:
-                self._let_go()
+    def stroke(self, points, tool: str) -> Stroke:
+        return Stroke(points, self.panel["colour"].value, self.size.value, tool=tool)
+
+    def add(self, stroke: Stroke) -> None:
+        self.live.paint([stroke], self.panel["content"].value.strip() or None)
 
     def _page_says(self, _, content, buffers) -> None:
-        if content.get("event") == "alive":
+        if content["event"] == "alive":
             self._seen = time.monotonic()
+        else:
+            super()._page_says(_, content, buffers)

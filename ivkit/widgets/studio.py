@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import html
-import itertools
 import os
 import re
 import threading
@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ipywidgets as w
 import numpy as np
@@ -31,27 +31,15 @@ from ..paint import edit_region, latent_mask, rasterise
 from ..pictures import Picture, png
 from ..pipeline import Pipeline
 from ..support import validate
-from ..support.disk import write_picture
+from ..support.disk import unused, write_picture
 from ..trajectory import warp
 from ..view import contact_sheet, save_video
-from .board import (
-    TIP,
-    Line,
-    button,
-    column,
-    flow,
-    heading,
-    offer,
-    picture_view,
-    row,
-    small,
-    words,
-)
 from .canvas import PaintCanvas
 from .cards import CARD, Result, card, counted, picture_card, side_by_side, video, written
 from .drag import DragCanvas, webp
 from .panel import Panel
-from .session import Autosave, Change, Session, Sketch, Take, provenance
+from .parts import TIP, Line, button, choice, column, flow, heading, picture_view, row, small, words
+from .session import Change, Session, Sketch, Take, provenance
 from .suggest import Suggestion, suggestions
 
 CONSTANT, RAMP, REGION = "the same everywhere", "from step to step", "inside and outside the paint"
@@ -59,6 +47,66 @@ PLACEHOLDER = (225, 229, 235)
 TRIES = 8  # clips on show besides those that are kept
 PREVIEW = 0.25  # of a step's time, that its moving preview may take
 FAINT = 0.3  # of a stroke's colour; what shows less of it in x' can hardly be seen
+
+
+class Control(NamedTuple):
+    """A row of the panel. reads: the field of `Instructions` that it is, where it is just one.
+    fixed: whether it is in force from the first step on, so that it rests while a clip is made."""
+
+    kind: type[w.Widget]
+    text: str
+    tip: str
+    reads: str
+    fixed: bool
+    options: dict[str, Any]
+
+
+SHARE = {"min": 0, "max": 1, "step": 0.05, "readout_format": ".2f"}
+SECTIONS = {
+    "Picture": ("prompt", "seed"),
+    "Paint": ("content", "strength"),
+    "Motion": ("motion", "motion_scale", "weak"),
+    "Blend: 1 ignores the edits, 0 follows them": ("lam_mode", "lam", "lam_end", "steps", "frames"),
+}
+FORMERLY = {"hold": "weak"}  # names of controls in the sessions of earlier versions
+
+
+def controls(model) -> dict[str, Control]:
+    """The rows of the panel, by name."""
+    video, frames, scales = (
+        model.defaults["video"],
+        model.num_frames,
+        len(model.motion_scales or ()),
+    )
+    steps, scale = video["num_inference_steps"], video.get("motion_scale", 0) if scales else 0
+    table = {
+        "prompt": Control(w.Text, "Picture", "What Draw makes a picture of", "", False,
+                          {"value": "a boat on the blue sea at day"}),
+        "seed": Control(w.BoundedIntText, "Seed", "Another number, another noise", "seed", True,
+                        {"value": 3, "min": 0, "max": 2**31 - 1, "width": 170}),
+        "content": Control(w.Text, "Painted", "What the picture shows together with the paint",
+                           "content.text", False, {"placeholder": "what it shows with the paint"}),
+        "strength": Control(w.FloatSlider, "Strength", "How freely the model redraws the paint",
+                            "content.strength", False, {"value": 0.7, **SHARE}),
+        "motion": Control(w.Text, "Motion", "What moves, and how", "motion.text", False,
+                          {"value": "the boat moves right"}),
+        "motion_scale": Control(w.IntSlider, "How much", "How much moves", "motion.motion_scale",
+                                True, {"value": scale, "min": 0, "max": max(scales - 1, 1)}),
+        "weak": Control(w.FloatSlider, "Weak", "The part of the steps in which a drag holds all "
+                        "else still", "weak", True, {"value": Settings.weak, **SHARE}),
+        "lam_mode": Control(w.Dropdown, "λ is", "Whether λ is one number", "", False,
+                            {"options": [CONSTANT, RAMP, REGION]}),
+        "lam": Control(w.FloatSlider, "λ", "1 ignores the edits, 0 follows them and holds a drag",
+                       "lam", False, {"value": 0.3, **SHARE}),
+        "lam_end": Control(w.FloatSlider, "λ, last", "λ at the last step, or outside the paint",
+                           "", False, {"value": 1.0, **SHARE}),
+        "steps": Control(w.IntSlider, "Steps", "More steps take longer and look finer",
+                         "num_inference_steps", True,
+                         {"value": steps, "min": 1, "max": max(50, steps)}),
+        "frames": Control(w.IntSlider, "Frames", "How long the clip is", "num_frames", True,
+                          {"value": frames, "min": 2, "max": max(frames, 2)}),
+    }  # fmt: skip
+    return table
 
 
 class Studio(Panel):
@@ -78,7 +126,7 @@ class Studio(Panel):
     Attributes:
       paint, drag: the `PaintCanvas` and the `DragCanvas`.
       panel: the panel's widgets by name: prompt, seed, content, strength, motion, motion_scale,
-        hold (`Settings.weak`), lam_mode, lam, lam_end, steps, frames.
+        weak, lam_mode, lam, lam_end, steps, frames.
       results: what is on show, each with `take` and `frames`.
       errors: exceptions of callbacks and of the worker, all of which were said in the panel.
     """
@@ -95,14 +143,16 @@ class Studio(Panel):
     ):
         if "video" not in pipe.model.capabilities:
             raise ValueError(f"{pipe.name} makes pictures alone: load 'pia', 'svd' or another")
+        super().__init__(Line(min_height="44px"))  # of both canvases: one place for what is said
         self.pipe, self.folder = pipe, folder
-        blank = Image.new("RGB", pipe.size, PLACEHOLDER)
-        frames = pipe.model.num_frames
-        self.line = Line(min_height="44px")  # of both canvases: one place for what is said
-        self.errors, kept = self.line.errors, {"autosave": None, "line": self.line}
+        blank, shared = (
+            Image.new("RGB", pipe.size, PLACEHOLDER),
+            {"autosave": None, "line": self.line},
+        )
         self.files_line = Line(self.errors)
-        self.paint = PaintCanvas(blank, width=width, size=pipe.size, **kept)
-        self.drag = DragCanvas(blank, width=width, num_frames=frames, **kept)
+        self.paint = PaintCanvas(blank, width=width, size=pipe.size, **shared)
+        frames = pipe.model.num_frames
+        self.drag = DragCanvas(blank, width=width, num_frames=frames, **shared)
         self.results: list[Result] = []
         self.gone: list[Result] = []  # deleted ones, and old ones that made room
         self._tries = 0  # numbers go onwards, whatever is deleted
@@ -115,34 +165,19 @@ class Studio(Panel):
         self._next: _Asked | None = None  # what Resume asked for
         self._made: tuple | None = None  # (what x' was made from, x'), of the last x'
         self._keeps = False  # the clip that is made is to be kept
-        self._build_results()
-        self._build_panel(frames)
-        self.autosave = Autosave(autosave) if autosave else None
-        kept = self.autosave and self.autosave.found(Session)
-        says = "What you made in an earlier session is kept."
-        self.offer = offer(says, kept, self._bring_back, self.line.guard)
-        canvases = (self.paint, self.drag)
-        for canvas in canvases:
-            canvas.below.children = (self._actions,)
-            canvas.row.layout.display = "contents"  # its parts wrap with those of the studio
-        drag = self.drag  # its warp stands with the clips, its settings after the panel
-        drag.board.dropped, drag.upload.layout.display = self.paint.load_picture, "none"
-        drag.row.children, drag.settings.layout.order = (drag.column, drag.settings), "1"
-        drag.preview_box.layout.width = drag.preview.layout.width = f"{CARD}px"
-        parts = flow(*canvases, self._newest, self._controls)
-        super().__init__([self.offer, self.mode, parts, self._out])
-        self._lay_out()
+        self._build()
+        self._keep_as(autosave, Session, "What you made in an earlier session is kept.")
         if picture is not None:
             self.paint.picture = picture
         self._base = self.paint.picture  # which the drags lie on
-        self.drag.board.rebase(self._base)
-        self.paint.board.listeners.append(self._new_picture)
-        for board in (self.paint.board, self.drag.board):
-            board.listeners.append(self._keep)
+        self.drag.rebase(self._base)
+        self.paint.listeners.append(self._new_picture)
+        for canvas in (self.paint, self.drag):
+            canvas.listeners.append(self._save_soon)
         for widget in self.panel.values():
-            widget.observe(lambda _: self._keep(), "value")
+            widget.observe(lambda _: self._save_soon(), "value")
         self._state("idle")
-        self.say(
+        self.line.say(
             "Press Draw for a picture, or load one."
             if self._empty_picture()
             else "Paint on the picture, drag what is in it, or press Generate."
@@ -150,44 +185,15 @@ class Studio(Panel):
 
     # --------------------------------------------------------------------------------- layout
 
-    def _build_panel(self, frames: int) -> None:
-        model, guard = self.pipe.model, self.line.guard
-        own, steps = model.defaults["video"], model.defaults["video"]["num_inference_steps"]
-        scales = self._scales = len(model.motion_scales or ())
-        scale = own.get("motion_scale", 0) if scales else 0
-        share = {"min": 0, "max": 1, "step": 0.05, "readout_format": ".2f"}
-        self.panel: dict[str, Any] = {
-            "prompt": _row(w.Text, "Picture", "What Draw makes a picture of",
-                           value="a boat on the blue sea at day"),
-            "seed": _row(w.BoundedIntText, "Seed", "Another number, another noise", 170, value=3,
-                         min=0, max=2**31 - 1),
-            "content": _row(w.Text, "Painted", "What the picture shows together with the paint",
-                            placeholder="what it shows with the paint"),
-            "strength": _row(w.FloatSlider, "Strength", "How freely the model redraws the paint",
-                             value=0.7, **share),
-            "motion": _row(w.Text, "Motion", "What moves, and how", value="the boat moves right"),
-            "motion_scale": _row(w.IntSlider, "How much", "How much moves", value=scale, min=0,
-                                 max=max(scales - 1, 1), disabled=not scales),
-            "hold": _row(w.FloatSlider, "Hold", "The part of the steps in which a drag holds all "
-                         "else still", value=Settings.weak, **share),
-            "lam_mode": _row(w.Dropdown, "λ is", "Whether λ is one number",
-                             options=[CONSTANT, RAMP, REGION]),
-            "lam": _row(w.FloatSlider, "λ", "1 ignores the edits, 0 follows them and holds a drag",
-                        value=0.3, **share),
-            "lam_end": _row(w.FloatSlider, "λ, last", "λ at the last step, or outside the paint",
-                            value=1.0, **share),
-            "steps": _row(w.IntSlider, "Steps", "More steps take longer and look finer",
-                          value=steps, min=1, max=max(50, steps)),
-            "frames": _row(w.IntSlider, "Frames", "How long the clip is", value=frames, min=2,
-                           max=max(frames, 2)),
-        }  # fmt: skip
-        p = self.panel
-        says = ["Paint on the picture", "Say what moves where"]
-        style = {"style": {"button_width": "164px"}, "layout": w.Layout(margin="0 0 8px 0")}
-        self.mode = w.ToggleButtons(
-            options=["Paint", "Drag"], tooltips=says, **{TIP: "What the mouse does"}, **style
-        )
-        self.mode.observe(guard(self._switch), "value")
+    def _build(self) -> None:
+        """The widgets. Two canvases share a place; what they bring along wraps with the rest."""
+        guard, files = self.line.guard, self.files_line.guard
+        modes = {
+            "Paint": ("Paint", "Paint on the picture"),
+            "Drag": ("Drag", "Say what moves where"),
+        }
+        self.mode = choice("What the mouse does", modes, 164, margin="0 0 8px 0")
+        self.mode.observe(guard(lambda _: self._switch()), "value")
         buttons = {
             "draw": ("Draw", "magic", self.draw, "A picture from its sentence and seed", "156px"),
             "generate": ("Generate", "film", self.generate, "Make the clip", "120px"),
@@ -200,86 +206,69 @@ class Studio(Panel):
         length = w.Layout(width="330px", max_width="100%", height="16px")
         self.progress = w.IntProgress(0, 0, 1, layout=length, **{TIP: "Progress"})
         buttons = flow(self.generate_button, self.pause_button, self.stop_button)
-        self._actions = w.VBox([buttons, self.progress])
-        p["lam_mode"].observe(lambda _: self._lam_rows(), "value")
-        self._lam_rows()
-        known = ", ".join(self.pipe.words)
-        self._controls = column(
-            340,
-            heading("Picture"),
-            p["prompt"],
-            flow(p["seed"], self.draw_button),
-            heading("Paint"),
-            p["content"],
-            p["strength"],
-            heading("Motion"),
-            p["motion"],
-            p["motion_scale"],
-            p["hold"],
-            words(
-                small(
-                    "A drag holds all else still for so long; at 0.5 the text can move other "
-                    "things."
-                ),
-                width="330px",
-            ),
-            heading("Blend: 1 ignores the edits, 0 follows them"),
-            p["lam_mode"],
-            p["lam"],
-            p["lam_end"],
-            p["steps"],
-            p["frames"],
-            words(
-                f"<details><summary>Words that {html.escape(self.pipe.name)} knows</summary>"
-                f"{known}</details>"
-                if known
-                else "",
-                width="330px",
-            ),
-        )
-        self.edited_view = picture_view(CARD, format="png")
-        self.edited_view.layout.display = "none"
-        self.edited_text = words()
-        self._edited = w.VBox([self.edited_view, self.edited_text])
-        self._switch({"new": "Paint"})
+        actions = w.VBox([buttons, self.progress])
+        for canvas in (self.paint, self.drag):
+            canvas.below.children = (actions,)
+            canvas.row.layout.display = "contents"  # its parts wrap with those of the studio
+        drag = self.drag  # its warp stands with the clips, its settings after the panel
+        drag.load_picture, drag.upload.layout.display = self.paint.load_picture, "none"
+        drag.row.children, drag.settings.layout.order = (drag.column, drag.settings), "1"
+        drag.preview_box.layout.width = drag.preview.layout.width = f"{CARD}px"
 
-    def _build_results(self) -> None:
-        guard = self.files_line.guard
-        self.live = picture_view(CARD, format="webp")
-        self.live_text = words()
-        enough = button(
-            "Stop and keep this",
-            "star",
-            guard(self.keep_this),
-            "End now, and keep the clip as it is shown",
-            "180px",
-        )
+        self.live, self.live_text = picture_view(CARD, format="webp"), words()
+        says = "End now, and keep the clip as it is shown"
+        enough = button("Stop and keep this", "star", files(self.keep_this), says, "180px")
         self._live_card = w.VBox([self.live, self.live_text, enough])
         self._live_shown = False
+        self.edited_view, self.edited_text = picture_view(CARD, format="png"), words()
+        self._edited = w.VBox([self.edited_view, self.edited_text])
+        self._edited.layout.display = "none"
         self._answer: list[w.Widget] = []  # to a photograph that the model cannot show
         self._plain: list[w.Widget] = []  # the unedited clip
         self._empty = words(small("Press Generate: your clip is shown here, step by step."))
-        self._newest = column(CARD)  # beside the canvas
-        self._cards = flow()
-        self._compared, self._gone_row, self._next_row = w.VBox([]), flow(), w.VBox([])
-        self.file = _row(w.Text, "Session", "The session's file", value="outputs/session.json")
-        save, opens = (guard(lambda do=do: do(self.file.value)) for do in (self.save, self.load))
+        self._newest, self._cards = column(CARD), flow()  # beside the canvas, and below
+        self._compared, self._gone_row, self._next_row = w.VBox(), flow(), w.VBox()
+        path = {"value": "outputs/session.json"}
+        self.file = row(w.Text, "Session", "The session's file", 330, 70, **path)
+        save, opens = (files(lambda do=do: do(self.file.value)) for do in (self.save, self.load))
         says = "Show the clips marked ⇄, or the last two, side by side"
-        self._out = w.VBox(
-            [
-                self._next_row,
-                self._gone_row,
-                self._cards,
-                flow(
-                    button("Compare", "columns", guard(self.compare), says, "110px"),
-                    self.file,
-                    button("Save", "save", save, "Write all that is here into the session's file"),
-                    button("Open", "folder-open", opens, "Read the session's file"),
-                ),
-                self.files_line,
-                self._compared,
-            ]
+        bar = flow(
+            button("Compare", "columns", files(self.compare), says, "110px"),
+            self.file,
+            button("Save", "save", save, "Write all that is here into the session's file"),
+            button("Open", "folder-open", opens, "Read the session's file"),
         )
+        parts = flow(self.paint, drag, self._newest, self._build_panel())
+        results = (
+            self._next_row,
+            self._gone_row,
+            self._cards,
+            bar,
+            self.files_line,
+            self._compared,
+        )
+        self.children = [self.offer, self.mode, parts, *results]
+        self._switch()
+
+    def _build_panel(self) -> w.VBox:
+        self.controls = controls(self.pipe.model)
+        self.panel: dict[str, Any] = {}
+        for name, c in self.controls.items():
+            options = {"width": 330, "label": 70, **c.options}
+            self.panel[name] = row(c.kind, c.text, c.tip, **options)
+        says = "A drag holds all else still for so long; at 0.5 the text can move other things."
+        known = ", ".join(self.pipe.words)
+        more = {"seed": self.draw_button, "weak": words(small(says), width="330px")}
+        if known:
+            knows = f"<summary>Words that {html.escape(self.pipe.name)} knows</summary>"
+            more["frames"] = words(f"<details>{knows}{known}</details>", width="330px")
+        self.panel["lam_mode"].observe(lambda _: self._lam_rows(), "value")
+        self._lam_rows()
+        shown = []
+        for title, names in SECTIONS.items():
+            shown.append(heading(title))
+            shown += [flow(self.panel[n], more[n]) if n in more else self.panel[n] for n in names]
+        return column(340, *shown)
 
     def _lam_rows(self) -> None:
         mode, lam, end = (self.panel[n] for n in ("lam_mode", "lam", "lam_end"))
@@ -287,19 +276,13 @@ class Studio(Panel):
         lam.description, end.description = names[mode.value]
         end.layout.display = "none" if mode.value == CONSTANT else ""
 
-    def _switch(self, change) -> None:
-        painting = change["new"] == "Paint"
+    def _switch(self) -> None:
+        painting = self.mode.value == "Paint"
         if not painting:
-            self.drag.board.rebase(self._x_edited())
+            self.drag.rebase(self._x_edited())
         self.paint.layout.display = "contents" if painting else "none"
         self.drag.layout.display = "none" if painting else "contents"
         self._lay_out()
-
-    # -------------------------------------------------------------------------------- messages
-
-    def say(self, text: str, error: bool = False) -> None:
-        """One sentence under the canvas."""
-        self.line.say(text, error)
 
     @property
     def busy(self) -> bool:
@@ -313,9 +296,9 @@ class Studio(Panel):
     def _state(self, state: str) -> None:
         self.state = state
         self.draw_button.disabled = self.generate_button.disabled = state != "idle"
-        for name in ("seed", "hold", "steps", "frames"):  # they are in force from the first step on
-            self.panel[name].disabled = state != "idle"
-        self.panel["motion_scale"].disabled = state != "idle" or not self._scales
+        for name, control in self.controls.items():
+            self.panel[name].disabled = control.fixed and state != "idle"
+        self.panel["motion_scale"].disabled |= not self.pipe.model.motion_scales
         self.pause_button.disabled = state not in ("running", "paused")
         self.stop_button.disabled = state == "idle"
         paused = state == "paused"
@@ -327,7 +310,7 @@ class Studio(Panel):
     def _asked(self) -> _Asked:
         """All that the panel says, checked before any work."""
         v = {name: widget.value for name, widget in self.panel.items()}
-        sketch, r = self.paint.board.sketch, self.drag.trajectory
+        sketch, r = self.paint.sketch, self.drag.trajectory
         if self._empty_picture():
             raise ValueError("there is no picture yet: press Draw, or load one under Paint")
         content = v["content"].strip() or v["prompt"].strip()
@@ -335,19 +318,18 @@ class Studio(Panel):
         if sketch.strokes:
             name = "painted" if v["content"].strip() else "picture"
             self.pipe.pictures.check_text(content, name)
-        scale = v["motion_scale"] if self._scales else None
+        scale = v["motion_scale"] if self.pipe.model.motion_scales else None
         painted = content or sketch.strokes
+        numbers = {
+            c.reads: v[n] for n, c in self.controls.items() if c.reads and "." not in c.reads
+        }
         y = ContentInstruction(content, sketch.strokes, v["strength"]) if painted else None
         instructions = Instructions(
             image=ImageInstruction(sketch.picture),
             content=y,
             motion=MotionInstruction(v["motion"], scale),
             trajectory=r if r or r.pins else None,
-            lam=self._lam(sketch),
-            seed=v["seed"],
-            num_frames=v["frames"],
-            num_inference_steps=v["steps"],
-            weak=v["hold"],
+            **numbers | {"lam": self._lam(sketch)},
         )
         return _Asked(instructions, sketch)
 
@@ -372,7 +354,7 @@ class Studio(Panel):
         """x' as far as it is known: what P_img made of this paint, else the painted picture."""
         if self._made is not None:
             (sketch, *_, weights), edited = self._made
-            if sketch is self.paint.board.sketch and weights == self.pipe.pictures.changed:
+            if sketch is self.paint.sketch and weights == self.pipe.pictures.changed:
                 return edited
         return self.paint.painted
 
@@ -387,7 +369,7 @@ class Studio(Panel):
         self._laid.append((self._base, self.drag.trajectory))
         r = next((r for old, r in self._laid if old is picture), TrajectoryInstruction())
         self._base = picture
-        self.drag.board.rebase(picture)
+        self.drag.rebase(picture)
         if r != self.drag.trajectory:
             self.drag.trajectory = r
 
@@ -407,7 +389,7 @@ class Studio(Panel):
         now = self.panel["prompt"].value
         if picture is self.paint.picture and now != text and self._asked_about != now:
             self._asked_about = now
-            self.say(
+            self.line.say(
                 "The picture was drawn from another text. Press Draw for a new one, or press "
                 "Generate once more to use it as it is."
             )
@@ -427,7 +409,7 @@ class Studio(Panel):
     def pause(self) -> None:
         """Stop at the next step, to paint, drag or move λ."""
         self._go.clear()
-        self.say("Pausing after this step.")
+        self.line.say("Pausing after this step.")
 
     def resume(self) -> None:
         """Go on, with what was changed meanwhile."""
@@ -446,28 +428,24 @@ class Studio(Panel):
         self._stop.clear()
         self._go.set()
 
-        def guarded():
-            try:
-                work(*args)
-            except BaseException as error:  # in a thread nobody else would ever hear of it
-                self.line.fail(error)
-            finally:
-                self._live_on(False)
-                self._state("idle")
+        def run():
+            self.line.guard(work, alone=False)(*args)
+            self._live_on(False)
+            self._state("idle")
 
         self._state(state)
-        self._thread = threading.Thread(target=guarded, daemon=True, name="ivkit-studio")
+        self._thread = threading.Thread(target=run, daemon=True, name="ivkit-studio")
         self._thread.start()
 
     # ---------------------------------------------------------------------- the worker's part
 
     def _draw(self, prompt: str, seed: int) -> None:
-        self.say("Drawing the picture.")
+        self.line.say("Drawing the picture.")
         picture = self._image(prompt, None, seed=seed)
         if picture is not None:
             self.paint.picture = picture
             self._drawn = self.paint.picture, prompt
-            self.say(
+            self.line.say(
                 "Paint on it, drag what is in it, or go straight on to Generate. "
                 "Undo brings back the old picture and what was on it."
             )
@@ -478,7 +456,7 @@ class Studio(Panel):
         for n, step in enumerate(self.pipe.denoise_image(prompt, picture, **options), 1):
             self._show("the picture", step, n)
             if self._stop.is_set():
-                self.say("Stopped. The picture stays as it was.")
+                self.line.say("Stopped. The picture stays as it was.")
                 return None
         return self.pipe.image(prompt, picture, **options) if step is None else step.picture
 
@@ -496,7 +474,6 @@ class Studio(Panel):
                 return None
             self._made = (wanted, edited)
             self.edited_view.value = png(edited)
-            self.edited_view.layout.display = ""
             says = "x̃′: what the model made of the paint"
             if faint := unseen(asked.sketch, edited):
                 says += (
@@ -510,7 +487,7 @@ class Studio(Panel):
     def _generate(self, asked: _Asked) -> None:
         if self._foreign(asked):
             return
-        self.say("Working on the painted picture." if asked.sketch.strokes else "Beginning.")
+        self.line.say("Working on the painted picture." if asked.sketch.strokes else "Beginning.")
         edited, i = self._edit(asked), asked.instructions
         if self._stop.is_set():
             return
@@ -527,7 +504,7 @@ class Studio(Panel):
         stopped = None if run.finished else run.index
         made = {"changes": tuple(changes), "stopped": stopped, "kept": self._keeps}
         take = dataclasses.replace(take, **made)
-        self.say("Decoding the frames.")
+        self.line.say("Decoding the frames.")
         edits = run.finished and (edited is not None or i.trajectory or changes)
         self.unedited = run.unedited if edits else None
         self._plain = []
@@ -536,12 +513,14 @@ class Studio(Panel):
             self._plain = [column(CARD, video(self.unedited), says)]
         self._add(Result(take, run.frames))
         if stopped:
-            self.say(f"Stopped after {counted(stopped, 'step')}: the clip as it was predicted.")
+            self.line.say(
+                f"Stopped after {counted(stopped, 'step')}: the clip as it was predicted."
+            )
             return
         took = sum(run.seconds.values())
         done = f"Done in {took:.0f} s." if took >= 1 else "Done."
         says = f"the last {TRIES} tries stay, and all that you keep."
-        self.say(f"{done} Change something and generate again: {says}")
+        self.line.say(f"{done} Change something and generate again: {says}")
 
     def _wait(self, step, before: _Asked, changes: list[Change]) -> _Asked:
         """Until Resume or Stop. What was changed takes effect from the next step on."""
@@ -549,7 +528,7 @@ class Studio(Panel):
         while True:
             if not self._go.is_set() and not self._stop.is_set():
                 self._state("paused")
-                self.say(
+                self.line.say(
                     f"Paused after step {done} of {step.num_steps}. Paint, drag or move λ: "
                     "Resume takes it up from there."
                 )
@@ -572,7 +551,7 @@ class Studio(Panel):
                 self._go.clear()
                 continue
             changes.append(change)
-            self.say(f"Your changes are in force from step {done + 1} on.")
+            self.line.say(f"Your changes are in force from step {done + 1} on.")
             return now
 
     def _foreign(self, asked: _Asked) -> bool:
@@ -592,7 +571,7 @@ class Studio(Panel):
             clip = video(warp(still, i.trajectory, i.num_frames).frames)
             self._answer.append(column(CARD, clip, words(small("cut and drag, no model"))))
         self._lay_out()
-        self.say(
+        self.line.say(
             f"{self.pipe.name} was not made for this picture: it gives it back at "
             f"{decibels:.0f} dB, where its own world reaches {floor:.0f}.{hint}"
         )
@@ -630,7 +609,7 @@ class Studio(Panel):
 
     def _add(self, result: Result, at: int | None = None) -> None:
         self._answer = []
-        result.card = self._card(result)
+        result.card = card(result, self)
         if number := re.fullmatch(r"try (\d{1,9})", result.take.name):
             self._tries = max(self._tries, int(number[1]))
         self.results.insert(len(self.results) if at is None else at, result)
@@ -638,34 +617,29 @@ class Studio(Panel):
         self._take_off(loose[: len(loose) - TRIES] if len(loose) > TRIES else ())
 
     def _take_off(self, results) -> None:
-        """Clips leave the panel, but not for good: `bring_back` has the last of them."""
+        """Clips leave the panel, but not for good: `show_again` has the last of them."""
         for result in results:
             self.results.remove(result)
             self.gone.append(result)
         self.gone = self.gone[-TRIES:]
         guard, tip = self.files_line.guard, "Bring it back, and keep it"
-        back = [
-            button(r.take.name, "history", guard(partial(self.bring_back, r)), tip, "110px")
-            for r in self.gone
-        ]
+        works = [(r.take.name, guard(partial(self.show_again, r))) for r in self.gone]
+        back = [button(name, "history", work, tip, "110px") for name, work in works]
         says = words(small(f"Deleted, or off the panel, which shows {TRIES} besides those kept:"))
         self._gone_row.children = [says, *back] if back else []
-        self._suggest()
         self._lay_out()
-        self._keep()
+        self.renamed()
 
-    def bring_back(self, result: Result) -> None:
+    def show_again(self, result: Result) -> None:
         """A clip that was deleted or made room is on show again, and is kept."""
         self.gone.remove(result)
         result.take = dataclasses.replace(result.take, kept=True)
         self._add(result, 0)
 
-    def _card(self, result: Result) -> w.VBox:
-        return card(result, self.errors, self._changed, self.replay, self.remove, self.export)
-
-    def _changed(self, result: Result) -> None:
+    def renamed(self) -> None:
+        """What a card says of its take has changed: its name, or whether it is kept."""
         self._suggest()
-        self._keep()
+        self._save_soon()
 
     def _lay_out(self) -> None:
         """The clip that is made and the newest one beside the canvas, the others below."""
@@ -676,7 +650,7 @@ class Studio(Panel):
         self._cards.children = [*self._answer, *self._plain, *others]
 
     def remove(self, result: Result) -> None:
-        """Take a clip off the panel; `bring_back` undoes it."""
+        """Take a clip off the panel; `show_again` undoes it."""
         if result.take.kept:
             raise ValueError(f"{result.take.name!r} is kept: press keep again first")
         self._take_off([result])
@@ -693,19 +667,17 @@ class Studio(Panel):
     def follow(self, found: Suggestion) -> None:
         """Put what is suggested into the panel and onto the canvases, and generate."""
         self._free()
-        i, sketch = found.instructions, self.paint.board.sketch
+        i, sketch = found.instructions, self.paint.sketch
         strokes = i.content.strokes if i.content else ()
         if (sketch.picture, sketch.strokes) != (i.image.picture, strokes):
-            self.paint.board.change(picture=i.image.picture, strokes=strokes)
+            self.paint.change(picture=i.image.picture, strokes=strokes)
         self.drag.trajectory = i.trajectory
-        values = {"motion": i.motion.text, "motion_scale": i.motion.motion_scale, "hold": i.weak}
-        values |= {"seed": i.seed, "frames": i.num_frames, "steps": i.num_inference_steps}
         if isinstance(i.lam, float):
-            values |= {"lam_mode": CONSTANT, "lam": i.lam}
-        if i.content:
-            values |= {"content": i.content.text, "strength": i.content.strength}
-        for name, value in values.items():
-            if value is not None:
+            self.panel["lam_mode"].value = CONSTANT
+        for name, control in self.controls.items():
+            fields = control.reads.split(".")
+            value = functools.reduce(lambda at, field: getattr(at, field, None), fields, i)
+            if isinstance(value, (str, int, float)):
                 self.panel[name].value = value
         self.generate()
 
@@ -717,12 +689,12 @@ class Studio(Panel):
             for step in result.take.steps(self.pipe):
                 self._show("the clip", step, step.index + 1)
                 if self._stop.is_set():
-                    self.say(f"Stopped. {result.take.name} can be made again.")
+                    self.line.say(f"Stopped. {result.take.name} can be made again.")
                     return
             result.frames = step.run.frames
-            result.card = self._card(result)
+            result.card = card(result, self)
             self._lay_out()
-            self.say(f"{result.take.name} is made again.")
+            self.line.say(f"{result.take.name} is made again.")
 
         self._begin("replaying", work)
 
@@ -757,21 +729,23 @@ class Studio(Panel):
 
     # --------------------------------------------------------------------------------- session
 
-    def _check_panel(self, panel) -> None:
-        """ValueError where a value is not one that the panel can show."""
-        for name, value in panel:
-            widget = self.panel.get(name)
+    def _checked(self, panel) -> dict[str, Any]:
+        """{name: value} of a session's panel. ValueError where a value cannot be shown here."""
+        values = {FORMERLY.get(name, name): value for name, value in panel}
+        for name in values.keys() & self.panel.keys():
+            widget, value = self.panel[name], values[name]
             if hasattr(widget, "min"):
                 validate.number(name, value, widget.min, widget.max)
             elif hasattr(widget, "options"):
                 validate.choice(name, value, widget.options)
-            elif widget is not None and not isinstance(value, str):
+            elif not isinstance(value, str):
                 raise ValueError(f"{name} must be a text, got {value!r}")
+        return {name: values[name] for name in self.panel if name in values}
 
     @property
     def session(self) -> Session:
         """All that is in the panel, as plain data."""
-        sketch = dataclasses.replace(self.paint.board.sketch, trajectory=self.drag.trajectory)
+        sketch = dataclasses.replace(self.paint.sketch, trajectory=self.drag.trajectory)
         panel = tuple((name, widget.value) for name, widget in self.panel.items())
         return Session(sketch, panel, tuple(r.take for r in self.results))
 
@@ -783,12 +757,10 @@ class Studio(Panel):
                     *session.sketch.picture.size, self.pipe.name, *self.pipe.size
                 )
             )
-        self._check_panel(session.panel)
-        for name, value in session.panel:
-            if name in self.panel:
-                self.panel[name].value = value
+        for name, value in self._checked(session.panel).items():
+            self.panel[name].value = value
         sketch = session.sketch
-        self.paint.board.commit(dataclasses.replace(sketch, trajectory=TrajectoryInstruction()))
+        self.paint.commit(dataclasses.replace(sketch, trajectory=TrajectoryInstruction()))
         self.drag.trajectory = sketch.trajectory
         have = {result.take.name: result.take for result in self.results}
         for take in session.takes:
@@ -815,16 +787,11 @@ class Studio(Panel):
         clips = [result.frames for result in self.results if result.frames is not None]
         return contact_sheet(clips[-1]) if clips else self._x_edited()
 
-    def _keep(self) -> None:
-        self.leave_still()
-        if self.autosave is not None:
-            self.autosave.put(self.session)
-            if self.autosave.failed:
-                self.say(f"This is not being saved: {self.autosave.failed}", error=True)
+    def _save_soon(self) -> None:
+        self._keep(self.session)
 
-    def _bring_back(self, kept: Session) -> None:
+    def bring_back(self, kept: Session) -> None:
         self.session = kept
-        self.say("Here it is again.")
 
 
 @dataclass(frozen=True)
@@ -838,18 +805,6 @@ class _Asked:
         a, b = self.instructions, other.instructions
         same = (a.content, a.motion.text, a.trajectory) == (b.content, b.motion.text, b.trajectory)
         return same and np.array_equal(a.lam, b.lam)
-
-
-def _row(kind, text: str, tip: str, width: int = 330, **options):
-    """One row of the panel. A text says nothing before Enter, a slider before it is let go."""
-    quiet = {"continuous_update": False} if kind.class_traits().get("continuous_update") else {}
-    return kind(description=text, **row(tip, width, label=70), **quiet, **options)
-
-
-def unused(path: Path) -> Path:
-    """The path, or with a number where it is taken: no file is ever overwritten."""
-    names = (path.with_stem(f"{path.stem}-{n}") for n in itertools.count(2))
-    return path if not path.exists() else next(name for name in names if not name.exists())
 
 
 def unseen(sketch: Sketch, edited: Image.Image) -> list[int]:

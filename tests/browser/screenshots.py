@@ -58,7 +58,11 @@ def explorer(book):
 
 def studio(book):
     book.run()
-    book.wait("'shown' in globals() and not shown.busy and len(shown.results) == 3", 400)
+    book.wait("'shown' in globals()", 240)
+    for n, lam in enumerate((0.3, 0.0, 0.6), 1):
+        book.kernel(f"shown.panel['lam'].set_trait('value', {lam})")
+        book.press("Generate")
+        book.wait(f"len(shown.results) == {n} and not shown.busy", 400)
     book.page.wait_for_selector("video")
     book.page.wait_for_timeout(2500)
     shoot(book, "studio")
@@ -84,9 +88,7 @@ CELLS = {
         "shown.panel['seed'].value = recorded.seed\nshown",
         "shown.paint.strokes = recorded.content.strokes\n"
         "shown.panel['content'].value = recorded.content.text\n"
-        "shown.drag.trajectory = recorded.trajectory\n"
-        "for lam in (0.3, 0.0, 0.6):\n"
-        "    shown.panel['lam'].value = lam\n    shown.generate()\n    shown.join()",
+        "shown.drag.trajectory = recorded.trajectory",
     ],
 }
 

@@ -84,14 +84,14 @@ def test_keys_wheel_and_buttons(lab):
 def test_a_screen_of_twice_the_density_is_sharp_and_so_is_what_was_brought_nearer(lab):
     with paint(lab, "dense", device_scale_factor=2) as book:
         ready(book)
-        book.wait("canvas.board.view.width == 768")
+        book.wait("canvas.view.width == 768")
         assert book.canvas()["width"] == 384
         book.stroke([(60, 60), (150, 90)])
         book.wait("len(canvas.strokes) == 1")
         first = book.kernel("canvas.strokes[0].points[0]")
         assert first == pytest.approx([60 / 1.5 - 0.5, 60 / 1.5 - 0.5], abs=1)
         book.page.keyboard.press("+")
-        book.wait("canvas.board.view.width == 1152")
+        book.wait("canvas.view.width == 1152")
         stage = book.page.locator(STAGE).bounding_box()
         assert stage["width"] == 384
         x, y = stage["x"] + 192, stage["y"] + 192  # the middle stays where it is
@@ -117,7 +117,7 @@ def test_a_screen_of_twice_the_density_is_sharp_and_so_is_what_was_brought_neare
         after = at.bounding_box()
         assert (after["x"] - before["x"], after["y"] - before["y"]) == (-40, 30)
         book.page.keyboard.press("0")
-        book.wait("canvas.board.page.zoom == 1 and len(canvas.strokes) == 2")
+        book.wait("canvas.page.zoom == 1 and len(canvas.strokes) == 2")
 
 
 GIVE = """async kind => {
@@ -169,7 +169,7 @@ def test_all_of_it_fits_the_window_and_has_names_and_contrast(lab):
         book.wait("'explorer' in globals()", 240)
         page = book.page
         page.wait_for_selector(f"{STAGE}[tabindex='0']")
-        book.kernel("studio.say('A message.')")
+        book.kernel("studio.line.say('A message.')")
         output = page.locator(".jp-OutputArea-output")
         for width in (1400, 1024, 800):
             page.set_viewport_size({"width": width, "height": 768})

@@ -43,9 +43,9 @@ def test_the_studio_in_notebook_7(notebook):
         page.keyboard.down("Control")
         mouse.wheel(0, -90)
         page.keyboard.up("Control")
-        book.wait("studio.paint.board.page.zoom > 1")
+        book.wait("studio.paint.page.zoom > 1")
         page.keyboard.press("0")
-        book.wait("studio.paint.board.page.zoom == 1")
+        book.wait("studio.paint.page.zoom == 1")
 
         book.press("Generate")
         book.wait("len(studio.results) == 1 and not studio.busy", 120)
