@@ -124,7 +124,7 @@ class Edit(Tool):
             canvas.show_shift(*self.pulled(canvas, points))
 
     def end(self, canvas, points):
-        if canvas.held is not None and len(points) > 1:
+        if canvas.held is not None and points[0] != points[-1]:
             canvas.shift(*self.pulled(canvas, points))
 
     def pulled(self, canvas, points) -> Point:

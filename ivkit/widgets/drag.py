@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import io
 import math
+from itertools import pairwise
 
 import cv2
 import ipywidgets as w
@@ -235,13 +236,10 @@ class DragCanvas(Canvas):
         """One more point where a path was clicked twice."""
         pieces = []
         for k, drag in enumerate(self.trajectory.drags):
-            for i, (a, b) in enumerate(zip(drag.path, drag.path[1:], strict=False)):
-                (px, py), (ax, ay), (bx, by) = point, a, b
-                length = max(math.dist(a, b) ** 2, 1e-6)
-                share = ((px - ax) * (bx - ax) + (py - ay) * (by - ay)) / length
-                share = min(max(share, 0.01), 0.99)
-                foot = (ax + share * (bx - ax), ay + share * (by - ay))
-                pieces.append((math.dist(point, foot), k, i, share))
+            for i, (a, b) in enumerate(pairwise(np.asarray(drag.path))):
+                along = b - a
+                share = np.clip((point - a) @ along / max(along @ along, 1e-6), 0.01, 0.99)
+                pieces.append((math.dist(point, a + share * along), k, i, float(share)))
         distance, k, i, share = min(pieces, default=(math.inf, 0, 0, 0))
         if distance * self.magnification > REACH:
             return
@@ -358,8 +356,10 @@ class DragCanvas(Canvas):
             return
         fields = {"path": moved}
         if i is None:
-            mask, by = self._drag().mask.astype(np.uint8), np.float32([[1, 0, x], [0, 1, y]])
-            fields["mask"] = cv2.warpAffine(mask, by, self.picture.size, flags=0) > 0
+            mask, by = self.trajectory.drags[k].mask, np.float32([[1, 0, x], [0, 1, y]])
+            fields["mask"] = (
+                cv2.warpAffine(mask.astype(np.uint8), by, self.picture.size, flags=0) > 0
+            )
         self._replace(k, key, **fields)
 
     def show_shift(self, x: float, y: float) -> None:
@@ -441,8 +441,7 @@ class DragCanvas(Canvas):
         if self.selected is None or self.selected >= len(r.drags):
             self.selected = len(r.drags) - 1 if r.drags else None
         k, i = self.held or (None, -1)
-        there = (k is None or k < len(r.drags)) and -1 < (i or 0) < len(self._line(k))
-        if not there:
+        if not ((k is None or k < len(r.drags)) and -1 < (i or 0) < len(self._line(k))):
             self.held = None  # it went with an undo or a delete, or has no one path
         drag = None if self.selected is None else r.drags[self.selected]
         one = drag is not None and bool(drag.path)  # a drag of several handles has no such sliders
@@ -467,14 +466,8 @@ class DragCanvas(Canvas):
         finally:
             self._quiet = False
         if preview:
-            self._show_preview()
-
-    def _show_preview(self) -> None:
-        frames = [self.picture]
-        if self.trajectory:
-            frames = self.warped().frames
-        self._frames = frames
-        self._show_frame()
+            self._frames = self.warped().frames if r else [self.picture]
+            self._show_frame()
 
     def _show_frame(self) -> None:
         n = min(self.shown_frame.value, len(self._frames))
@@ -503,7 +496,7 @@ def simplified(points, tolerance: float) -> list:
 
 def even_times(path) -> list[float]:
     """When each point is reached at constant speed, in [0, 1], strictly increasing."""
-    steps = [max(math.dist(a, b), 1e-3) for a, b in zip(path, path[1:], strict=False)]
+    steps = [max(math.dist(a, b), 1e-3) for a, b in pairwise(path)]
     walked = np.concatenate([[0], np.cumsum(steps)])
     return [float(v) for v in walked / walked[-1]]
 

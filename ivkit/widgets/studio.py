@@ -73,11 +73,8 @@ FORMERLY = {"hold": "weak"}  # names of controls in the sessions of earlier vers
 
 def controls(model) -> dict[str, Control]:
     """The rows of the panel, by name."""
-    video, frames, scales = (
-        model.defaults["video"],
-        model.num_frames,
-        len(model.motion_scales or ()),
-    )
+    video, frames = model.defaults["video"], model.num_frames
+    scales = len(model.motion_scales or ())
     steps, scale = video["num_inference_steps"], video.get("motion_scale", 0) if scales else 0
     table = {
         "prompt": Control(w.Text, "Picture", "What Draw makes a picture of", "", False,
@@ -145,14 +142,11 @@ class Studio(Panel):
             raise ValueError(f"{pipe.name} makes pictures alone: load 'pia', 'svd' or another")
         super().__init__(Line(min_height="44px"))  # of both canvases: one place for what is said
         self.pipe, self.folder = pipe, folder
-        blank, shared = (
-            Image.new("RGB", pipe.size, PLACEHOLDER),
-            {"autosave": None, "line": self.line},
-        )
         self.files_line = Line(self.errors)
-        self.paint = PaintCanvas(blank, width=width, size=pipe.size, **shared)
-        frames = pipe.model.num_frames
-        self.drag = DragCanvas(blank, width=width, num_frames=frames, **shared)
+        blank, frames = Image.new("RGB", pipe.size, PLACEHOLDER), pipe.model.num_frames
+        shared = {"width": width, "autosave": None, "line": self.line}
+        self.paint = PaintCanvas(blank, size=pipe.size, **shared)
+        self.drag = DragCanvas(blank, num_frames=frames, **shared)
         self.results: list[Result] = []
         self.gone: list[Result] = []  # deleted ones, and old ones that made room
         self._tries = 0  # numbers go onwards, whatever is deleted
@@ -188,10 +182,8 @@ class Studio(Panel):
     def _build(self) -> None:
         """The widgets. Two canvases share a place; what they bring along wraps with the rest."""
         guard, files = self.line.guard, self.files_line.guard
-        modes = {
-            "Paint": ("Paint", "Paint on the picture"),
-            "Drag": ("Drag", "Say what moves where"),
-        }
+        modes = {"Paint": "Paint on the picture", "Drag": "Say what moves where"}
+        modes = {name: (name, says) for name, says in modes.items()}
         self.mode = choice("What the mouse does", modes, 164, margin="0 0 8px 0")
         self.mode.observe(guard(lambda _: self._switch()), "value")
         buttons = {
@@ -239,15 +231,8 @@ class Studio(Panel):
             button("Open", "folder-open", opens, "Read the session's file"),
         )
         parts = flow(self.paint, drag, self._newest, self._build_panel())
-        results = (
-            self._next_row,
-            self._gone_row,
-            self._cards,
-            bar,
-            self.files_line,
-            self._compared,
-        )
-        self.children = [self.offer, self.mode, parts, *results]
+        tries = (self._next_row, self._gone_row, self._cards, bar, self.files_line, self._compared)
+        self.children = [self.offer, self.mode, parts, *tries]
         self._switch()
 
     def _build_panel(self) -> w.VBox:
@@ -320,9 +305,8 @@ class Studio(Panel):
             self.pipe.pictures.check_text(content, name)
         scale = v["motion_scale"] if self.pipe.model.motion_scales else None
         painted = content or sketch.strokes
-        numbers = {
-            c.reads: v[n] for n, c in self.controls.items() if c.reads and "." not in c.reads
-        }
+        reads = {name: control.reads for name, control in self.controls.items()}
+        numbers = {field: v[name] for name, field in reads.items() if field and "." not in field}
         y = ContentInstruction(content, sketch.strokes, v["strength"]) if painted else None
         instructions = Instructions(
             image=ImageInstruction(sketch.picture),
