@@ -48,9 +48,7 @@ def test_the_quickstart_marks_the_stages_that_the_demo_reports():
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_one_line_switches_the_model(path):
     sources = "\n".join(cell.source for cell in code_cells(path))
-    loads = (
-        "iv.load(" in sources
-    )  # the chapter that begins from nothing trains a network of its own
+    loads = "iv.load(" in sources  # one chapter begins from nothing
     assert sources.count('MODEL = "storybook') == loads
 
 
