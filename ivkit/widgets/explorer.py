@@ -99,8 +99,8 @@ class TraceExplorer(Panel):
             flow(self.step, play, self.frame),
             flow(self.what_if, self.unit, self.words),
         )
-        tiles = flow(*boxes[:5]), flow(*boxes[5:])
-        self.children = [sliders, self.text, *tiles, below, self.word_row, self.line, Page()]
+        tiles = flow(*boxes, max_width="1020px")  # five in a row at the most
+        self.children = [sliders, self.text, tiles, below, self.word_row, self.line, Page()]
         self._decoded = functools.lru_cache(64)(self._decode)
         self._attention = functools.lru_cache(32)(self._attend)
         self._colours = functools.cache(self._colours_of)
