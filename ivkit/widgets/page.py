@@ -29,9 +29,9 @@ class Page(_Base):
 .ivkit-page { position: absolute; inset: 0; margin: 0; overflow: hidden; pointer-events: none; }
 .ivkit-page > div { display: none; position: absolute; box-sizing: border-box; border-radius: 50%;
   border: 1px solid #fff; outline: 1px solid #000; }
-[data-jp-theme-light=false] .widget-dropdown > select { background-image: url("data:image/svg+xml,\
-%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 18 18'%3E\
-%3Cpath fill='none' stroke='%23ccc' stroke-width='2' d='m5 7 4 4 4-4'/%3E%3C/svg%3E"); }
+[data-jp-theme-light=false] .widget-dropdown > select { background-position: right 6px center;
+  background-image: conic-gradient(from -45deg at 50% 100%, #ccc 90deg, transparent 0);
+  background-size: 10px 5px; }
 """
     label = t.Unicode().tag(sync=True)
     takes = t.List(t.Unicode()).tag(sync=True)
