@@ -645,7 +645,8 @@ class Studio(Panel):
         for found in suggestions([result.take for result in self.results]):
             work = self.line.guard(partial(self.follow, found))
             press = button("Try it", "lightbulb-o", work, found.says, "90px")
-            rows.append(flow(press, words(small(html.escape(f"{found.says} {found.why}")))))
+            says = words(small(html.escape(f"{found.says} {found.why}")))
+            rows.append(flow(press, says, align_items="center"))
         self._next_row.children = rows
 
     def follow(self, found: Suggestion) -> None:
