@@ -338,8 +338,8 @@ class Live:
         Raises ValueError where there is nothing, where it is held already, or both hands are full.
         """
         shape = self.picture.size[::-1]
-        if np.ndim(what) == 2:
-            mask = np.asarray(what) > 0
+        if isinstance(what, np.ndarray) and what.ndim == 2:
+            mask = what > 0
             if mask.shape != shape:
                 raise ValueError(f"what is a mask of {mask.shape}; the frames are {shape}")
             if not mask.any():

@@ -377,6 +377,7 @@ class Pipeline:
             return Live(self, picture)
         stream = Live(self, LiveInstructions(picture, seed))
         if motion:
+            self.model.check_text(motion, "motion")
             stream.say(motion, motion_scale)
         if lam:
             stream.lam = lam

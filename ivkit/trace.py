@@ -151,7 +151,8 @@ class Record:
         known = ", ".join(self.names())
         raise KeyError(f"step {self.index} holds no {shown(name)}{branch}; it holds: {known}")
 
-    def missing(self, name: str) -> str:
+    @checked
+    def missing(self, name: Literal[(*NAMES, "lam")]) -> str:
         """In words, why this step has nothing to show of a tensor; "" where it has."""
         if name in self:
             return "undefined, ᾱ = 0" if self.undefined(name) else ""

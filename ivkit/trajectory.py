@@ -112,6 +112,8 @@ def warp(
     """
     image = np.asarray(picture)
     shape = image.shape[:2]
+    if keep is not None and keep.shape != shape:
+        raise ValueError(f"keep must be a mask of the picture's shape {shape}, got {keep.shape}")
     layers, background = _layers(trajectory, shape, num_frames, picture)
     scene = _Still(image, layers) if clip is None else _Clip(image, layers, clip, keep)
     frames = np.empty((num_frames, *image.shape), np.uint8)

@@ -325,7 +325,10 @@ def _latent(record, name, frame):
 
 def _pixels(decoded) -> np.ndarray:
     """(1, 3, H, W) in [-1, 1] -> (H, W, 3) in [0, 1]."""
-    return (as_array(decoded)[0].transpose(1, 2, 0) / 2 + 0.5).clip(0, 1)
+    found = as_array(decoded)
+    if found.ndim != 4:
+        raise ValueError(f"decode must give pixels (1, 3, H, W), got shape {found.shape}")
+    return (found[0].transpose(1, 2, 0) / 2 + 0.5).clip(0, 1)
 
 
 @checked

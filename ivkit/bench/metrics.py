@@ -24,6 +24,7 @@ from ..support.validate import (
     Region,
     Video,
     checked,
+    shown,
 )
 
 
@@ -31,6 +32,10 @@ def cut_out(picture) -> Image.Image:
     """A thing on nothing, from a PIL image or a file (PNG, WebP) with a transparent background:
     RGBA. Raises ValueError where there is no such file, no transparency, or nothing but it."""
     picture = open_file(Path(picture)) if isinstance(picture, (str, Path)) else picture
+    if not isinstance(picture, Image.Image):
+        raise TypeError(
+            f"picture must be a PIL image with alpha, or its file, got {shown(picture)}"
+        )
     picture = picture.convert("RGBA")
     least, most = picture.getchannel("A").getextrema()
     if not most or least:

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..support.validate import FILE
 from .hub import PICKLES, check_file, fetch
 
 MEND = "fetch that file anew from where it came"
@@ -51,7 +52,7 @@ def find(lora, name: str = "lora") -> Path:
         raise TypeError(f"{name} must be a path or an id, got {type(lora).__name__}")
     if not str(lora).strip():
         raise ValueError(f"{name} must be a path or an id, got {lora!r}")
-    place = Path(lora)
+    place = FILE(name, lora)
     if place.suffix in PICKLES:
         raise ValueError(
             f"{place} is a pickle, which can run any code when it is read; LoRAs are read from "
