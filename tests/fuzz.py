@@ -386,7 +386,6 @@ LEFT = {
     "Pipeline": "takes a model, which models.load makes",
     "of_words": "inside of the explorer",
     "words_of": "inside of the explorer",
-    "foreseen": "inside of preview",
     "edit_at": "inside of preview",
     "rewind": "takes away what the other calls need",
     "Live": "is made by pipe.live",
