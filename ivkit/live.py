@@ -63,8 +63,8 @@ class Act(Saved):
     """Something that a person did, before chunk `chunk` of a stream was made.
 
     kind says which of the other fields it has: "say" text and motion_scale; "grab" handle, point
-    and mask; "move" handle and point; "release" handle; "paint" strokes, text and strength; "lam"
-    lam. Points are (x, y) in pixels.
+    and mask; "move" handle and point; "release" handle; "paint" strokes, text and strength;
+    "replace" picture; "lam" lam. Points are (x, y) in pixels.
     """
 
     chunk: Chunk
@@ -176,9 +176,11 @@ class Live:
                 state = self._after(state, act)
             new, following, record = self._advance(state)
             frames = to_frames(self.student.decode(new))
-            self._latents.append(new)
-            self._records.append(record)
-            self._states.append(following)
+            with self._lock:  # from here on what is done is for the chunk after
+                self._latents.append(new)
+                self._records.append(record)
+                self._states.append(following)
+                self._making = False
             return frames
         finally:
             self._making = False
@@ -235,13 +237,15 @@ class Live:
         held = [h for _, h in s.held]
         size = torch.tensor(self.picture.size, dtype=torch.float32)
 
-        def away(to: str) -> Tensor:
-            ways = [torch.tensor(getattr(h, to)) - torch.tensor(h.start) for h in held]
-            return (torch.stack(ways)[None] / size).to(self.pipe.device)
+        def places(when: str) -> Tensor:
+            at = torch.tensor([getattr(h, when) for h in held], dtype=torch.float32) / size
+            return at[None].to(self.pipe.device)
 
         cut, mask = (torch.stack([getattr(h, n) for h in held])[None] for n in ("cut", "mask"))
-        shown = self.student.decode(s.last)
-        return self.student.encode(live.carry(shown, cut, mask, away("now"), away("to")))
+        at = (places(when) for when in ("start", "now", "to"))
+        grabbed_now = torch.zeros(1, dtype=torch.bool, device=cut.device)  # `_grab` cut it out
+        coders = self.student.encode, self.student.decode
+        return live.pull(*coders, s.last, cut, grabbed_now, mask, *at)[0]
 
     # -------------------------------------------------------------------------- what one can see
 
@@ -427,10 +431,9 @@ class Live:
         return dataclasses.replace(s, text=act.text, affinity=affinity, since=0)
 
     def _affinity(self, motion_scale: int) -> float:
-        rows = self.pipe.model.affinity
-        if motion_scale not in range(len(rows)):
-            raise ValueError(f"motion_scale must lie in [0, {len(rows) - 1}], got {motion_scale}")
-        return min(rows[motion_scale])
+        model = self.pipe.model
+        model.check_motion_scale(motion_scale)
+        return min(model.affinity[motion_scale])
 
     def _grab(self, s: State, act: Act) -> State:
         device = self.pipe.device

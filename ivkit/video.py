@@ -214,7 +214,7 @@ class ReferenceChain:
         self.latest = eps * getattr(self.scheduler, "init_noise_sigma", 1)
         self.z = [self.latest.cpu()]
         self.out: list[Prediction] = []
-        self.frames: dict[bool, np.ndarray] = {}  # the clip, by whether it is aligned (Eq. 5)
+        self.frames: dict[tuple, np.ndarray] = {}  # the clip, by (align, decoder) of the settings
 
     def __len__(self) -> int:
         """Steps in all; a second-order scheduler takes more than `num_inference_steps`."""

@@ -51,6 +51,7 @@ def pipe():
         defaults={"video": {"motion_scale": 1}},
         encode_text=lambda text: texts.setdefault(text, torch.full((1, 2, 3), float(len(text)))),
         check_text=check_text,
+        check_motion_scale=check_motion_scale,
     )
     return SimpleNamespace(
         model=model,
@@ -66,6 +67,11 @@ def check_text(text, argument):
     if "zebra" in text:
         raise ValueError(f"{argument} has the word 'zebra', which copier does not know")
     return text
+
+
+def check_motion_scale(motion_scale):
+    if motion_scale not in range(2):
+        raise ValueError(f"motion_scale must be an integer from 0 to 1, got {motion_scale}")
 
 
 @pytest.fixture
@@ -233,6 +239,25 @@ def test_an_interrupt_loses_nothing(begin, monkeypatch):
         next(stream)
     monkeypatch.setattr(Copier, "decode", decode)
     assert stream.index == 0 and (next(stream) == next(other)).all()
+
+
+def test_what_is_done_at_the_very_end_of_a_chunk_counts_for_the_next(begin):
+    from collections import deque
+    from threading import Thread
+
+    stream, speakers = begin(), []
+
+    class Slow(deque):
+        def append(self, state):
+            super().append(state)
+            speakers.append(Thread(target=stream.say, args=("it gets dark",)))
+            speakers[-1].start()
+            speakers[-1].join(0.2)  # it speaks before the chunk is quite over, or waits for that
+
+    stream._states = Slow(stream._states)
+    next(stream)
+    speakers[0].join()
+    assert stream.instructions.acts[-1].chunk == stream.index == 1
 
 
 def test_a_long_stream_holds_no_more(begin, monkeypatch):

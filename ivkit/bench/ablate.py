@@ -55,8 +55,9 @@ def ablate(pipe: Pipeline, run: Run, **options) -> Ablation:
     last = pipe.run(alone, **options | {"align": False})
     clips = {"Eq. 4 alone": last.frames}
     if any(given.trajectory for given in (asked, *asked.changes)):
-        parts = {"+ condition": "condition"} if pipe.model.per_frame else {}
-        parts["+ dual-clock"] = "both" if pipe.model.per_frame else "dual-clock"
+        per_frame = "per_frame" in pipe.model.capabilities
+        parts = {"+ condition": "condition"} if per_frame else {}
+        parts["+ dual-clock"] = "both" if per_frame else "dual-clock"
         for part, mechanism in parts.items():
             last = pipe.run(asked, **options | {"align": False, "mechanism": mechanism})
             clips[part] = last.frames

@@ -449,6 +449,14 @@ class Family:
                 f"num_frames is {num_frames}; {self.name} knows {self.longest} at most"
             )
 
+    def check_motion_scale(self, motion_scale: float | None) -> None:
+        known = self.motion_scales
+        if known is not None and motion_scale not in known:
+            raise ValueError(
+                f"motion_scale must be an integer from 0 (little) to {known[-1]} for {self.name}, "
+                f"got {motion_scale!r}"
+            )
+
     def latent_frames(self, num_frames: int) -> int:
         return (num_frames - 1) // self.stride + 1
 
@@ -529,12 +537,7 @@ class Family:
         branch = Branch(pixels, text, **asked)
         if branch.motion_scale is None:
             branch.motion_scale = self.defaults["video"].get("motion_scale")
-        scale, known = branch.motion_scale, self.motion_scales
-        if known is not None and scale not in known:
-            raise ValueError(
-                f"motion_scale must be an integer from 0 (little) to {known[-1]} for {self.name}, "
-                f"got {scale!r}"
-            )
+        self.check_motion_scale(branch.motion_scale)
         count, rows = 2 if branch.guided else 1, self.rows(branch)
         rows = {k: v.expand(count, *v.shape[1:]) if len(v) == 1 else v for k, v in rows.items()}
         return Condition(rows, branch.guidance_scale)

@@ -128,6 +128,9 @@ class VideoModel(Protocol):
         """ValueError where the model makes no clip of that length, or none of that size though it
         is one of the multiples."""
 
+    def check_motion_scale(self, motion_scale: float | None) -> None:
+        """ValueError where it is none of `motion_scales`."""
+
     def scheduler(self, num_inference_steps: int, kind: str = "video", shape=None) -> Any:
         """A fresh diffusers scheduler with its timesteps set (one for each chain).
 

@@ -80,7 +80,6 @@ class LiveCanvas(Canvas):
         guard = self.line.guard
         self._frame = np.asarray(self.live.picture)
         self._hand: tuple | None = None  # (handle, its cut-out as RGBA, its corner)
-        self._shown: queue.Queue = queue.Queue(1)  # chunks that are made and not shown yet
         self._thread: threading.Thread | None = None
         self._plays, self._seen = threading.Event(), None
         self.speed = 0.0  # frames a second, of late
@@ -137,9 +136,9 @@ class LiveCanvas(Canvas):
             self._thread.join()
         self._plays.set()
         self._seen = None if self._seen is None else time.monotonic()
-        self._shown = queue.Queue(1)
-        self._thread = threading.Thread(target=self._make, args=(self._shown,), daemon=True)
-        threading.Thread(target=self._show, args=(self._shown,), daemon=True).start()
+        waiting = queue.Queue(1)  # chunks that are made and not shown yet
+        self._thread = threading.Thread(target=self._make, args=(waiting,), daemon=True)
+        threading.Thread(target=self._show, args=(waiting,), daemon=True).start()
         self._thread.start()
 
     def _make(self, out: queue.Queue) -> None:
