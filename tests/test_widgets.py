@@ -683,6 +683,24 @@ def test_what_is_saved_loads_the_same(tmp_path_factory, painting, dragging):
 # ------------------------------------------------------------------------------------- autosave
 
 
+def test_what_a_canvas_begins_with_takes_no_drawings_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dot, way = Stroke([(9, 9)], width=4), Drag([(12, 30), (40, 30)])
+    first = PaintCanvas(scene(), strokes=[dot])
+    first.strokes = [dot, dot]
+    first.autosave.flush()
+    monkeypatch.setattr(session, "_OWNERS", {})  # another kernel
+    canvas, drags = PaintCanvas(scene(), strokes=[dot]), DragCanvas(scene(), drags=way)
+    assert canvas.strokes == (dot,) and drags.trajectory.drags == (way,)
+    assert not canvas.undo() and not drags.undo()
+    canvas.offer.children[1].click()  # bring it back
+    assert canvas.strokes == (dot, dot) and canvas.undo() and canvas.strokes == (dot,)
+    canvas.autosave.flush()
+    assert canvas.errors == drags.errors == []
+    with pytest.raises(ValueError, match="stroke"):
+        PaintCanvas(scene(), strokes=[Stroke([(900, 900)], width=4)], autosave=None)
+
+
 def test_what_was_drawn_is_offered_after_a_restart(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     first = PaintCanvas(scene())

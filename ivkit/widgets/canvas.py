@@ -15,7 +15,7 @@ import ipywidgets as w
 import numpy as np
 from PIL import Image, ImageOps
 
-from ..instructions import Stroke
+from ..instructions import Stroke, Strokes
 from ..paint import MARKING, rasterise, region_mask
 from ..pictures import Picture, check_area, to_picture
 from ..support.validate import Name, Point, Side, Size, checked
@@ -284,6 +284,7 @@ class PaintCanvas(Canvas):
 
     Args:
       image: anything `ivkit.to_picture` takes; None is a white square of 256 pixels.
+      strokes: what is painted on it to begin with; it is not kept before something is changed.
       width: how wide it is shown, in screen pixels.
       autosave: name under outputs/autosave/ that the drawing is kept in; None keeps nothing.
       size: (W, H) that every picture is cropped and resized to; None takes each as it is.
@@ -314,6 +315,7 @@ class PaintCanvas(Canvas):
         self,
         image: Picture | None = None,
         *,
+        strokes: Strokes = (),
         width: Side = 512,
         autosave: Name | None = "paint",
         size: Size | None = None,
@@ -326,6 +328,7 @@ class PaintCanvas(Canvas):
         }
         label = "A picture to paint on"
         super().__init__(image, size, width, label, layers, autosave, line, strokes=())
+        self.history.map(lambda sketch: dataclasses.replace(sketch, strokes=strokes))
         self.colour = colour_of_brush()
         self.opacity = slider("Opacity", "How much the paint covers", 1, 0.05, 1, 0.05)
         self._lay_out([flow(self.colour, self.size, self.opacity)], [])

@@ -13,7 +13,7 @@ import ipywidgets as w
 import numpy as np
 from PIL import Image
 
-from ..instructions import EASINGS, Camera, Drag, Stroke, TrajectoryInstruction
+from ..instructions import EASINGS, Camera, Drag, Moves, Stroke, TrajectoryInstruction
 from ..paint import region_mask
 from ..pictures import Picture, to_picture
 from ..regions import grow
@@ -79,6 +79,7 @@ class DragCanvas(Canvas):
 
     Args:
       image: anything `ivkit.to_picture` takes; None is a white square of 256 pixels.
+      drags: what moves to begin with, as for `pipe.video`; it is not kept before it is changed.
       width: how wide it is shown, in screen pixels.
       num_frames: of the preview, the cut-and-drag clip that needs no model.
       autosave: name under outputs/autosave/ that the drags are kept in; None keeps nothing.
@@ -112,6 +113,7 @@ class DragCanvas(Canvas):
         self,
         image: Picture | None = None,
         *,
+        drags: Moves = (),
         width: Side = 340,
         num_frames: Frames = 16,
         autosave: Name | None = "drag",
@@ -120,6 +122,8 @@ class DragCanvas(Canvas):
         layers = {MASK: ("Region", self._draw_regions), MARKS: ("Arrows", self._draw_arrows)}
         label, empty = "A picture to drag things on", TrajectoryInstruction()
         super().__init__(image, None, width, label, layers, autosave, line, trajectory=empty)
+        moves = TrajectoryInstruction.of(drags)
+        self.history.map(lambda sketch: dataclasses.replace(sketch, trajectory=moves))
         self._grown: tuple[np.ndarray, bool] | None = None  # a region, and whether it is a thing's
         self._quiet = False  # the sliders are being set, not moved
         self.selected: int | None = None
