@@ -48,7 +48,8 @@ def rule(blend: Any) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     if not isinstance(blend, str):
         return blend
     if blend not in RULES:
-        raise ValueError(f"blend must be one of {', '.join(RULES)}, or a function, got {blend!r}")
+        known = ", ".join(RULES)
+        raise ValueError(f"blend must be one of {known}, or a function, got {shown(blend)}")
     return RULES[blend]
 
 
@@ -61,7 +62,9 @@ def check_rule(blend: Any, eps: Tensor, lam: Tensor) -> None:
     try:
         found = mix(eps, eps, lam)
     except Exception as error:
-        raise ValueError(f"blend fails as a function (eps, eps_edit, lam): {error}") from None
+        raise ValueError(
+            f"blend fails as a function (eps, eps_edit, lam): {shown(error)}"
+        ) from None
     if not isinstance(found, Tensor) or found.shape != eps.shape:
         got = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else shown(found)
         raise ValueError(f"blend must answer a tensor of shape {tuple(eps.shape)}, got {got}")

@@ -217,9 +217,7 @@ class Brush:
     def __call__(self, strokes: Strokes = ()) -> Image.Image:
         """The picture with the strokes, redrawn; PIL RGB of the picture's size."""
         begun = time.perf_counter()
-        painted = np.array(self.picture)
-        if strokes:
-            paint_over(painted, strokes)
+        painted, _ = paint_over(np.asarray(self.picture), strokes)
         drawn = Image.fromarray(self.draw(torch.from_numpy(painted)).cpu().numpy())
         self.seconds = time.perf_counter() - begun
         return drawn

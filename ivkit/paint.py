@@ -37,20 +37,19 @@ def rasterise(picture: Picture, strokes: Strokes) -> tuple[Image.Image, np.ndarr
     Raises:
       ValueError: a stroke that does not touch the picture.
     """
-    painted = np.array(picture)
-    alpha = paint_over(painted, strokes)
+    painted, alpha = paint_over(np.asarray(picture), strokes)
     return Image.fromarray(painted), alpha
 
 
 @checked
-def paint_over(painted: Pixels, strokes: Strokes) -> np.ndarray:
-    """`rasterise` in place, on RGB pixels, uint8 (H, W, 3); returns how much paint lies on each."""
-    size = painted.shape[1::-1]
+def paint_over(picture: Pixels, strokes: Strokes) -> tuple[np.ndarray, np.ndarray]:
+    """`rasterise` of RGB pixels, uint8 (H, W, 3), to a copy of them."""
+    painted, size = picture.copy(), picture.shape[1::-1]
     on_picture(strokes, size)
     alpha = np.zeros(painted.shape[:2], np.float32)
     covers = [(s, *_cover(s, size)) for s in strokes if s.tool not in MARKING]
     if not covers:
-        return alpha
+        return painted, alpha
     rows, columns = zip(*(box for _, box, _ in covers), strict=True)  # what strokes touch
     top, left = min(r.start for r in rows), min(c.start for c in columns)
     part = slice(top, max(r.stop for r in rows)), slice(left, max(c.stop for c in columns))
@@ -63,7 +62,7 @@ def paint_over(painted: Pixels, strokes: Strokes) -> np.ndarray:
     there = alpha[part] > 0
     mixed = painted[part][there] * (1 - alpha[part][there][:, None]) + paint[there][:, :3]
     painted[part][there] = np.clip(np.rint(mixed), 0, 255)
-    return alpha
+    return painted, alpha
 
 
 @checked
@@ -79,6 +78,8 @@ def region_mask(strokes: Strokes, size: Size, before: SoftMask | None = None) ->
       bool (H, W); all False when no stroke marks anything.
     """
     region = np.zeros(size[::-1], bool) if before is None else before.astype(bool)
+    if region.shape != size[::-1]:
+        raise ValueError(f"before must have shape {size[::-1]}, as size says, got {region.shape}")
     on_picture(strokes, size)
     for stroke in strokes:
         if stroke.tool != "brush":

@@ -36,6 +36,7 @@ from .support.validate import (
     as_array,
     check_index,
     checked,
+    choice,
 )
 
 FPS = 8
@@ -274,9 +275,13 @@ def trace_grid(
         decode: if given, decodes x0 from latents (1, C, h, w) to pixels (1, 3, H, W) in [-1, 1],
             as `pipe.model.decode` does.
     """
+    from .trace import NAMES
+
     count = len(trace)
     if not count:
         raise ValueError("trace has no steps yet: there is nothing to show")
+    for name in names:
+        choice("names", name, (*NAMES, "lam"))
     if steps is None:
         steps = np.unique(np.linspace(0, count - 1, min(count, 8)).round().astype(int)).tolist()
     for i in steps:

@@ -101,3 +101,14 @@ def test_find_says_what_it_cannot_look_for():
         metrics.find(picture, pin(), [200])
     with pytest.raises(ValueError, match="picture must be uint8"):
         metrics.find(picture.astype(float), pin())
+
+
+def test_what_is_not_cut_out_is_refused_by_name():
+    for picture in (3, b"a.png", [1], None):
+        with pytest.raises(TypeError, match="picture: a character must be a PIL image with alpha"):
+            metrics.cut_out(picture)
+    with pytest.raises(ValueError, match="picture: the character has no transparent background"):
+        metrics.cut_out(Image.new("RGB", (4, 4)))
+    with pytest.raises(ValueError, match="there is no picture at 'nowhere.png'"):
+        metrics.cut_out("nowhere.png")
+    assert metrics.cut_out(pin()).mode == "RGBA"

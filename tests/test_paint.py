@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ivkit.instructions import Stroke
-from ivkit.paint import composite, edit_mask, latent_mask, rasterise, region_mask
+from ivkit.paint import composite, edit_mask, latent_mask, paint_over, rasterise, region_mask
 
 W, H = 48, 40
 NOISE = np.random.default_rng(0).integers(0, 256, (H, W, 3), np.uint8)
@@ -221,3 +221,15 @@ def test_composites_need_one_size_and_a_mask_in_range():
     for bad in (1.5, -0.1, np.nan):
         with pytest.raises(ValueError, match=r"mask must be finite numbers in \[0, 1\]"):
             composite(NOISE, NOISE, np.full((H, W), bad))
+
+
+def test_a_region_of_another_size_is_refused():
+    with pytest.raises(ValueError, match=r"before must have shape \(40, 48\), .* got \(48, 40\)"):
+        region_mask([], (W, H), before=np.ones((W, H)))
+
+
+def test_pixels_that_cannot_be_written_are_painted_on_a_copy():
+    pixels = NOISE.copy()
+    pixels.flags.writeable = False
+    painted, alpha = paint_over(pixels, [Stroke([(20, 20)], "red", 9)])
+    assert (pixels == NOISE).all() and (painted[20, 20] == (255, 0, 0)).all() and alpha[20, 20] == 1

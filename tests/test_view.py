@@ -213,6 +213,7 @@ def test_cmp_tells_exact_from_approximate_from_different(capsys):
 
 CLIP = np.zeros((2, 8, 8, 3), np.uint8)
 FIELD = np.zeros((2, 9, 9, 2))
+RECORD = Record(0, 900, 0.5, 0.5, "epsilon", torch.ones(1, 1, 1, 1))
 
 
 @pytest.mark.parametrize(
@@ -252,6 +253,7 @@ FIELD = np.zeros((2, 9, 9, 2))
         (lambda p: iv.contact_sheet({}), "empty"),
         (lambda p: iv.heat(np.zeros((4, 8, 8)), np.zeros((4, 9, 8)), CLIP[0]), "eps_edit"),
         (lambda p: iv.field_arrows(CLIP[0], FIELD), "field"),
+        (lambda p: iv.trace_grid(iv.Trace([RECORD]), names=["a"]), "names must be one of z_t,"),
         (lambda p: iv.cmp("x", np.zeros(3), np.zeros(4)), r"\(3,\)"),
     ],
 )
@@ -260,6 +262,16 @@ def test_bad_input_is_named_and_nothing_is_written(call, words, tmp_path, monkey
     with pytest.raises(ValueError, match=words):
         call(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_path_that_raises_is_none():
+    class Path:
+        def __fspath__(self):
+            raise RuntimeError
+
+    for path in (Path(), b"a.mp4", "\ud800.mp4"):
+        with pytest.raises(TypeError, match="path must be a path, got"):
+            iv.save_video(path, CLIP)
 
 
 def test_what_takes_long_has_a_bar_and_what_is_quick_has_none(capsys, monkeypatch):

@@ -1,5 +1,6 @@
 """LiveCanvas without a page: the pen, the text, λ, rewinding, and a thread that plays."""
 
+import gc
 import time
 
 import numpy as np
@@ -116,6 +117,16 @@ def test_it_pauses_when_the_page_is_gone(canvas, monkeypatch):
     at = canvas.live.index
     canvas.start()
     until(lambda: canvas.live.index > at)
+
+
+def test_one_that_was_refused_goes_without_a_word(canvas, monkeypatch):
+    said = []
+    monkeypatch.setattr("sys.unraisablehook", said.append)
+    for given, wrong in ((None, {}), (canvas.live, {}), (None, {"width": "wide"})):
+        with pytest.raises(TypeError):
+            iv.LiveCanvas(given, canvas.live.picture, **wrong)
+        gc.collect()
+    assert not said
 
 
 def test_an_error_of_the_stream_is_said(canvas, monkeypatch):

@@ -5,7 +5,6 @@ Each says what it takes for granted; `ivkit.bench` and the chapter on measuring 
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -14,6 +13,7 @@ from PIL import Image
 from ..pictures import open_file
 from ..pictures import psnr as psnr  # one of the measures
 from ..support.validate import (
+    FILE,
     Array,
     Clip,
     Kind,
@@ -24,18 +24,13 @@ from ..support.validate import (
     Region,
     Video,
     checked,
-    shown,
 )
 
+_CUT_OUT = Kind("a PIL image with alpha, or its file", FILE.take, TypeError)
 
-def cut_out(picture) -> Image.Image:
-    """A thing on nothing, from a PIL image or a file (PNG, WebP) with a transparent background:
-    RGBA. Raises ValueError where there is no such file, no transparency, or nothing but it."""
-    picture = open_file(Path(picture)) if isinstance(picture, (str, Path)) else picture
-    if not isinstance(picture, Image.Image):
-        raise TypeError(
-            f"picture must be a PIL image with alpha, or its file, got {shown(picture)}"
-        )
+
+def _character(value) -> Image.Image:
+    picture = value if isinstance(value, Image.Image) else open_file(_CUT_OUT("a character", value))
     picture = picture.convert("RGBA")
     least, most = picture.getchannel("A").getextrema()
     if not most or least:
@@ -44,13 +39,18 @@ def cut_out(picture) -> Image.Image:
     return picture
 
 
-Character = Annotated[
-    Image.Image, Kind("a PIL image with alpha, or its file", cut_out, speaks=True)
-]
+Character = Annotated[Image.Image, Kind(_CUT_OUT.what, _character, TypeError, speaks=True)]
 Several = Annotated[np.ndarray, Array("F H W 3", of="uint8", least=2)]
 Sides = Annotated[tuple, Listed(Number(0, 1000, above=True), "percentages", least=1)]
 Grey = Annotated[float, Number(0, 255)]
 Likeness = Annotated[float, Number(-1, 1)]
+
+
+@checked
+def cut_out(picture: Character) -> Image.Image:
+    """A thing on nothing, from a PIL image or a file (PNG, WebP) with a transparent background:
+    RGBA. Raises ValueError where there is no such file, no transparency, or nothing but it."""
+    return picture
 
 
 @checked

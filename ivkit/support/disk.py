@@ -22,7 +22,8 @@ def destination(name: str, path: Any, *suffixes: str) -> Path:
     Raises TypeError where it is no path, ValueError for an address (of the web, or "file:x"), a
     name that programs take for an option ("-x.mp4"), a folder or a device.
     """
-    place, text = _place(name, path), os.fspath(path)
+    place = _place(name, path)
+    text = str(place)
     if suffixes and place.suffix.lower() not in suffixes:
         raise ValueError(f"{name} must end in {' or '.join(suffixes)}, got {place.name[:100]!r}")
     try:
@@ -35,9 +36,12 @@ def destination(name: str, path: Any, *suffixes: str) -> Path:
 
 
 def _place(name: str, path: Any) -> Path:
-    if not isinstance(path, (str, os.PathLike)) or isinstance(os.fspath(path), bytes):
-        raise TypeError(f"{name} must be a path, got {type(path).__name__}")
-    text, place = os.fspath(path), Path(path)
+    try:
+        text = os.fspath(path)
+        os.fsencode(text)
+        place = Path(text)
+    except Exception:  # its own __fspath__ may raise anything
+        raise TypeError(f"{name} must be a path, got {type(path).__name__}") from None
     if not text or text.startswith("-") or ADDRESS.match(text) or "\0" in text:
         raise ValueError(
             f"{name} must be a path on this machine, without '-' in front, got {text[:100]!r}"

@@ -122,7 +122,8 @@ class LiveCanvas(Canvas):
             self._thread.join()
 
     def close(self) -> None:
-        self.pause()
+        if hasattr(self, "play"):  # not in one that was refused
+            self.pause()
         super().close()
 
     def _toggled(self, change) -> None:
