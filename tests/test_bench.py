@@ -9,7 +9,9 @@ from PIL import Image
 
 import ivkit as iv
 from ivkit.bench import __main__ as bench
-from ivkit.bench import latency
+from ivkit.bench import charts, latency, scores, study, tables
+from ivkit.storybook import words
+from ivkit.storybook.world import World
 from tests.bench import record
 
 KEYS = {
@@ -98,3 +100,58 @@ def test_recorded_strokes_are_what_a_mouse_sends_and_fill_the_disc():
 def test_a_recorded_drag_ends_on_its_target():
     path, times = record.move([(10, 20), (90, 60)], 0.5, np.random.default_rng(0))
     assert path[0] == [10, 20] and path[-1] == [90, 60] and times[-1] >= 0.49
+
+
+ROW = {"motion": (1, None, None), "image": (0.5, 0.4, 0.6)}
+
+
+@pytest.mark.parametrize(
+    "call, said",
+    [
+        (lambda: charts.dots(3), "means must be a dict {method:"),
+        (lambda: charts.dots({}), "means must be .* of at least one method, got {}"),
+        (lambda: charts.dots({"a": {"seconds": (1, 1, 1)}}, ["text"]), "means has none of the"),
+        (lambda: charts.dots({"a": {"text": 3}}), "means must be a dict"),
+        (
+            lambda: charts.sweep_lines({"a": {}}),
+            "means has methods such as",
+        ),
+        (lambda: charts.sweep_lines({"lam 1.2.3, paired, both": {}}), "means has methods such as"),
+        (lambda: charts.against_motion({"a": ROW}), "means has no 'text' of 'a'"),
+        (lambda: charts.table_1({"a": ROW}), "means has no 'text' of 'a'"),
+        (
+            lambda: charts.verdicts([{"method": "a"}]),
+            r"gains\[0\] must be a dict with",
+        ),
+        (lambda: charts.latencies([{}]), r"machines\[0\] must be a dict with model, machine"),
+        (lambda: tables.table_1({"a": ROW}, "x"), "means has no 'text' of 'a'"),
+        (lambda: tables.summary([{"method": "a"}]), r"rows\[0\] must be a dict with method, case"),
+        (
+            lambda: tables.differences([], [("a", "b", ["c"])]),
+            r"claims\[0\] must be \(better",
+        ),
+        (lambda: scores.bootstrap("abc"), "values must be numbers of shape"),
+        (lambda: scores.bootstrap([1, 2], ["a"]), "groups of shape .* does not fit values"),
+        (lambda: scores.Clip(3), "name must be a sentence, got 3"),
+        (lambda: scores.Clip("no/such"), "name 'no/such' is no CLIP model here: "),
+        (
+            lambda: scores.Clip().text("a zebra"),
+            "text has the word 'zebra', which",
+        ),
+        (lambda: study.columns([{"case": "a"}]), r"rows\[0\] must be a dict with participant"),
+        (lambda: study.table({"a": ROW}), "found has no 'answers' of 'a'"),
+        (
+            lambda: words.encode("a zebra"),
+            "text has the word 'zebra', which",
+        ),
+        (
+            lambda: World().sample(1).with_(nothing=1),
+            "with_ has no argument 'nothing'",
+        ),
+        (lambda: World().sample(1).with_(speed="x"), "speed must be numbers that broadcast to"),
+    ],
+)
+def test_a_wrong_call_is_answered_by_one_sentence(call, said):
+    with pytest.raises((ValueError, TypeError, FileNotFoundError), match=said) as found:
+        call()
+    assert "\n" not in str(found.value) and len(str(found.value)) <= 400

@@ -17,6 +17,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..support.validate import File, checked
+
 FILE = Path(__file__).with_name("storybench.json")
 SECOND = Path(__file__).with_name("storybench_second.json")
 SUBSET = 10  # cases of --subset, spread over the sceneries
@@ -86,12 +88,13 @@ class Case:
         return f"{names} on the {self.ground} at {self.time}"
 
 
-def load(file: Path = FILE) -> list[Case]:
+@checked
+def load(file: File = FILE) -> list[Case]:
     """The cases of a file that `save` wrote; ValueError naming it where it holds none."""
     try:
-        rows = json.loads(Path(file).read_text(encoding="utf-8"))
+        rows = json.loads(file.read_text(encoding="utf-8"))
         return [_case(row) for row in rows]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{str(file)!r} holds no cases ({error})") from None
 
 
@@ -103,6 +106,7 @@ def _case(row: dict) -> Case:
     return Case(**row)
 
 
-def subset(cases: list[Case]) -> list[Case]:
+@checked
+def subset(cases: list[Case]) -> tuple[Case, ...]:
     """Ten of them (or all, if fewer), spread evenly: every scenery, every kind of motion."""
     return cases[:: max(1, len(cases) // SUBSET)][:SUBSET]

@@ -9,20 +9,33 @@ returns one picture, which a notebook's cell shows when it is its last line.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
 from itertools import cycle
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from ..support.disk import write_picture
+from ..support.validate import Count, File, Kind, Listed, checked, shown
 from ..view import _drawn, _figure
+from .methods import OWN
 from .scores import MEASURES, SCALE
-from .tables import PAPER_1, PAPER_2, ROLES
+from .tables import GAINS, MACHINES, MEASURE, PAPER_1, PAPER_2, RESULTS, ROLES, VERDICTS, has
 
 GRID = tuple(name for name, m in MEASURES.items() if m.better)
 SWEPT = ("text", "edit_named", "motion_obeyed", "drag_distance", "background", "flicker")
-VERDICTS = {"better": "#7fc97f", "worse": "#f08080", "no difference shown": "#dddddd"}
+COLOURS = dict(zip(VERDICTS, ("#7fc97f", "#f08080", "#dddddd"), strict=True))
+
+
+def _shown(value) -> dict:
+    if not value:
+        raise ValueError
+    return RESULTS.take(value)
+
+
+Means = Annotated[dict, Kind(f"{RESULTS.what} of at least one method", _shown, TypeError)]
+Measures = Annotated[tuple, Listed(MEASURE, "measures", least=1)]
 
 
 def add_arguments(parser) -> None:
@@ -42,28 +55,31 @@ def main(args) -> None:
         print(args.results / f"{name}.png")
 
 
-def read(results: Path) -> tuple[dict, dict, list[dict]]:
+@checked
+def read(results: File) -> tuple[dict, dict, list[dict]]:
     """(storybench.json, sweep.json, every latency-*.json) of a folder that `full` wrote.
 
     ValueError, naming the command that makes it, where something is missing.
     """
-    results = Path(results)
     names = ("storybench.json", "sweep.json")
     times = sorted(file.name for file in results.glob("latency-*.json"))
     try:
         found = [json.loads((results / n).read_text(encoding="utf-8")) for n in (*names, *times)]
-    except OSError:
+    except (OSError, ValueError):
         command = f"python -m tests.bench full --results {results}"
         raise ValueError(f"{results} holds no results: `{command}` makes them") from None
     return *found[:2], found[2:]
 
 
-def dots(means: dict, measures: Sequence[str] = GRID, columns: int = 3):
+@checked
+def dots(means: Means, measures: Measures = GRID, columns: Count = 3):
     """Every method's mean and 95% interval, a panel for each measure.
 
     means: method -> measure -> (mean, low, high), as in a result's "means".
     """
     shown = [m for m in measures if any(m in row for row in means.values())]
+    if not shown:
+        raise ValueError(f"means has none of the measures {', '.join(measures)}")
     rows = -(-len(shown) // columns)
     height = 0.55 + 0.19 * len(means)
     fig, axes = _panels(rows, min(columns, len(shown)), 3.4, height)
@@ -95,9 +111,11 @@ def _dots(axis, means: dict, measure: str, scale: float = 1.0) -> None:
     axis.set_title(MEASURES[measure].heading + arrow, fontsize=8)
 
 
-def table_1(means: dict):
+@checked
+def table_1(means: Means):
     """The paper's Table 1 as points: ours with intervals, the paper's as open diamonds at whoever
     has that role, and how much moves, which the paper leaves out."""
+    has(means, "image", "text", "motion")
     fig, axes = _panels(1, 3, 3.4, 0.6 + 0.2 * len(means))
     for axis, (measure, scale) in zip(
         axes.flat, (("image", SCALE), ("text", SCALE), ("motion", 1)), strict=True
@@ -111,8 +129,10 @@ def table_1(means: dict):
     return _drawn(fig)
 
 
-def against_motion(means: dict, measures: Sequence[str] = ("image", "text")):
+@checked
+def against_motion(means: Means, measures: Measures = ("image", "text")):
     """Each method by how much moves in its clips, and by another measure."""
+    has(means, "motion", *measures)
     fig, axes = _panels(1, len(measures), 4, 2.8)
     for axis, measure in zip(axes.flat, measures, strict=True):
         for (name, row), mark in zip(means.items(), cycle("os^vDP<>X*h")):
@@ -124,19 +144,22 @@ def against_motion(means: dict, measures: Sequence[str] = ("image", "text")):
     return _drawn(fig)
 
 
-def verdicts(gains: Sequence[dict]):
+@checked
+def verdicts(gains: Annotated[tuple, GAINS]):
     """How one method fares against another, measure by measure: green better, red worse, grey
     where no difference is shown; in each field the gain, positive for the better.
 
     gains: of `tables.differences`.
     """
+    if not gains:
+        raise ValueError("gains is empty: there is nothing to show")
     pairs = list(dict.fromkeys((g["method"], g["than"]) for g in gains))
     names = [m for m in MEASURES if any(g["measure"] == m for g in gains)]
     fig, axes = _panels(1, 1, 1.7 + 0.95 * len(names), 0.9 + 0.4 * len(pairs))
     axis = axes.flat[0]
     for g in gains:
         x, y = names.index(g["measure"]), pairs.index((g["method"], g["than"]))
-        colour = VERDICTS[g["verdict"]]
+        colour = COLOURS[g["verdict"]]
         sides = [x - 0.48, x + 0.48, x + 0.48, x - 0.48], np.repeat([y - 0.46, y + 0.46], 2)
         axis.fill(*sides, color=colour)
         axis.text(x, y, f"{g['gain']:+.2g}", ha="center", va="center", fontsize=8)
@@ -147,16 +170,20 @@ def verdicts(gains: Sequence[dict]):
     return _drawn(fig)
 
 
-def sweep_lines(means: dict, measures: Sequence[str] = SWEPT, columns: int = 3):
+@checked
+def sweep_lines(means: Means, measures: Measures = SWEPT, columns: Count = 3):
     """The sweep: measures over lambda, a colour for each mechanism, a stroke for each reading.
 
     means: as of `dots`; its methods are named "lam 0.3, paired, both".
     """
     lines: dict[tuple, dict] = {}
     for name, row in means.items():
-        lam, reading, mechanism = name.split(", ")
-        lines.setdefault((mechanism, reading), {})[float(lam.removeprefix("lam "))] = row
+        found = re.fullmatch(r"lam (\d+\.?\d*), (\w+), ([\w-]+)", name)
+        if found is None:
+            raise ValueError(f"means has methods such as {OWN!r} here, not {shown(name)}")
+        lines.setdefault(found.group(3, 2), {})[float(found[1])] = row
     colours = dict(zip(dict.fromkeys(m for m, _ in lines), ("C0", "C1", "C2"), strict=False))
+    columns = min(columns, len(measures))
     fig, axes = _panels(-(-len(measures) // columns), columns, 3.4, 2.3)
     for axis, measure in zip(axes.flat, measures, strict=False):
         for (mechanism, reading), rows in lines.items():
@@ -170,7 +197,8 @@ def sweep_lines(means: dict, measures: Sequence[str] = SWEPT, columns: int = 3):
     return _drawn(fig)
 
 
-def latencies(machines: Sequence[dict]):
+@checked
+def latencies(machines: Annotated[tuple, MACHINES]):
     """Table 2 as bars on a logarithmic scale: the paper's, and a group for each machine."""
     rows = {"the paper's, RTX 4090": list(PAPER_2.values())}
     for m in machines:

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from ..instructions import Drag
+from ..pictures import PICTURE, Picture
+from ..support.validate import (
+    Array,
+    Count,
+    File,
+    Listed,
+    Pixels,
+    Seed,
+    Sentence,
+    checked,
+    shown,
+)
 from . import metrics
 from .methods import Job
+from .metrics import Several
 
 SCALE = 250  # CLIPScore's w = 2.5, x 100: what the paper's Table 1 seems to print
 
@@ -44,27 +57,49 @@ MEASURES = {
 }
 
 
+_LABELS = Array("N", of="USbiuf", finite=False)
+_LABELS.what = "a list of labels, one for each of the values"
+Labels = Annotated[np.ndarray, _LABELS]
+Values = Annotated[np.ndarray, Array("N", finite=False)]
+Pictures = Annotated[tuple, Listed(PICTURE, "pictures", least=1)]
+
+
 class Clip:
     """Cosines by a CLIP model: a hub id, a folder, or "storybook" for the package's own."""
 
-    def __init__(self, name: str = "storybook", device="cpu"):
+    @checked
+    def __init__(self, name: Sentence = "storybook", device="cpu"):
         from transformers import CLIPModel, CLIPProcessor
 
-        from ..models import storybook_folder
+        from ..models import pick, storybook_folder
 
-        self.name, self.device = name, device
+        self.name, self.device = name, pick(device)[0]
         place = storybook_folder() / "clip" if name == "storybook" else name
-        self.model = CLIPModel.from_pretrained(place).float().eval().to(device)
-        self.processor = CLIPProcessor.from_pretrained(place)
+        try:
+            self.model = CLIPModel.from_pretrained(place).float().eval().to(self.device)
+            self.processor = CLIPProcessor.from_pretrained(place)
+        except (OSError, ValueError) as error:
+            why = str(error).partition("\n")[0][:200]
+            raise FileNotFoundError(f"name {shown(name)} is no CLIP model here: {why}") from None
+        self.known = self.model.config.text_config.vocab_size
 
-    def images(self, pictures: Iterable) -> np.ndarray:
+    @checked
+    def images(self, pictures: Pictures) -> np.ndarray:
         """Pictures, uint8 (H, W, 3) or PIL, as unit vectors (N, d)."""
-        pictures = [Image.fromarray(np.asarray(p)) for p in pictures]
-        inputs = self.processor(images=pictures, return_tensors="pt").to(self.device)
+        inputs = self.processor(images=list(pictures), return_tensors="pt").to(self.device)
         return self._unit(self.model.vision_model, self.model.visual_projection, inputs)
 
-    def text(self, text: str) -> np.ndarray:
-        """A text as a unit vector (1, d); cut off where the model reads no further."""
+    @checked
+    def text(self, text: Sentence) -> np.ndarray:
+        """A text as a unit vector (1, d); cut off where the model reads no further.
+
+        ValueError where it has a word that the storybook's own model does not know.
+        """
+        for word in text.replace(",", " , ").split():
+            if max(self.processor.tokenizer(word).input_ids) >= self.known:
+                raise ValueError(
+                    f"text has the word {shown(word)}, which {self.name} does not know"
+                )
         how = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
         inputs = self.processor(text=[text], **how).to(self.device)
         return self._unit(self.model.text_model, self.model.text_projection, inputs)
@@ -78,7 +113,8 @@ class Clip:
         return torch.nn.functional.normalize(v.float(), dim=-1).cpu().numpy()
 
 
-def measure(frames: np.ndarray, job: Job, edited: Image.Image, clip: Clip) -> dict:
+@checked
+def measure(frames: Several, job: Job, edited: Picture, clip: Clip) -> dict:
     """The measures of `MEASURES` that this job allows, as plain numbers.
 
     `image` is the mean cosine of the frames with x' (what the person asked for), `image_x` with x,
@@ -97,7 +133,8 @@ def measure(frames: np.ndarray, job: Job, edited: Image.Image, clip: Clip) -> di
     return {name: float(value) for name, value in row.items()}
 
 
-def of_edits(frames: np.ndarray, picture: Image.Image, edited: Image.Image, drags) -> dict:
+@checked
+def of_edits(frames: Several, picture: Pixels, edited: Pixels, drags: list[Drag]) -> dict:
     """What can be measured of any job, without the truth: flicker, motion, and whether its drags
     arrive and its paint is kept."""
     row = {"flicker": metrics.flicker(frames), "motion": metrics.motion_amount(frames)}
@@ -106,7 +143,7 @@ def of_edits(frames: np.ndarray, picture: Image.Image, edited: Image.Image, drag
         off = np.array([_distances(*one) for one in zip(found, drags, strict=True)])
         ends, ways = off.mean(0) / frames.shape[2]
         row |= {"drag_distance": float(ends), "path_distance": float(ways)}
-    region = np.abs(np.asarray(edited, int) - np.asarray(picture, int)).sum(-1) > 60
+    region = np.abs(edited.astype(int) - picture).sum(-1) > 60
     if region.any():
         row["edit_kept"] = metrics.edit_kept(frames, picture, edited, region)
     return row
@@ -131,14 +168,16 @@ def _distances(track: np.ndarray, drag) -> tuple[float, float]:
     return off[-1], off.mean()
 
 
-def bootstrap(values, groups=None, n: int = 2000, seed: int = 0) -> tuple[float, float, float]:
+@checked
+def bootstrap(
+    values: Values, groups: Labels | None = None, n: Count = 2000, seed: Seed = 0
+) -> tuple[float, float, float]:
     """Mean of the values and its 95% interval, resampling whole groups with replacement.
 
     values: (N,) numbers, NaN where there is none; groups: (N,) labels, each value its own by
     default. Three NaN where there is no value, and no interval from fewer than two groups.
     """
-    values = np.asarray(values, float)
-    groups = np.arange(len(values)) if groups is None else np.asarray(groups)
+    groups = np.arange(len(values)) if groups is None else groups
     keep = np.isfinite(values)
     if not keep.any():
         return (float("nan"),) * 3
@@ -153,7 +192,8 @@ def bootstrap(values, groups=None, n: int = 2000, seed: int = 0) -> tuple[float,
     return float(values.mean()), float(low), float(high)
 
 
-def fingerprint(folder: Path | None) -> str:
+@checked
+def fingerprint(folder: File | None) -> str:
     """Tells weights apart: of their contents where they are small, else of names and sizes."""
     import hashlib
 

@@ -14,17 +14,20 @@ import csv
 import io
 import json
 import random
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from html import escape
 from itertools import combinations
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
+from ..pictures import Picture
 from ..support.disk import append, write_picture, write_text
+from ..support.validate import Count, File, Name, Video, checked, choice
+from .methods import Job
 from .scores import bootstrap
-from .tables import PAPER_VOTES, markdown, votes
+from .tables import PAPER_VOTES, Means, Rows, has, markdown, votes
 
 CHOICES = ("left", "same", "right")
 QUESTIONS = {
@@ -33,6 +36,11 @@ QUESTIONS = {
     "satisfied_left": ("Are you satisfied with the left one?", ("yes", "no")),
     "satisfied_right": ("Are you satisfied with the right one?", ("yes", "no")),
 }
+_ANSWER = {name: options for name, (_, options) in QUESTIONS.items()}
+Answers = Annotated[
+    tuple,
+    Rows("answers", dict.fromkeys(("participant", "case", "left", "right")) | _ANSWER),
+]
 COLUMNS = ("time", "participant", "case", "left", "right", *QUESTIONS)
 
 
@@ -44,7 +52,8 @@ def main(args) -> None:
     print(table(columns([row for file in args.answers for row in read(file)])))
 
 
-def asked(job, edited):
+@checked
+def asked(job: Job, edited: Picture):
     """What a person was after, as a picture: x' with an arrow for every drag."""
     from PIL import ImageDraw
 
@@ -58,26 +67,27 @@ def asked(job, edited):
     return picture
 
 
-def keep(folder: Path, job, edited, method: str, frames: np.ndarray) -> None:
+@checked
+def keep(folder: File, job: Job, edited: Picture, method: Name, frames: Video) -> None:
     """One clip, uint8 (F, H, W, 3), for a study: CASE/METHOD.mp4, and beside it what was asked."""
     from ..view import save_video
 
-    folder = Path(folder) / job.id
+    folder = folder / job.id
     save_video(folder / f"{method}.mp4", frames)
     write_picture(folder / "asked.png", asked(job, edited))
     texts = {"text": job.text, "motion": job.motion}
     write_text(folder / "texts.json", json.dumps(texts))
 
 
+@checked
 def trials(
-    folder: Path, participant: str, pairs: int = 40, methods: Sequence[str] | None = None
+    folder: File, participant: str, pairs: Count = 40, methods: list[str] | None = None
 ) -> list[tuple[str, str, str]]:
     """(case, left, right) of one participant: the same order whenever they come back.
 
     Each pair of methods comes equally often, on a case of its own as long as there are cases; which
     side a method is on is drawn by lot. ValueError where the folder holds no two clips of a case.
     """
-    folder = Path(folder)
     clips = {d.name: sorted(f.stem for f in d.glob("*.mp4")) for d in sorted(folder.glob("*"))}
     clips = {c: [m for m in found if methods is None or m in methods] for c, found in clips.items()}
     clips = {case: found for case, found in clips.items() if len(found) > 1}
@@ -105,12 +115,13 @@ def trials(
     return chosen
 
 
-def read(file: Path) -> list[dict]:
+@checked
+def read(file: File) -> list[dict]:
     """The answers of a CSV; ValueError where it is none, or holds an answer that is none."""
     try:
-        with Path(file).open(newline="", encoding="utf-8") as f:
+        with file.open(newline="", encoding="utf-8") as f:
             rows = list(csv.DictReader(f))
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{str(file)!r} cannot be read ({error})") from None
     for i, row in enumerate(rows):
         answered = all(row.get(name) in options for name, (_, options) in QUESTIONS.items())
@@ -119,7 +130,8 @@ def read(file: Path) -> list[dict]:
     return rows
 
 
-def columns(rows: Sequence[dict]) -> dict[str, dict[str, tuple[float, float, float]]]:
+@checked
+def columns(rows: Answers) -> dict[str, dict[str, tuple[float, float, float]]]:
     """method -> image, text: how often it was preferred (a tie counts half); satisfaction: how
     often people were satisfied. Each (mean, low, high), shares in [0, 1].
 
@@ -143,9 +155,11 @@ def columns(rows: Sequence[dict]) -> dict[str, dict[str, tuple[float, float, flo
     }
 
 
-def table(found: dict) -> str:
+@checked
+def table(found: Means) -> str:
     """The User Study columns of the paper's Table 1: its rows as printed, and ours."""
     rows = [[f"{name}, as the paper prints it", *votes(r), ""] for name, r in PAPER_VOTES.items()]
+    has(found, "answers", name="found")
     rows += [[name, *votes(row), f"{row['answers'][0]:.0f}"] for name, row in found.items()]
     return markdown(["method", "Image", "Text", "Satisfaction %", "answers"], rows)
 
@@ -160,17 +174,18 @@ class Study:
         pairs: how many to judge. methods: these alone.
     """
 
+    @checked
     def __init__(
         self,
-        clips,
-        answers="answers.csv",
+        clips: File,
+        answers: File = Path("answers.csv"),
         participant: str = "p1",
-        pairs: int = 40,
-        methods: Sequence[str] | None = None,
+        pairs: Count = 40,
+        methods: list[str] | None = None,
     ):
         import ipywidgets as W
 
-        self.folder, self.file, self.participant = Path(clips), Path(answers), participant
+        self.folder, self.file, self.participant = clips, answers, participant
         self.trials = trials(self.folder, participant, pairs, methods)
         done = read(self.file) if self.file.is_file() else []
         done = [r for r in done if r["participant"] == participant]
@@ -208,8 +223,7 @@ class Study:
         """
         given = (image, text, satisfied_left, satisfied_right)
         for (name, question), value in zip(self.questions.items(), given, strict=True):
-            if value not in question.options:
-                raise ValueError(f"{name} must be one of {question.options}, got {value!r}")
+            choice(name, value, question.options)
             question.value = value
         self.keep()
 

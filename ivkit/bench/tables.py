@@ -7,14 +7,16 @@ import json
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 
 from ..support.disk import whole, write_text
+from ..support.validate import TEXT, Choice, Count, Kind, Listed, Side, checked, scalar
 from .scores import MEASURES, SCALE, bootstrap
 
 #: Table 1 as the paper prints it: CLIP image and text, and its user study
@@ -30,6 +32,8 @@ PAPER_VOTES = {
     "PIA": {"image": 0.525, "text": 0.670, "satisfaction": 0.525},
     "InteractiveVideo": {"image": 0.745, "text": 0.813, "satisfaction": 0.728},
 }
+#: how one method fares against another
+VERDICTS = ("better", "worse", "no difference shown")
 #: which of our methods stands in for whom
 ROLES = {"VideoComposer": None, "AnimateDiff": "t2v", "PIA": "i2v", "InteractiveVideo": "both"}
 #: Table 2 as the paper prints it, seconds (an RTX 4090)
@@ -46,7 +50,62 @@ CLAIMS = (
 )
 
 
-def summary(rows: Sequence[dict]) -> dict[str, dict[str, tuple[float, float, float]]]:
+def _number(value: Any) -> float:
+    """A number of a result; null, and so None, is NaN: JSON knows no other."""
+    return np.nan if value is None else float(scalar(value))
+
+
+def Rows(what: str, texts: dict[str, Any], numbers: Sequence[str] = (), least: int = 0) -> Listed:
+    """A list of dicts that hold these names. texts: each with what it may be, or None for any."""
+
+    def take(row):
+        for name, known in texts.items():
+            if not isinstance(row[name], str) or (known and row[name] not in known):
+                raise ValueError
+        measured = (*numbers, *(row.keys() & MEASURES.keys() - texts.keys()))
+        return row | {name: _number(row[name]) for name in measured}
+
+    names = ", ".join((*texts, *numbers))
+    return Listed(Kind(f"a dict with {names}", take, TypeError), what, least)
+
+
+def _results(value: Any) -> dict[str, dict]:
+    found: dict[str, dict] = {}
+    for method, row in value.items():
+        found[TEXT("method", method)] = own = {}
+        for measure, (mean, low, high) in row.items():
+            own[measure] = tuple(map(_number, (mean, low, high)))
+    return found
+
+
+def _claim(value: Any) -> tuple[str, str, list[str]]:
+    better, worse, names = value
+    return TEXT("it", better), TEXT("it", worse), [MEASURE("it", name) for name in names]
+
+
+_GAIN = {"method": None, "than": None, "measure": MEASURES, "verdict": VERDICTS}
+_SECONDS = [f"{name}_seconds" for name in PAPER_2]
+RESULTS = Kind("a dict {method: {measure: (mean, low, high)}}", _results, TypeError)
+GAINS = Rows("differences", _GAIN, ("gain", "low", "high"))
+_MACHINE = {"model": None, "machine": None}
+MACHINES = Rows("figures", _MACHINE, _SECONDS)
+JOBS = Rows("figures", _MACHINE, (*_SECONDS, "whole_job_seconds", "peak_memory_mb"))
+MEASURE = Choice(*MEASURES)
+Means = Annotated[dict, RESULTS]
+Claims = Annotated[tuple, Listed(Kind("(better, worse, measures)", _claim), "claims")]
+Measured = Annotated[tuple, Rows("rows", dict.fromkeys(("method", "case", "group")))]
+
+
+def has(means: dict, *measures: str, name: str = "means") -> None:
+    """ValueError where a method has not all of the measures."""
+    for method, row in means.items():
+        for measure in measures:
+            if measure not in row:
+                raise ValueError(f"{name} has no {measure!r} of {method!r}")
+
+
+@checked
+def summary(rows: Measured) -> dict[str, dict[str, tuple[float, float, float]]]:
     """method -> measure -> (mean, low, high): 95% intervals, whole pictures resampled."""
     table = {}
     for method in dict.fromkeys(row["method"] for row in rows):
@@ -58,17 +117,20 @@ def summary(rows: Sequence[dict]) -> dict[str, dict[str, tuple[float, float, flo
     return table
 
 
-def known(rows: Iterable[dict]) -> list[str]:
+@checked
+def known(rows: list[dict]) -> list[str]:
     """The measures that any of the rows has, in their order."""
     return [name for name in MEASURES if any(name in row for row in rows)]
 
 
-def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+@checked
+def markdown(heads: list[str], rows: list[list[str]]) -> str:
     """A table, a line for each row of cells."""
     return "\n".join("| " + " | ".join(row) + " |" for row in (heads, ["---"] * len(heads), *rows))
 
 
-def differences(rows: Sequence[dict], claims=CLAIMS) -> list[dict]:
+@checked
+def differences(rows: Measured, claims: Claims = CLAIMS) -> list[dict]:
     """Case by case, how much better one method is than another; the interval says if it is at all.
 
     `gain` is positive where the first method is the better one by that measure.
@@ -77,7 +139,7 @@ def differences(rows: Sequence[dict], claims=CLAIMS) -> list[dict]:
     found = []
     for better, worse, names in claims:
         cases = [c for m, c in by if m == better and (worse, c) in by]
-        for name in names:
+        for name in names if cases else ():
             a, b = ([by[m, c].get(name, np.nan) for c in cases] for m in (better, worse))
             gain = MEASURES[name].better * np.subtract(a, b)
             mean, low, high = bootstrap(gain, [by[better, c]["group"] for c in cases])
@@ -88,7 +150,8 @@ def differences(rows: Sequence[dict], claims=CLAIMS) -> list[dict]:
     return found
 
 
-def ranking(table: dict) -> list[tuple[str, float]]:
+@checked
+def ranking(table: Means) -> list[tuple[str, float]]:
     """Methods by their mean rank over the measures that have a better end; the best comes first.
 
     No measure counts more than another; ties share a rank.
@@ -105,7 +168,8 @@ def ranking(table: dict) -> list[tuple[str, float]]:
     return sorted(mean.items(), key=lambda item: item[1])
 
 
-def provenance(processes: int = 1, commit: str | None = None) -> dict:
+@checked
+def provenance(processes: Count = 1, commit: str | None = None) -> dict:
     """Command, date, commit and versions: without them a result is worth nothing.
 
     commit: where there is no git to ask.
@@ -182,7 +246,8 @@ def _facts(facts: dict) -> str:
     return "\n".join([head, "", *made])
 
 
-def table_1(means: dict, clip: str, people: dict | None = None) -> str:
+@checked
+def table_1(means: Means, clip: str, people: Means | None = None) -> str:
     """The paper's rows as printed, and below them ours in the same columns."""
     said = (
         f"Alignment is {SCALE} x the mean cosine (raw cosine beside it). The paper names neither"
@@ -190,6 +255,7 @@ def table_1(means: dict, clip: str, people: dict | None = None) -> str:
         " figures of one run compare. A clip that stands still (frozen) is the ceiling of image"
         " alignment: read it with the motion beside it."
     )
+    has(means, "image", "text", "motion")
     rows = []
     for name, alignment in PAPER_1.items():
         who = f"{name}, as the paper prints it ({ROLES[name] or 'not run'})"
@@ -207,7 +273,8 @@ def votes(row: dict | None) -> list[str]:
     return [cell((row or {}).get(name), *how) for name, how in kinds.items()]
 
 
-def table_2(machines: Sequence[dict]) -> str:
+@checked
+def table_2(machines: Annotated[tuple, JOBS]) -> str:
     """The paper's latencies and ours, a row for each machine that they were measured on."""
     names = list(PAPER_2)
     rows = [["the paper's, RTX 4090", *(f"{PAPER_2[n]:g} s" for n in names), "", "16 GB"]]
@@ -220,7 +287,8 @@ def table_2(machines: Sequence[dict]) -> str:
     return markdown(["", *names, "whole job", "peak memory"], rows)
 
 
-def measures(table: dict, size: int) -> str:
+@checked
+def measures(table: Means, size: Side) -> str:
     """Every measure by method, with its interval; size: the clips' width in pixels."""
     names = known(table.values())
     rows = []
@@ -238,7 +306,8 @@ def measures(table: dict, size: int) -> str:
     )
 
 
-def verdicts(gains: Sequence[dict]) -> str:
+@checked
+def verdicts(gains: Annotated[tuple, GAINS]) -> str:
     rows = []
     for g in gains:
         gain, by = cell((g["gain"], g["low"], g["high"]), 3), MEASURES[g["measure"]].heading

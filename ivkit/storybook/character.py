@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from ..bench.metrics import cut_out as read
+from ..bench.metrics import Character
+from ..bench.metrics import cut_out as read  # noqa: F401
 from ..pictures import to_pictures
-from ..support.validate import integer
+from ..support.validate import Count, Seed, Sentence, Side, check_index, checked
 from . import sprites, words
 from .world import Scenes, World
 
@@ -21,7 +22,8 @@ NAME, CLASS = "sks robot", "robot"
 HOMES = ("land", "sea")  # a character takes the place of something that stands there
 
 
-def draw_robot(side: int = 256) -> Image.Image:
+@checked
+def draw_robot(side: Side = 256) -> Image.Image:
     """Our character: a violet robot with one eye. RGBA, `side` x `side`, nothing around it."""
     k, picture = 4 * side / 100, Image.new("RGBA", (4 * side, 4 * side))
     pen = ImageDraw.Draw(picture)
@@ -44,27 +46,28 @@ def draw_robot(side: int = 256) -> Image.Image:
     return picture.resize((side, side), Image.Resampling.LANCZOS)
 
 
-def cast(world: World, picture, name: str = NAME) -> int:
+@checked
+def cast(world: World, picture: Character, name: Sentence = NAME) -> int:
     """Makes a character one of the world's sprites; returns its index. No scene draws it by chance.
 
     name: as captions say it, made of words that the storybook knows.
     """
-    for word in name.split():
-        if word not in words.WORDS:
-            raise ValueError(f"name has the word {word!r}, which the storybook does not know")
-    return world.add_sprite(sprites.tile(read(picture)), name)
+    words.known(name, "name")
+    return world.add_sprite(sprites.tile(picture), name)
 
 
+@checked
 def portraits(
-    world: World, sprite: int | None, n: int, seed: int = 0, vary: bool = False
+    world: World, sprite: int | None, n: Count, seed: Seed = 0, vary: bool = False
 ) -> list[tuple[Image.Image, str]]:
     """Random scenes with their captions: n (PIL RGB 256 x 256, text).
 
     sprite: what stands in each, by its index in `world.labels`; None takes the scenes as they come.
     vary: leave parts of the captions out at random, as in the storybook's own training.
     """
-    n, parts = integer("n", n, 1), []
-    g = torch.Generator(world.device).manual_seed(integer("seed", seed, 0))
+    if sprite is not None:
+        check_index("sprite", sprite, len(world.labels))
+    parts, g = [], torch.Generator(world.device).manual_seed(seed)
     while sum(map(len, parts)) < n:
         s = world.sample(64, g)
         if sprite is not None:

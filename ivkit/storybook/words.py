@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..support.disk import whole_folder
+from ..support.validate import Sentence, checked, shown
 from . import sprites
 from .world import EVENTS, GROUNDS, MOVES, SLOTS, TIMES, Scenes
 
@@ -35,7 +36,8 @@ def name(label: tuple[str, str | None], say_colour: bool) -> str:
     return f"{label[1]} {label[0]}" if say_colour and label[1] else label[0]
 
 
-def with_article(noun: str) -> str:
+@checked
+def with_article(noun: Sentence) -> str:
     if noun in PLURAL:
         return noun
     return ("an " if noun[0] in "aeiou" else "a ") + noun
@@ -106,12 +108,28 @@ def texts(
     return captions, motions
 
 
+def known(text: str, name: str = "text") -> list[str]:
+    """The words of a text; ValueError where the storybook does not know one of them."""
+    found = text.replace(",", " , ").split()
+    for word in found:
+        if word not in _IDS:
+            raise ValueError(
+                f"{name} has the word {shown(word)}, which the storybook does not know"
+            )
+    return found
+
+
+@checked
 def encode(text: str) -> list[int]:
-    """Token ids of a text, MAX_TOKENS of them: the same that the shipped CLIPTokenizer gives."""
-    ids = [_IDS[w] for w in text.replace(",", " , ").split()][: MAX_TOKENS - 2]
+    """Token ids of a text, MAX_TOKENS of them: the same that the shipped CLIPTokenizer gives.
+
+    ValueError for a word that is none of `WORDS`.
+    """
+    ids = [_IDS[w] for w in known(text)][: MAX_TOKENS - 2]
     return [len(WORDS), *ids] + [len(WORDS) + 1] * (MAX_TOKENS - 1 - len(ids))
 
 
+@checked
 def ids(lines: list[str], device="cpu") -> torch.Tensor:
     """Token ids of texts: (n, MAX_TOKENS)."""
     return torch.tensor([encode(line) for line in lines], device=device)

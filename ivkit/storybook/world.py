@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ..support.validate import shown
 from . import sprites
 
 NUM_FRAMES, SIZE, SLOTS = 16, 256, 3  # frames of a clip; pixels; objects of a scene at the most
@@ -90,8 +91,16 @@ class Scenes:
     def with_(self, **changes) -> Scenes:
         """A copy with some fields replaced (tensors that broadcast to the field's shape)."""
         for k, v in changes.items():
+            if k not in vars(self):
+                raise TypeError(f"with_ has no argument {shown(k)}; it has {', '.join(vars(self))}")
             old = getattr(self, k)
-            changes[k] = torch.as_tensor(v, device=old.device).expand_as(old).to(old.dtype).clone()
+            try:
+                v = torch.as_tensor(v, device=old.device).expand_as(old)
+                changes[k] = v.to(old.dtype).clone()
+            except Exception:
+                raise ValueError(
+                    f"{k} must be numbers that broadcast to {tuple(old.shape)}, got {shown(v)}"
+                ) from None
         return replace(self, **changes)
 
     def become(self, other: Scenes) -> None:
