@@ -97,7 +97,8 @@ def test_where_the_address_is_set_no_student_is_asked_for_it(tmp_path, monkeypat
         head, first = nbformat.read(path, 4).cells[:2]
         assert "next cell fetches ivkit and installs what Colab lacks" in head.source, path.name
         assert (
-            'REPOSITORY = "https://localhost/c"\n' in first.source and "input(" not in first.source
+            'clone -q {"https://localhost/c"} ivkit\n' in first.source
+            and "input(" not in first.source
         )
 
 

@@ -168,7 +168,8 @@ def test_on_colab_the_address_is_asked_for_and_not_written_down(path):
     """Whoever publishes the repository sets its address once; no notebook has it, nor a badge."""
     first, *others = [c.source for c in nbformat.read(path, 4).cells if c.cell_type == "code"]
     _, asked = course.ASKS
-    assert f"    REPOSITORY = {asked}\n    !git clone -q $REPOSITORY ivkit\n" in first
+    assert f"    !git clone -q {{{asked}}} ivkit\n    !pip install" in first
+    assert sum(line.startswith("    ") for line in first.splitlines()) == 2  # and the condition
     assert "git clone" not in "\n".join(others) and "colab.research" not in path.read_text()
 
 

@@ -1,5 +1,6 @@
 """What this machine is: versions, device, peak memory, and the notebooks' first cell."""
 
+import os
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -40,15 +41,18 @@ def peak_memory_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
-def setup() -> None:
-    """First cell of every notebook: print versions and device; on Colab let widgets load.
+def setup(folder: str = "ivkit/notebooks") -> None:
+    """First cell of every notebook: print versions and device, and install nothing.
 
-    Installs nothing. Outside Colab it only prints.
+    On Colab it also lets widgets load, and goes to `folder` of the clone that the cell made, so
+    that the notebook finds the recordings, also after a restart of the kernel.
     """
     if "google.colab" in sys.modules:
         from google.colab import output
 
         output.enable_custom_widget_manager()
+        if os.path.isdir(folder):
+            os.chdir(folder)
     print(", ".join(f"{name} {number}" for name, number in versions().items()))
     device = device_name()
     note = "  (no GPU found; the storybook model needs none)" if device.startswith("cpu") else ""
