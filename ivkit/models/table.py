@@ -29,8 +29,8 @@ class Checkpoint:
     licence: str
     download_gb: float
     memory_gb: float
-    text: bool
-    ids: dict[str, str]
+    text: bool = True
+    ids: dict[str, str] = field(default_factory=dict)
     fallback: dict[str, str] = field(default_factory=dict)
     few_step: bool = False
     image: str = "concatenated latents"
@@ -41,14 +41,20 @@ class Checkpoint:
 
 
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
-SD15_AGAIN = {"base": "Lykon/dreamshaper-8"}
 PIA = "openmmlab/PIA-condition-adapter"
 TAESD = "madebyollin/taesd"
 SD = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")
 RAIL = "CreativeML Open RAIL-M"
-RAIL_NOTICE = "CreativeML Open RAIL-M forbids the uses in its attachment A"
+ON_SD15 = {
+    "fallback": {"base": "Lykon/dreamshaper-8"},
+    "pipelines": SD,
+    "notice": f"{RAIL} forbids the uses in its attachment A",
+}
 STABILITY = "Stability AI Community Licence"
-STABILITY_NOTICE = "free below 1 million USD of yearly revenue; its acceptable use policy applies"
+OF_STABILITY = {
+    "variant": "fp16",
+    "notice": "free below 1 million USD of yearly revenue; its acceptable use policy applies",
+}
 SVD = ("StableVideoDiffusionPipeline",)
 # What Wan's own code leads away from where nothing else is said (sample_neg_prompt in its
 # wan/configs): garish colours, overexposure, stillness, blur, subtitles, low quality, malformed
@@ -71,8 +77,6 @@ TABLE = {
             "Apache-2.0",
             0.0,
             1.0,
-            True,
-            {},
         ),
         Checkpoint(
             "storybook-fast",
@@ -81,8 +85,6 @@ TABLE = {
             "Apache-2.0",
             0.0,
             1.0,
-            True,
-            {},
             few_step=True,
         ),
         Checkpoint(
@@ -92,11 +94,8 @@ TABLE = {
             f"{RAIL} (SD 1.5), Apache-2.0 (PIA)",
             6.0,
             8.0,
-            True,
-            {"base": SD15, "motion_adapter": PIA, "taesd": TAESD},
-            SD15_AGAIN,
-            pipelines=SD,
-            notice=RAIL_NOTICE,
+            ids={"base": SD15, "motion_adapter": PIA, "taesd": TAESD},
+            **ON_SD15,
         ),
         Checkpoint(
             "pia-lcm",
@@ -105,17 +104,14 @@ TABLE = {
             f"{RAIL} (SD 1.5), Apache-2.0 (PIA), OpenRAIL++ (LCM-LoRA)",
             6.2,
             8.0,
-            True,
-            {
+            ids={
                 "base": SD15,
                 "motion_adapter": PIA,
                 "taesd": TAESD,
                 "few_step": "latent-consistency/lcm-lora-sdv1-5",
             },
-            SD15_AGAIN,
             few_step=True,
-            pipelines=SD,
-            notice=RAIL_NOTICE,
+            **ON_SD15,
         ),
         Checkpoint(
             "sd",
@@ -124,12 +120,9 @@ TABLE = {
             RAIL,
             4.3,
             3.0,
-            True,
-            {"base": SD15, "taesd": TAESD},
-            SD15_AGAIN,
+            ids={"base": SD15, "taesd": TAESD},
             image="noised (SDEdit)",
-            pipelines=SD,
-            notice=RAIL_NOTICE,
+            **ON_SD15,
         ),
         Checkpoint(
             "sd-turbo",
@@ -138,12 +131,10 @@ TABLE = {
             STABILITY,
             2.6,
             3.0,
-            True,
-            {"base": "stabilityai/sd-turbo", "taesd": TAESD},
+            ids={"base": "stabilityai/sd-turbo", "taesd": TAESD},
             image="noised (SDEdit)",
+            **OF_STABILITY,
             pipelines=SD,
-            variant="fp16",
-            notice=STABILITY_NOTICE,
             settings={"image": {"num_inference_steps": 1, "guidance_scale": 0.0}},
         ),
         Checkpoint(
@@ -153,16 +144,13 @@ TABLE = {
             f"{RAIL} (SD 1.5), Apache-2.0 (AnimateDiff)",
             6.0,
             8.0,
-            True,
-            {
+            ids={
                 "base": SD15,
                 "motion_adapter": "guoyww/animatediff-motion-adapter-v1-5-2",
                 "taesd": TAESD,
             },
-            SD15_AGAIN,
             image="none",
-            pipelines=SD,
-            notice=RAIL_NOTICE,
+            **ON_SD15,
         ),
         Checkpoint(
             "svd",
@@ -171,12 +159,11 @@ TABLE = {
             STABILITY,
             4.5,
             16.0,
-            False,
-            {"base": "stabilityai/stable-video-diffusion-img2vid"},
-            {"base": "stabilityai/stable-video-diffusion-img2vid-xt"},
+            text=False,
+            ids={"base": "stabilityai/stable-video-diffusion-img2vid"},
+            fallback={"base": "stabilityai/stable-video-diffusion-img2vid-xt"},
+            **OF_STABILITY,
             pipelines=SVD,
-            variant="fp16",
-            notice=STABILITY_NOTICE,
         ),
         Checkpoint(
             "svd-xt",
@@ -185,12 +172,11 @@ TABLE = {
             STABILITY,
             4.5,
             20.0,
-            False,
-            {"base": "stabilityai/stable-video-diffusion-img2vid-xt"},
-            {"base": "stabilityai/stable-video-diffusion-img2vid-xt-1-1"},
+            text=False,
+            ids={"base": "stabilityai/stable-video-diffusion-img2vid-xt"},
+            fallback={"base": "stabilityai/stable-video-diffusion-img2vid-xt-1-1"},
+            **OF_STABILITY,
             pipelines=SVD,
-            variant="fp16",
-            notice=STABILITY_NOTICE,
             settings={"num_frames": 25},
         ),
         Checkpoint(
@@ -200,9 +186,8 @@ TABLE = {
             "Apache-2.0",
             90.0,
             45.0,
-            True,
-            {"base": "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers"},
-            {"base": "Wan-AI/Wan2.1-I2V-14B-720P-Diffusers"},
+            ids={"base": "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers"},
+            fallback={"base": "Wan-AI/Wan2.1-I2V-14B-720P-Diffusers"},
             **WAN_I2V,
             settings={"defaults": {"video": {"negative_prompt": f"镜头晃动，{WAN_NEGATIVE}"}}},
         ),
@@ -213,9 +198,8 @@ TABLE = {
             "Apache-2.0",
             126.0,
             72.0,
-            True,
-            {"base": "Wan-AI/Wan2.2-I2V-A14B-Diffusers"},
-            {"base": "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers"},
+            ids={"base": "Wan-AI/Wan2.2-I2V-A14B-Diffusers"},
+            fallback={"base": "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers"},
             **WAN_I2V,
             settings={"defaults": {"video": {"guidance_scale": 3.5}}, "flow_shift": 5.0},
         ),
@@ -226,8 +210,7 @@ TABLE = {
             "Apache-2.0",
             34.0,
             30.0,
-            True,
-            {"base": "Wan-AI/Wan2.2-TI2V-5B-Diffusers"},
+            ids={"base": "Wan-AI/Wan2.2-TI2V-5B-Diffusers"},
             image="first latent frame",
             pipelines=WAN,
             settings={
@@ -244,9 +227,8 @@ TABLE = {
             "CogVideoX licence",
             22.0,
             26.0,
-            True,
-            {"base": "zai-org/CogVideoX-5b-I2V"},
-            {"base": "THUDM/CogVideoX-5b-I2V"},
+            ids={"base": "zai-org/CogVideoX-5b-I2V"},
+            fallback={"base": "THUDM/CogVideoX-5b-I2V"},
             pipelines=("CogVideoXImageToVideoPipeline",),
             notice="the CogVideoX licence asks commercial users to register, and limits visits",
         ),
@@ -257,8 +239,7 @@ TABLE = {
             "LTX-Video open weights licence",
             25.0,
             16.0,
-            True,
-            {"base": "Lightricks/LTX-Video"},
+            ids={"base": "Lightricks/LTX-Video"},
             image="first latent frame",
             pipelines=("LTXPipeline", "LTXImageToVideoPipeline"),
             notice="the LTX-Video licence forbids the uses in its attachment",
@@ -270,8 +251,7 @@ TABLE = {
             "MIT",
             8.0,
             18.0,
-            True,
-            {"base": "ali-vilab/i2vgen-xl"},
+            ids={"base": "ali-vilab/i2vgen-xl"},
             image="image_latents and CLIP's embedding",
             pipelines=("I2VGenXLPipeline",),
             variant="fp16",
