@@ -15,9 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .decoder import load as load_tiny
-from .hub import quietly
 from .lora import merge_folder
-from .pia import motion_unet, video_input
+from .pia import motion_unet, own_parts, video_input
 
 FOLDER = "live"  # of the LoRA, beside the other weights
 NEW, PAST = 4, 3  # frames of a chunk; frames of the past that it sees, beside the sink
@@ -126,6 +125,12 @@ def pull(encode, decode, last: Tensor, cut: Tensor, first: Tensor, masks: Tensor
     return encode(carry(shown, cut.float(), masks, now - start, to - start)), cut
 
 
+def still(part: nn.Module, device, dtype) -> nn.Module:
+    """The part itself, there and in `dtype`, not to be trained."""
+    nn.Module.to(part, device, dtype, memory_format=torch.channels_last)
+    return part.eval().requires_grad_(False)
+
+
 @dataclass
 class Student:
     """The networks that a stream needs, on one device and in one dtype."""
@@ -138,20 +143,11 @@ class Student:
     @lru_cache(2)
     def load(cls, folder: Path, device, dtype) -> Student:
         """What a folder of the storybook's layout holds; one for all streams."""
-        from diffusers import AutoencoderTiny, MotionAdapter, UNet2DConditionModel
-
-        kept = {"torch_dtype": torch.float32}
-        with quietly():
-            unet = UNet2DConditionModel.from_pretrained(folder / "unet", **kept)
-            adapter = MotionAdapter.from_pretrained(folder / "motion_adapter", **kept)
-            vae = AutoencoderTiny.from_pretrained(folder / "vae", **kept)
-        network = motion_unet(unet, adapter)
+        parts = own_parts(folder, "unet", "motion_adapter", "vae")
+        network = motion_unet(parts["unet"], parts["motion_adapter"])
         merge_folder(network, folder / FOLDER)
-        parts = network, vae, load_tiny(folder)
-        for part in parts:
-            nn.Module.to(part, device, dtype, memory_format=torch.channels_last)
-            part.eval().requires_grad_(False)
-        return cls(*parts)
+        parts = network, parts["vae"], load_tiny(folder)
+        return cls(*(still(part, device, dtype) for part in parts))
 
     @torch.no_grad()
     def encode(self, pictures: Tensor) -> Tensor:

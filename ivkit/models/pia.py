@@ -23,6 +23,7 @@ from .lora import add_lora, find, merge_folder
 from .memory import retried
 from .protocol import Prediction
 from .sd import BASE, CLIP_SCHEDULE, base_parts, few_steps, safety_of
+from .table import TAESD
 
 # PIA's affinity of each frame to the condition picture, by motion scale; the last value holds on.
 # The order is that of PIA's own table (RANGE_LIST in its animatediff/utils/util.py), in which the
@@ -210,6 +211,13 @@ class PIAModel(Family):
 # ------------------------------------------------------------------------------------- loading
 
 MEND = "install ivkit anew (pip install --force-reinstall), or fetch that file from its source"
+LAYOUT = {**BASE, "motion_adapter": "diffusers.MotionAdapter"}  # of the storybook's folder
+
+
+def own_parts(folder: Path, *names: str, allow_pickle: bool = False) -> dict[str, Any]:
+    """The parts of a folder in the storybook's layout that are named, or all, in float32."""
+    wanted = {name: LAYOUT[name] for name in names or LAYOUT}
+    return read(folder, wanted, mend=MEND, allow_pickle=allow_pickle)
 
 
 def load(
@@ -241,8 +249,7 @@ def load(
         raise TypeError(f"{min(unknown)!r} is no option of {folder.name}")
     facts_file = folder / "storybook.json"
     facts = json.loads(facts_file.read_text()) if facts_file.is_file() else {}
-    classes = {**BASE, "motion_adapter": "diffusers.MotionAdapter"}
-    parts = read(folder, classes, mend=MEND, allow_pickle=allow_pickle)
+    parts = own_parts(folder, allow_pickle=allow_pickle)
     if (folder / decoder.FILE).is_file():
         parts["taesd"] = decoder.beside(parts["vae"], folder)
     words = facts.get("words")
@@ -329,14 +336,13 @@ def from_base(
     motion_adapter = motion_adapter or ids.get("motion_adapter")
     parts = base_parts(source, row, config, allow_pickle)
     inside = {"torch_dtype": torch.float32, "use_safetensors": True}
-    if motion_adapter:
-        place = fetch(str(motion_adapter), ("",), row, "motion_adapter")
-        with quietly():
-            parts["motion_adapter"] = MotionAdapter.from_pretrained(place, **inside)
-    if taesd:
-        place = fetch(ids.get("taesd", "") if taesd is True else str(taesd), ("",), row, "taesd")
-        with quietly():
-            parts["taesd"] = AutoencoderTiny.from_pretrained(place, **inside)
+    more = {"motion_adapter": (motion_adapter, MotionAdapter)}
+    more["taesd"] = ids.get("taesd", TAESD) if taesd is True else taesd, AutoencoderTiny
+    for part, (place, kind) in more.items():
+        if place:
+            place = fetch(str(place), ("",), row, part)
+            with quietly():
+                parts[part] = kind.from_pretrained(place, **inside)
     if safety_checker and not Path(source).is_file():
         parts["safety"] = safety_of(source, row)
     if lora is not None:

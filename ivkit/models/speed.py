@@ -211,16 +211,25 @@ class Graphed:
         return out.clone()
 
     def _record(self, inputs: list[torch.Tensor]):
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(3):  # whatever is compiled or tuned at its first use
-                self.call(*inputs)
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            out = self.call(*inputs)
+        graph, out = recorded(functools.partial(self.call, *inputs))
         return graph, inputs, out
+
+
+def recorded(call, **how) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
+    """A call without arguments as a CUDA graph, and the tensor that its replay writes.
+
+    how: options of `torch.cuda.graph`.
+    """
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):  # whatever is compiled or tuned at its first use
+            call()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, **how):  # which waits for the GPU, and frees what is cached, first
+        out = call()
+    return graph, out
 
 
 _plain: list[bool] = []  # one for each open `plain`

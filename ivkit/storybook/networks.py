@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..models.pia import motion_unet, video_input
+from ..models.live import still
+from ..models.pia import motion_unet, own_parts, video_input
 from ..support.disk import whole_folder, write_text
 from .words import TOKENS, write_tokenizer
 
-CHANNELS = 16
 WEIGHTS = Path(__file__).with_name("weights")  # the config.json of each part says its sizes
 
 
@@ -46,11 +46,7 @@ def scheduler(steps: int | None = None, device="cpu"):
 def load_vae(folder: str | Path, device="cpu", dtype=torch.float32):
     """The autoencoder that `folder` holds, not to be trained. 256 px are 16 x 16 x 16, about
     standard normal."""
-    from diffusers import AutoencoderTiny
-
-    vae = AutoencoderTiny.from_pretrained(Path(folder) / "vae", torch_dtype=torch.float32)
-    nn.Module.to(vae, device, dtype).to(memory_format=torch.channels_last)
-    return vae.eval().requires_grad_(False)
+    return still(own_parts(Path(folder), "vae")["vae"], device, dtype)
 
 
 class WidenedIn(nn.Module):
@@ -97,15 +93,8 @@ class Networks:
 
     @classmethod
     def load(cls, folder: str | Path) -> Networks:
-        from diffusers import MotionAdapter, UNet2DConditionModel
-        from transformers import CLIPTextModel
-
-        folder, how = Path(folder), {"torch_dtype": torch.float32}
-        return cls.of(
-            UNet2DConditionModel.from_pretrained(folder / "unet", **how),
-            MotionAdapter.from_pretrained(folder / "motion_adapter", **how),
-            CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32),
-        )
+        names = "unet", "motion_adapter", "text_encoder"
+        return cls.of(*own_parts(Path(folder), *names).values())
 
     def parameters(self):
         """Each once, though the networks share modules."""

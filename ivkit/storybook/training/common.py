@@ -17,6 +17,7 @@ import torch.distributed.nn.functional  # imported later, it keeps a group alive
 from PIL import Image
 
 from ...models import cpu_has_bf16
+from ...models.speed import recorded
 from ...support.disk import whole, whole_folder, write_picture, write_tensors
 from ..world import World
 
@@ -112,18 +113,8 @@ class Ranks:
         """
         if not self.compiles:
             return step
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            for _ in range(3):
-                step()
-        torch.cuda.current_stream().wait_stream(aside)
-        torch.cuda.synchronize()
-        torch.cuda.empty_cache()
-        graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                result = step()
+            graph, result = recorded(step, capture_error_mode="thread_local")
         except RuntimeError as error:
             self.say("no CUDA graph:", str(error).splitlines()[0])
             torch.cuda.synchronize()

@@ -96,10 +96,8 @@ class Student(live.Student):
         network = motion_unet(nets.unet, nets.adapter)
         if lora:
             merge_folder(network, folder / live.FOLDER)
-        for part in (network, nets.text):
-            nn.Module.to(part, device, dtype, memory_format=torch.channels_last)
-            part.eval().requires_grad_(False)
-        return cls(network, vae, vae.decoder, nets.text)
+        network, text = (live.still(part, device, dtype) for part in (network, nets.text))
+        return cls(network, vae, vae.decoder, text)
 
     @torch.no_grad()
     def roll(self, pictures, ids, speed, held=None, seed: int = 0) -> torch.Tensor:
