@@ -293,7 +293,8 @@ def test_another_layout_is_named(tmp_path, base):
 def test_text_to_video_checkpoints_are_refused(tmp_path):
     from ivkit.models import small
 
-    net = small.part("wan-2.1", "transformer", in_channels=16)
+    config = small.layout("wan-2.1")["parts"]["transformer"]
+    net = small.made({**config, "in_channels": 16})
     parts = {**small.parts("wan-2.1"), "transformer": net}
     with pytest.raises(ValueError, match="takes 16 channels: this Wan makes clips from text alone"):
         FAMILIES["wan-2.1"].cls("tiny", parts)

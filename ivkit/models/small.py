@@ -56,11 +56,6 @@ def parts(name: str) -> dict[str, Any]:
         return {part: made(config) for part, config in layout(name)["parts"].items()}
 
 
-def part(name: str, which: str, **others):
-    """One of them, with other settings."""
-    return made({**layout(name)["parts"][which], **others})
-
-
 def made(config: dict[str, Any] | None):
     """A part by its class and its settings; None of None."""
     import diffusers
