@@ -21,6 +21,7 @@ from ..support.validate import RENAMED, renamed
 NEEDS_NONE = "ivkit.load('storybook') needs no download"
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 TEXTS = ("*.json", "*.txt", "*.model")
+NAMED = {"scheduler": "scheduler_config.json", "vae": "config.json"}  # these files name the class
 
 
 def check_folder(folder: Path, parts: tuple[str, ...], mend: str, allow_pickle=False) -> None:
@@ -156,9 +157,8 @@ def read(
         for name in there:
             library, cls = names[name].split(".")
             options = {}
-            if name in ("scheduler", "vae"):
-                config = json.loads((folder / name / f"{_stem(name)}config.json").read_text())
-                cls = config.get("_class_name", cls)
+            if name in NAMED:
+                cls = json.loads((folder / name / NAMED[name]).read_text()).get("_class_name", cls)
             if name in networks:
                 wanted = torch.float32 if name in float_parts else dtype
                 options = {("torch_dtype" if library == "diffusers" else "dtype"): wanted}
@@ -169,10 +169,6 @@ def read(
                 raise ValueError(f"{folder / name} holds a {cls}, which {library} does not know")
             parts[name] = getattr(home, cls).from_pretrained(folder / name, **options)
     return parts
-
-
-def _stem(name: str) -> str:
-    return "scheduler_" if name == "scheduler" else ""
 
 
 def _has_no_weights(path: str) -> bool:
