@@ -17,7 +17,7 @@ from ivkit.storybook.networks import (
     write_layout,
 )
 from ivkit.storybook.streams import plan
-from ivkit.storybook.training.common import Clock, Ranks, Trainer
+from ivkit.storybook.training.common import Ranks, Stage, Trainer
 from ivkit.storybook.training.diffusion import voice
 from ivkit.storybook.training.few_step import STEPS, Jump
 from ivkit.storybook.training.live import Lora
@@ -45,8 +45,8 @@ def test_trainer_moves_master_network_and_average_together():
     assert torch.equal(layer.weight.reshape(-1), trainer.master[:4])
 
 
-def test_clock_stops_at_its_steps():
-    clock = Clock(Ranks(), 100.0, max_steps=3)
+def test_clock_stops_at_its_steps(tmp_path):
+    clock = Stage(tmp_path, tmp_path, 100.0, max_steps=3).clock()
     assert [clock.tick() for _ in range(3)] == [True, True, False] and clock.share == 1
 
 

@@ -30,14 +30,9 @@ def pixels(frames: torch.Tensor) -> torch.Tensor:
     return F.interpolate(frames.flatten(0, -4), size=PIXELS, mode="area")
 
 
-def embed_text(clip, ids: torch.Tensor) -> torch.Tensor:
-    v = clip.text_projection(clip.text_model(input_ids=ids).pooler_output)
-    return F.normalize(v.float(), dim=-1)
-
-
-def embed_image(clip, x: torch.Tensor) -> torch.Tensor:
-    v = clip.visual_projection(clip.vision_model(pixel_values=x).pooler_output)
-    return F.normalize(v.float(), dim=-1)
+def embedded(tower, projection, **inputs: torch.Tensor) -> torch.Tensor:
+    """Unit vectors (n, width) of what one of CLIP's two towers is given."""
+    return F.normalize(projection(tower(**inputs).pooler_output).float(), dim=-1)
 
 
 def train(stage: Stage, batch: int = 768) -> dict[str, Any]:
@@ -55,7 +50,9 @@ def train(stage: Stage, batch: int = 768) -> dict[str, Any]:
         x, s = softened(world, batch, latest=1.0, noise=0.05, resized=pixels)
         captions, _ = words.texts(s, world.labels, rng)
         with ranks.autocast():
-            a, b = embed_image(clip, x), embed_text(clip, words.ids(captions, d))
+            a = embedded(clip.vision_model, clip.visual_projection, pixel_values=x)
+            ids = words.ids(captions, d)
+            b = embedded(clip.text_model, clip.text_projection, input_ids=ids)
         logits = clip.logit_scale.exp().clamp(max=100) * a @ b.T
         same = torch.tensor([hash(c) for c in captions], device=d)
         same = (same[:, None] == same[None]) & ~itself

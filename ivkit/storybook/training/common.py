@@ -137,56 +137,14 @@ class Ranks:
 
 
 @dataclass
-class Clock:
-    """A stage's time budget; starts after the warm-up, so that compiling does not eat it.
-
-    The first process's watch counts for all, and is read every `every` steps alone: reading it
-    waits for the GPU. `share` is what is spent of the budget.
+class Stage:
+    """What every stage is told.
 
     Attributes:
-        max_steps: the stage ends after so many, whatever the time.
+        folder: the model's, read and written. out: of pictures to look at.
+        seconds: its budget. max_steps: it ends after so many, whatever the time.
         total, before: seconds of a longer run of several parts, and those already behind.
     """
-
-    ranks: Ranks
-    seconds: float
-    max_steps: int | None = None
-    total: float | None = None
-    before: float = 0.0
-    warm_up: int = 4
-    every: int = 20
-    n: int = 0
-    start: float | None = None
-    share: float = 0.0
-
-    def tick(self) -> bool:
-        """Counts a step; true while there is time left."""
-        self.n += 1
-        if self.n == self.warm_up:
-            self.ranks.wait()
-            self.start = time.time()
-        if self.max_steps:
-            self.share = self.n / self.max_steps
-        elif self.start and self.n % self.every == 0:
-            self.ranks.wait()
-            self.share = self.ranks.first_says(self.elapsed / self.seconds)
-        return self.share < 1
-
-    @property
-    def elapsed(self) -> float:
-        return time.time() - self.start if self.start else 0.0
-
-    @property
-    def past(self) -> float:
-        """What is spent of the longer run: the learning rate falls over the whole."""
-        spent = self.before + self.share * self.seconds
-        return spent / self.total if self.total else self.share
-
-
-@dataclass
-class Stage:
-    """What every stage is told: the model's folder, read and written; the folder of pictures to
-    look at; its budget, see `Clock`."""
 
     folder: Path
     out: Path
@@ -200,8 +158,48 @@ class Stage:
 
     def clock(self, seconds: float | None = None, warm_up: int = 4) -> Clock:
         """A clock that begins now; seconds: where a part of the budget is meant."""
-        budget = (self.seconds if seconds is None else seconds), self.max_steps
-        return Clock(self.ranks, *budget, self.total, self.before, warm_up)
+        return Clock(self, self.seconds if seconds is None else seconds, warm_up)
+
+
+@dataclass
+class Clock:
+    """A stage's time budget; starts after the warm-up, so that compiling does not eat it.
+
+    The first process's watch counts for all, and is read every `every` steps alone: reading it
+    waits for the GPU. `share` is what is spent of the budget.
+    """
+
+    stage: Stage
+    seconds: float
+    warm_up: int = 4
+    every: int = 20
+    n: int = 0
+    start: float | None = None
+    share: float = 0.0
+
+    def tick(self) -> bool:
+        """Counts a step; true while there is time left."""
+        self.n += 1
+        ranks, most = self.stage.ranks, self.stage.max_steps
+        if self.n == self.warm_up:
+            ranks.wait()
+            self.start = time.time()
+        if most:
+            self.share = self.n / most
+        elif self.start and self.n % self.every == 0:
+            ranks.wait()
+            self.share = ranks.first_says(self.elapsed / self.seconds)
+        return self.share < 1
+
+    @property
+    def elapsed(self) -> float:
+        return time.time() - self.start if self.start else 0.0
+
+    @property
+    def past(self) -> float:
+        """What is spent of the longer run: the learning rate falls over the whole."""
+        spent = self.stage.before + self.share * self.seconds
+        return spent / self.stage.total if self.stage.total else self.share
 
 
 class Trainer:
