@@ -119,7 +119,7 @@ def test_pictures_alone(rows, base):
         clip(pipe)
 
 
-def test_previews_through_the_tiny_autoencoder(rows, tmp_path):
+def test_previews_through_the_tiny_autoencoder(rows, base, tmp_path, monkeypatch):
     taesd = AutoencoderTiny(
         encoder_block_out_channels=(8, 8),
         decoder_block_out_channels=(8, 8),
@@ -134,6 +134,9 @@ def test_previews_through_the_tiny_autoencoder(rows, tmp_path):
         expected = taesd.decode(z[1][None]).sample[0].clamp(-1, 1)
     torch.testing.assert_close(pipe.model.preview(z, 1), expected)
     assert not torch.allclose(pipe.model.preview(z, 1), pipe.model.decode(z[1][None])[0], atol=0.1)
+    # of a checkpoint that the table does not name, it is the table's all the same
+    monkeypatch.setattr(pia, "TAESD", str(tmp_path / "taesd"))
+    assert "tiny_decoder" in iv.load(base, taesd=True, **FLOAT).model.capabilities
 
 
 def test_the_checkpoints_safety_checker_hides_what_it_flags(rows, base):
