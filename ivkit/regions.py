@@ -21,6 +21,7 @@ from .support.validate import Point, checked, warn
 STEPS = (2, 4, 8, 16)  # of colour, in levels, from which on two neighbours count as two things
 EDGE, CLEAR = 16, 0.7  # levels that an edge has; the share of an outline that lies on edges
 LARGEST, CUT = 0.4, 0.25  # shares of the picture, and of its frame, that a thing takes at the most
+BEYOND, TILT = 3, 2  # columns beyond a thin part, and rows that a line may climb in between
 SURE = 0.5  # correlation from which a region counts as found
 LIKE = 0.9  # below it the region may have turned or changed its size, which is then searched for
 _TURN, _SCALE = np.radians(6), 1.06  # steps of that search
@@ -51,10 +52,11 @@ def grow(picture: Image.Image, point: Point) -> tuple[np.ndarray, bool]:
     """The thing at `point` as a bool (H, W) mask, and whether it is clearly one.
 
     The background is what can be reached from the frame by small steps of colour; the thing is what
-    is left around the point, without lines such as a horizon, made tight by GrabCut. Of several
-    sizes of step the first is taken that leaves a clear thing: one whose outline lies on edges of
-    the picture, and which is not half of it. Else the region is what has the point's colour, which
-    is clear by the same rule or not at all (sky, sea).
+    is left around the point, without lines such as a horizon, made tight by GrabCut, and without
+    what GrabCut added of such lines. Of several sizes of step the first is taken that leaves a
+    clear thing: one whose outline lies on edges of the picture, and which is not half of it. Else
+    the region is what has the point's colour, which is clear by the same rule or not at all (sky,
+    sea).
     """
     image = np.asarray(picture)
     inside("point", point, image.shape[:2])
@@ -66,7 +68,7 @@ def grow(picture: Image.Image, point: Point) -> tuple[np.ndarray, bool]:
         if clear:
             break
     tight = _tighten(image, thing) if thing.sum() > 16 else thing
-    tight = _without_lines(tight, x, y)
+    tight = _without_whiskers(image, _without_lines(tight, x, y))
     return _filled(tight if tight[y, x] else thing), clear
 
 
@@ -137,6 +139,51 @@ def _without_lines(mask: np.ndarray, x: int, y: int) -> np.ndarray:
             if not (part & others[window]).any():
                 thing[window] |= part & (thin[window] > 0)
     return thing
+
+
+def _without_whiskers(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """A mask without its thin parts that lie along a line of the background, sideways.
+
+    Of a horizon or a surf the picture shows more beyond the end of such a part. A real part (a bow,
+    a beak, a tail) ends there: the columns inside it look unlike those beyond.
+    """
+    thickest = max(max(mask.shape) // 48 | 1, 3)
+    reach = thickest // 2 + 2 + TILT  # rows on either side of a line that are compared
+    padded = cv2.copyMakeBorder(image, reach, reach, 0, 0, cv2.BORDER_REPLICATE).astype(int)
+    whole = mask.astype(np.uint8)
+    upright = cv2.getStructuringElement(cv2.MORPH_RECT, (1, thickest + 1))
+    thin = whole & ~cv2.morphologyEx(whole, cv2.MORPH_OPEN, upright)
+    count, labels, boxes, _ = cv2.connectedComponentsWithStats(thin)
+    kept = mask.copy()
+    for k in range(1, count):
+        left, top, w, h, _ = boxes[k]
+        part = labels[top : top + h, left : left + w] == k
+        rows = top + np.round(np.arange(h) @ part / part.sum(axis=0)).astype(int)
+        for inwards in (1, -1):
+            columns = range(left, left + w)[::inwards]
+            outside = columns[0] - inwards * np.arange(1, 1 + BEYOND)
+            row = rows[columns[0] - left]
+            if outside.min() < 0 or outside.max() >= mask.shape[1]:
+                continue
+            if mask[max(row - thickest, 0) : row + thickest + 1, outside].any():
+                continue  # this end is not free
+            beyond = padded[row : row + 2 * reach + 1, outside]
+            for x in columns:
+                if not _goes_on(padded[rows[x - left] :][: 2 * reach + 1, x], beyond):
+                    break
+                kept[top : top + h, x] &= ~part[:, x - left]
+    return kept
+
+
+def _goes_on(column: np.ndarray, beyond: np.ndarray) -> bool:
+    """Whether a column (n, 3) is like the columns (n, m, 3) beyond, up to TILT rows up or down."""
+    low, high = beyond.min(axis=1), beyond.max(axis=1)
+    size = np.ones((3, 1), np.uint8)  # a row more on either side, for parts of a row
+    low = cv2.erode(low.astype(np.uint8), size).astype(int)
+    high = cv2.dilate(high.astype(np.uint8), size).astype(int)
+    n, inner = len(column), column[TILT:-TILT]
+    shifts = [slice(s, n - 2 * TILT + s) for s in range(2 * TILT + 1)]
+    return any(np.maximum(low[s] - inner, inner - high[s]).max() < EDGE for s in shifts)
 
 
 def _square(side: int) -> np.ndarray:
