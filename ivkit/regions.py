@@ -147,7 +147,7 @@ def _without_whiskers(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     Of a horizon or a surf the picture shows more beyond the end of such a part. A real part (a bow,
     a beak, a tail) ends there: the columns inside it look unlike those beyond.
     """
-    thickest = max(max(mask.shape) // 48 | 1, 3)
+    thickest = max(max(mask.shape) // 32 | 1, 3)
     reach = thickest // 2 + 2 + TILT  # rows on either side of a line that are compared
     padded = cv2.copyMakeBorder(image, reach, reach, 0, 0, cv2.BORDER_REPLICATE).astype(int)
     whole = mask.astype(np.uint8)
