@@ -19,6 +19,7 @@ from .support.validate import (
     MAX_DRAWN,
     MAX_STEPS,
     RENAMED,
+    TEXT,
     Angle,
     Choice,
     Frames,
@@ -68,9 +69,7 @@ def _motion_scale(value: Any) -> int:
 
 
 def _rule(value: Any) -> Any:
-    if not (isinstance(value, str) or callable(value)):
-        raise TypeError
-    return value
+    return value if callable(value) else TEXT.take(value)
 
 
 Colour = Annotated[str, Kind("a CSS colour without alpha or (r, g, b) in [0, 255]", _colour)]

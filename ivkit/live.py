@@ -45,6 +45,7 @@ from .support.validate import (
     Sentence,
     Share,
     checked,
+    to_mask,
 )
 from .trace import Record, Trace
 from .trajectory import place, with_masks
@@ -343,11 +344,9 @@ class Live:
         """
         shape = self.picture.size[::-1]
         if isinstance(what, np.ndarray) and what.ndim == 2:
-            mask = what > 0
-            if mask.shape != shape:
-                raise ValueError(f"what is a mask of {mask.shape}; the frames are {shape}")
-            if not mask.any():
-                raise ValueError("what is a mask of nothing: no pixel in it is set")
+            if what.shape != shape:
+                raise ValueError(f"what is a mask of {what.shape}; the frames are {shape}")
+            mask = to_mask(what, "what")
             point = tuple(float(v.mean()) for v in np.nonzero(mask)[::-1])
         else:
             point = self._point("what", what)
@@ -387,7 +386,7 @@ class Live:
         if not strokes:
             raise ValueError("strokes must hold at least one Stroke")
         if text is None and strength:
-            raise ValueError("text is missing: P_img needs to know what the picture shows")
+            raise ValueError("strength needs a text: P_img has to know what the picture shows")
         if text is not None:
             self.pipe.pictures.check_text(text, "text")
         strength = strength if strength is not None else 0.0 if text is None else 0.5

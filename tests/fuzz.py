@@ -15,8 +15,10 @@ import inspect
 import io
 import itertools
 import math
+import os
 import random
 import sys
+import tempfile
 import time
 import types
 import warnings
@@ -28,7 +30,7 @@ from PIL import Image
 
 import ivkit as iv
 from ivkit import align, blend, paint, pictures, trajectory, view
-from ivkit.bench import metrics
+from ivkit.bench import cases, charts, methods, metrics, scores, study, tables
 from ivkit.instructions import (
     Camera,
     ContentInstruction,
@@ -40,6 +42,7 @@ from ivkit.instructions import (
     TrajectoryInstruction,
 )
 from ivkit.models import attention, personal, sampling
+from ivkit.storybook import character, sprites, words, world
 
 try:
     from . import tiny
@@ -47,7 +50,16 @@ except ImportError:
     import tiny
 
 ANSWERS = (ValueError, TypeError, FileNotFoundError)
-PLACES = ("path", "file", "name", "pictures")  # the sentence names the place that was given
+PLACES = (
+    "path",
+    "file",
+    "name",
+    "pictures",
+    "folder",
+    "clips",
+    "answers",
+    "results",
+)  # the sentence names the place that was given
 LONGEST = 450  # characters of a sentence
 SLOWEST = 60.0  # seconds: it hangs
 
@@ -165,7 +177,8 @@ _list = _is(torch.Tensor, list, tuple, range, set, types.GeneratorType, itertool
 
 #: argument: what may be given besides what its default is. None is meant where it is the default.
 MEANT = {
-    "progress skip_zero align batch graphs on taesd small compile": _flag,
+    "progress skip_zero align batch graphs on taesd small": _flag,
+    "compile": lambda v: _flag(v) or callable(v),
     "strength lam weak strong eta alpha cache opacity": lambda v: _share(v) or _pixels(v),
     "seed": _seed,
     "num_frames": _real(1, 1024, whole=True),
@@ -188,11 +201,25 @@ MEANT = {
     "zoom scale": _real(0.05, 20),
     "tokens": _list,
     "roll rotate": _real(-3600, 3600),
-    "drags": lambda v: isinstance(v, Camera) or _list(v),
-    "strokes changes examples prior captions sides handles path_ points pins records": _list,
+    "drags": lambda v: v is None or isinstance(v, (Camera, dict)) or _list(v),
+    "strokes changes examples prior captions sides handles path_ points pins records acts": _list,
+    "latent_shape": _list,
+    "before what": lambda v: _pixels(v) or _list(v),
+    "machines rows gains cases claims heads labels label lines values groups methods": _list,
+    "means table found people": _is(dict),
+    "participant noun commit method id group ground time move event half negative": _text,
+    "say_colour vary objects": _flag,
+    "generator": _is(torch.Generator),
+    "answers clips": lambda v: isinstance(v, (str, Path)),
+    "s t corner": lambda v: _pixels(v) or _real()(v),
+    "sprite n": lambda v: v is None or _real(-60, 100_000, whole=True)(v),
+    "things hills specks": _list,
+    "horizon shore x y": _real(),
+    "judge": callable,
+    "chunk handle": _real(0, 2**63 - 1, whole=True),
     "trajectory": lambda v: _list(v) or isinstance(v, Camera) or v is None,
     "camera": _is(Camera),
-    "colour": lambda v: _list(v) or _pixels(v),
+    "colour": lambda v: _text(v) or _list(v) or _pixels(v),
     "latents eps eps_edit mine theirs out z v x x_edit pixels tensors frames clip videos field "
     "picture edited original unedited mask region a b alpha_ background painted image start target "
     "pan point size shape times": lambda v: _pixels(v) or _list(v) or isinstance(v, (str, Path)),
@@ -248,6 +275,14 @@ class World:
         self.live.grab((30, 30))
         self.steps = self.pipe.denoise(self.picture, "the boat moves right")
         self.step = next(self.steps)
+        self.other = self.storybook.live(self.picture)  # of what takes away what others need
+        next(self.other)
+        self.other.grab((30, 30))
+        self.stroke.save("stroke.json")
+        self.trace.save("trace.safetensors")
+        self.pupil = tiny.pipeline("storybook")
+        self.quick, self.lora = tiny.pipeline(), personal.new(self.pupil)
+        self.bench()
         self.calls = 0
         for part in self.networks():
             part.register_forward_pre_hook(self._count)
@@ -255,15 +290,23 @@ class World:
             self.pipe.image("a boat", num_inference_steps=1)
         self.calls = 0
 
+    def bench(self):
+        """What the benchmarks and the storybook's world are called with."""
+        self.world, self.clip = world.World(), scores.Clip()
+        self.scenes = self.world.sample(2, torch.Generator().manual_seed(0))
+        self.times = world.frame_times(2, 2)
+        self.cases = cases.load()[:2]
+        self.job = methods.Job("case", "group", self.picture, "a boat", "it moves")
+        for name in ("both", "i2v"):
+            study.keep("clips", self.job, self.picture, name, self.frames)
+        self.study = study.Study("clips", "answers.csv", pairs=1)
+        self.study.answer("left", "left", "yes", "no")
+        self.study = study.Study("clips", "more.csv", pairs=1)
+
     def networks(self):
-        model = self.pipe.model
-        return [
-            model.unet,
-            model.video_unet,
-            model.vae.encoder,
-            model.vae.decoder,
-            model.text_encoder,
-        ]
+        model, own = self.pipe.model, self.pupil.model
+        parts = [model.unet, model.video_unet, model.vae.encoder, model.vae.decoder]
+        return [*parts, model.text_encoder, own.unet, own.vae.encoder, own.text_encoder]
 
     def _count(self, *_):
         self.calls += 1
@@ -360,16 +403,89 @@ def right(w: World) -> dict:
         "what": (90, 90),
         "seconds": 1,
         "LiveCanvas.pipe": w.storybook,
+        "lora": w.lora,
+        "cut_out.picture": w.character,
+        "Trace.load.path": "trace.safetensors",
+        "Record.missing.name": "eps",
+        "Record[].name": "eps",
+        "Stroke.from_json.data": w.stroke.to_json(),
+        "Stroke.load.path": "stroke.json",
+        "Live.replace.picture": w.picture.resize((256, 256)),
+        "examples": [(w.picture, "a boat")],
+    } | of_bench(w)
+
+
+def of_bench(w: World) -> dict:
+    """The same for `ivkit.bench` and for the storybook's world."""
+    row = dict.fromkeys(("image", "text", "motion", "flicker", "answers"), (0.5, 0.4, 0.6))
+    means = {"lam 0.3, paired, both": row}
+    measured = {"method": "both", "case": "a", "group": "b", "image": 0.5}
+    gain = {"method": "both", "than": "i2v", "measure": "text", "verdict": "better"}
+    seconds = dict.fromkeys((*tables.PAPER_2, "whole_job"), 1.0)
+    machine = {f"{name}_seconds": value for name, value in seconds.items()}
+    answer = dict(zip(study.COLUMNS, ("now", "p1", "a", "both", "i2v"), strict=False))
+    answer |= {"image": "left", "text": "same", "satisfied_left": "yes", "satisfied_right": "no"}
+    return {
+        "means": means,
+        "table": means,
+        "found": means,
+        "gains": [gain | {"gain": 1.0, "low": 0.5, "high": 1.5}],
+        "machines": [machine | {"model": "x", "machine": "y", "peak_memory_mb": 1.0}],
+        "measures.size": 256,
+        "rows": [measured],
+        "markdown.rows": [["a"]],
+        "heads": ["a"],
+        "results": RESULTS,
+        "table_1.clip": "storybook",
+        "values": [1.0, 2.0],
+        "job": w.job,
+        "measure.clip": w.clip,
+        "of_edits.drags": [w.drag],
+        "folder": "clips",
+        "method": "both",
+        "participant": "p1",
+        "study.read.file": "answers.csv",
+        "columns.rows": [answer],
+        "clips": "clips",
+        "Study.answer.image": "left",
+        "Study.answer.text": "left",
+        "satisfied_left": "yes",
+        "satisfied_right": "no",
+        "cases": w.cases,
+        "noun": "car",
+        "scenes": w.scenes,
+        "labels": w.world.labels,
+        "label": ("car", "blue"),
+        "say_colour": True,
+        "lines": ["a car"],
+        "world": w.world,
+        "cast.picture": w.character,
+        "tile.picture": w.character,
+        "sprite": 0,
+        "n": 2,
+        "s": w.scenes,
+        "World.t": w.times,
+        "cases.Thing": w.cases[0].things[0],
+        **{f"World.{name}.t": w.times for name in WORLD},
+        "World.stills.t": 0.5,
+        **{f"Thing.{name}": value for name, value in vars(w.cases[0].painted).items()},
+        **{f"Case.{name}": value for name, value in vars(w.cases[0]).items()},
+        **{f"Job.{name}": value for name, value in vars(w.job).items()},
+        "Method.name": "both",
     }
 
 
 def also(w: World) -> dict:
     """What a right call needs besides its required arguments."""
     canvases = dict.fromkeys(("PaintCanvas", "DragCanvas", "Studio"), {"autosave": None})
-    return {"Drag": {"path": [(5, 7), (9, 7)]}, **canvases}
+    given = {"Drag": {"path": [(5, 7), (9, 7)]}, **canvases, "words.texts": {"vary": False}}
+    return given | {"train": {"steps": 1, "batch": 1, "seconds": 0.01}}
 
 
-#: modules whose public functions are tried; notebooks import them
+WORLD = ("place", "camera", "progress", "state", "positions", "render", "masks")
+RESULTS = str(Path(__file__).parents[1] / "media" / "results")
+#: modules whose public functions are tried, as those of BENCH are by their modules' names
+BENCH = (cases, charts, scores, study, tables, character, sprites, words, world)
 MODULES = (align, attention, blend, metrics, paint, personal, pictures, trajectory, view)
 CLASSES = (
     Stroke,
@@ -387,10 +503,23 @@ LEFT = {
     "of_words": "inside of the explorer",
     "words_of": "inside of the explorer",
     "edit_at": "inside of preview",
-    "rewind": "takes away what the other calls need",
     "Live": "is made by pipe.live",
-    "train": "is tried in test_personal",
     "loss": "is the inside of a training step",
+    "add_arguments": "of a command",
+    "main": "of a command",
+    "cell": "inside of tables",
+    "votes": "inside of tables",
+    "has": "inside of tables",
+    "Rows": "inside of tables",
+    "write": "the end of the runner",
+    "tables.known": "inside of tables",
+    "words.known": "inside of encode",
+    "fingerprint": "of the runner",
+    "write_tokenizer": "makes the weights",
+    "draw_sheet": "makes the sprites",
+    "tint": "inside of sprites",
+    "inward": "inside of sample",
+    "add_sprite": "inside of cast",
     "check_area": "takes a size that PIL has read",
     "check": "is the inside of warp",
     "on_picture": "is the inside of rasterise",
@@ -446,34 +575,38 @@ def options_of(name: str) -> list[str]:
         "drawn": picture,
         "load": ["small", "taesd"],
     }
-    return of.get(name, [])
+    return of.get(name.removeprefix("Pipeline.").removeprefix("Step."), [])
 
 
 def targets(w: World) -> dict:
     """{name: function}: public functions of `MODULES` and of `ivkit`, classes and their methods."""
     found = {}
-    for module in MODULES:
+    for module in (*MODULES, *BENCH):
         for name, value in vars(module).items():
             here = getattr(value, "__module__", None) == module.__name__
             if not name.startswith("_") and here and inspect.isfunction(value):
-                found[name] = value
+                last = module.__name__.split(".")[-1]
+                found[f"{last}.{name}" if module in BENCH else name] = value
     for name in iv.__all__:
         value = getattr(iv, name)
         if callable(value):
             found[name] = value
     found |= {kind.__name__: kind for kind in CLASSES}
     things = (w.pipe, w.step, w.image_step, w.trace, w.record, w.maps, w.run, w.stroke, w.brush)
-    things += (w.live,)
+    things += (w.live, w.clip, w.study, w.world)
     for thing in things:
         for name, method in inspect.getmembers(thing, inspect.ismethod):
             if not name.startswith("_") and method.__func__.__module__.startswith("ivkit"):
                 found[f"{type(thing).__name__}.{name}"] = method
     found |= {"Brush": w.brush, "levels": sampling.levels}
     found |= {"Trace[]": w.trace.__getitem__, "Record[]": w.record.__getitem__}
-    found.pop("main", None)
+    found |= {kind.__name__: kind for kind in (cases.Thing, cases.Case, methods.Job)}
+    found |= {"Method": methods.Method, "Study": study.Study, "World": world.World}
+    found |= {"scores.Clip": scores.Clip, "Live.rewind": w.other.rewind}
+    found |= {"Live.release": w.other.release, "Pipeline.speed_up": w.quick.speed_up}
     found.pop("Run.change")  # the run is finished; that of a step is the same
     found["Pipeline.live"] = w.storybook.live
-    return {name: f for name, f in found.items() if name.split(".")[-1] not in LEFT}
+    return {n: f for n, f in found.items() if not {n, n.split(".")[-1]} & LEFT.keys()}
 
 
 def calls(w: World):
@@ -494,16 +627,14 @@ def calls(w: World):
                 raise LookupError(f"right() has no value for {name}({p.name}=...)")
             if p.default is p.empty:
                 given[p.name] = values[known[0]]
-        tried |= dict.fromkeys(options_of(name.split(".")[-1]))
+        tried |= dict.fromkeys(options_of(name))
         if "progress" in tried:
             given["progress"] = False
         for argument, default in tried.items():
             for kind, wrong in WRONG.items():
                 for i in range(len(wrong)):
                     yield name, function, given, argument, kind, i, default
-        if options_of(name.split(".")[-1]) or not any(
-            p.kind is p.VAR_KEYWORD for p in parameters.values()
-        ):
+        if options_of(name) or not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             for unknown in ("generator", "sede", "num_step", "pictur"):
                 if unknown not in tried:
                     yield name, function, given, unknown, "unknown", None, None
@@ -523,7 +654,7 @@ def answer(w: World, name, function, given, argument, kind, i, default) -> tuple
             found = function(**{**given, argument: value})
             if inspect.isgenerator(found):
                 next(found)
-            if isinstance(found, personal.Lora):
+            if isinstance(found, personal.Lora) and found is not w.lora:
                 found.remove()
     except Exception as error:
         said = f"{type(error).__name__}: {error}"
@@ -538,7 +669,7 @@ def answer(w: World, name, function, given, argument, kind, i, default) -> tuple
 
 def _judged(error: Exception, name: str, argument: str, value) -> str:
     said = str(error)
-    if argument == "decode" and callable(value):
+    if argument in ("decode", "compile") and callable(value):
         return "meant"  # what the reader's own function raises is the reader's
     if isinstance(error, LookupError) and name.endswith("[]"):
         if isinstance(error, KeyError):
@@ -562,6 +693,17 @@ def _repeats(said: str, value) -> bool:
     return path[:20] in said or repr(path)[1:20] in said
 
 
+def refused(w: World) -> list[str]:
+    """What the right calls of BENCH's functions are answered by, where they fail."""
+    found, rooms = [], {module.__name__.split(".")[-1] for module in BENCH} | {"World", "train"}
+    for name, function, given in {c[0]: c[:3] for c in calls(w)}.values():
+        try:
+            _ = name.split(".")[0] in rooms and function(**given)
+        except Exception as error:
+            found.append(f"{name}: {type(error).__name__}: {error}")
+    return found
+
+
 def fuzz(count: int, seed: int = 0, w: World | None = None):
     """Some `count` of all wrong calls: how many functions and calls there are, a Counter of
     verdicts, and what is wrong."""
@@ -582,6 +724,8 @@ def fuzz(count: int, seed: int = 0, w: World | None = None):
 
 def main() -> None:
     begun = time.perf_counter()
+    folder = tempfile.TemporaryDirectory()
+    os.chdir(folder.name)  # some calls write
     functions, possible, counts, wrong = fuzz(int(sys.argv[1]) if len(sys.argv) > 1 else 5000)
     print(*wrong, sep="\n")
     took = time.perf_counter() - begun

@@ -43,7 +43,7 @@ def clip(pipe):
 def error(pipe):
     """The loss on the one picture, at the same noise each time."""
     model, g = pipe.model, torch.Generator().manual_seed(0)
-    z, text = personal._encode(model, [(tiny.picture(), TEXT)] * 32, "examples")
+    z, text = personal._encode(model, [(tiny.picture(), TEXT)] * 32)
     t = torch.randint(1000, (32,), generator=g)
     eps = torch.randn(z.shape, generator=g)
     with torch.no_grad():

@@ -17,7 +17,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..support.validate import File, checked
+from ..support.validate import File, Seed, Share, checked
 
 FILE = Path(__file__).with_name("storybench.json")
 SECOND = Path(__file__).with_name("storybench_second.json")
@@ -25,14 +25,15 @@ SUBSET = 10  # cases of --subset, spread over the sceneries
 SPEED = 0.8  # of what the text moves: motion scale 1 of the storybook
 
 
+@checked
 @dataclass(frozen=True)
 class Thing:
     """A thing of the world: its centre and its side; `colour` is None for its own."""
 
     name: str
-    x: float
-    y: float
-    size: float
+    x: Share
+    y: Share
+    size: Share
     colour: str | None = None
 
     @property
@@ -40,6 +41,7 @@ class Thing:
         return f"{self.colour} {self.name}" if self.colour else self.name
 
 
+@checked
 @dataclass(frozen=True)
 class Case:
     """One case. `things[0]` and `things[1]` are in the picture, `painted` comes by the brush.
@@ -69,7 +71,7 @@ class Case:
     event: str
     motion: str
     drags: dict[int, tuple]
-    seed: int
+    seed: Seed
 
     @property
     def caption(self) -> str:
@@ -102,6 +104,7 @@ def _case(row: dict) -> Case:
     row = dict(row)
     row["things"] = tuple(Thing(**thing) for thing in row["things"])
     row["painted"] = Thing(**row["painted"])
+    row["strokes"] = tuple(row["strokes"])
     row["drags"] = {int(k): path for k, path in row["drags"].items()}
     return Case(**row)
 

@@ -18,14 +18,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
-from ..instructions import Drag, Stroke
+from ..instructions import Drag, Mechanism, Reading, Source, Stroke, Unit
+from ..support.validate import Seed, Share, checked
 
 
+@checked
 @dataclass
 class Job:
     """One case as the runner sees it, whatever benchmark it comes from.
@@ -45,8 +47,8 @@ class Job:
     motion: str
     strokes: tuple[Stroke, ...] = ()
     drags: tuple[Drag, ...] = ()
-    strength: float = 0.7
-    seed: int = 0
+    strength: Share = 0.7
+    seed: Seed = 0
     half: str = ""
     negative: str = ""
     judge: Callable[[np.ndarray, np.ndarray | None], dict] | None = field(default=None, repr=False)
@@ -56,19 +58,20 @@ class Job:
         return bool(self.strokes or self.drags)
 
 
+@checked
 @dataclass(frozen=True)
 class Method:
     """A way to make a clip; `kind` says which, the rest is for the blends."""
 
     name: str
-    kind: str = "blend"
-    lam: float | None = None
-    reading: str = "paired"
-    mechanism: str = "condition"
+    kind: Literal["t2v", "i2v", "swap", "blend", "warp", "frozen"] = "blend"
+    lam: Share | None = None
+    reading: Reading = "paired"
+    mechanism: Mechanism = "condition"
     align: bool = False
-    weak: float | None = None
-    source: str = "still"
-    blend_in: str = "v"
+    weak: Share | None = None
+    source: Source = "still"
+    blend_in: Unit = "v"
 
     @property
     def interactive(self) -> bool:

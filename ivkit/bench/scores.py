@@ -78,7 +78,7 @@ class Clip:
         try:
             self.model = CLIPModel.from_pretrained(place).float().eval().to(self.device)
             self.processor = CLIPProcessor.from_pretrained(place)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # of a damaged file anything
             why = str(error).partition("\n")[0][:200]
             raise FileNotFoundError(f"name {shown(name)} is no CLIP model here: {why}") from None
         self.known = self.model.config.text_config.vocab_size

@@ -23,8 +23,8 @@ from typing import Annotated
 import numpy as np
 
 from ..pictures import Picture
-from ..support.disk import append, write_picture, write_text
-from ..support.validate import Count, File, Name, Video, checked, choice
+from ..support.disk import append, destination, write_picture, write_text
+from ..support.validate import Count, File, Name, Sentence, Video, checked, choice, shown
 from .methods import Job
 from .scores import bootstrap
 from .tables import PAPER_VOTES, Means, Rows, has, markdown, votes
@@ -81,7 +81,7 @@ def keep(folder: File, job: Job, edited: Picture, method: Name, frames: Video) -
 
 @checked
 def trials(
-    folder: File, participant: str, pairs: Count = 40, methods: list[str] | None = None
+    folder: File, participant: Sentence, pairs: Count = 40, methods: list[str] | None = None
 ) -> list[tuple[str, str, str]]:
     """(case, left, right) of one participant: the same order whenever they come back.
 
@@ -92,7 +92,8 @@ def trials(
     clips = {c: [m for m in found if methods is None or m in methods] for c, found in clips.items()}
     clips = {case: found for case, found in clips.items() if len(found) > 1}
     if not clips:
-        raise ValueError(f"{folder} holds no case with two clips: make them with --keep-clips")
+        of = "" if methods is None else f" of methods {shown(methods)}"
+        raise ValueError(f"{folder} holds no case with two clips{of}: make them with --keep-clips")
     known = sorted({m for found in clips.values() for m in found})
     lot = random.Random(participant)
     sets = [set(found) for found in clips.values()]
@@ -179,13 +180,14 @@ class Study:
         self,
         clips: File,
         answers: File = Path("answers.csv"),
-        participant: str = "p1",
+        participant: Sentence = "p1",
         pairs: Count = 40,
         methods: list[str] | None = None,
     ):
         import ipywidgets as W
 
-        self.folder, self.file, self.participant = clips, answers, participant
+        self.folder, self.participant = clips, participant
+        self.file = destination("answers", answers)
         self.trials = trials(self.folder, participant, pairs, methods)
         done = read(self.file) if self.file.is_file() else []
         done = [r for r in done if r["participant"] == participant]

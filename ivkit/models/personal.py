@@ -242,13 +242,12 @@ def _cosine(share: float) -> float:
 
 
 @torch.no_grad()
-def _encode(model, pairs, name: str) -> tuple[Tensor, Tensor]:
+def _encode(model, pairs) -> tuple[Tensor, Tensor]:
     """Pictures and captions as latents (N, C, h, w) and text embeddings (N, tokens, width)."""
     codes, texts = [], []
-    for i, pair in enumerate(pairs):
-        model.check_text(pair[1], f"the caption of {name}[{i}]")
-        codes.append(model.encode(to_pixels(to_picture(pair[0], model.size))))
-        texts.append(model.encode_text(pair[1]))
+    for picture, caption in pairs:
+        codes.append(model.encode(to_pixels(to_picture(picture, model.size))))
+        texts.append(model.encode_text(caption))
     return torch.cat(codes), torch.cat(texts)
 
 
@@ -296,8 +295,11 @@ def train(
     seconds = math.inf if seconds is None else seconds
     if not lora.parameters:
         raise ValueError("lora has been removed from its pipeline: make a new one")
-    sets = [_encode(model, examples, "examples")]
-    sets += [_encode(model, prior, "prior")] if prior else []
+    given = {"examples": examples, "prior": prior}
+    for name, pairs in given.items():
+        for i, (_, caption) in enumerate(pairs):
+            model.check_text(caption, f"the caption of {name}[{i}]")
+    sets = [_encode(model, pairs) for pairs in given.values() if pairs]
     lora.set_strength(1.0)
     optimizer = torch.optim.AdamW(lora.parameters, lr=lr, weight_decay=0.0)
     generator = torch.Generator().manual_seed(seed)

@@ -6,6 +6,8 @@ scenes, in random places and sizes, and knows the caption of each.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
@@ -13,7 +15,7 @@ from PIL import Image, ImageDraw
 from ..bench.metrics import Character
 from ..bench.metrics import cut_out as read  # noqa: F401
 from ..pictures import to_pictures
-from ..support.validate import Count, Seed, Sentence, Side, check_index, checked
+from ..support.validate import Count, Integer, Seed, Sentence, check_index, checked
 from . import sprites, words
 from .world import Scenes, World
 
@@ -23,7 +25,7 @@ HOMES = ("land", "sea")  # a character takes the place of something that stands 
 
 
 @checked
-def draw_robot(side: Side = 256) -> Image.Image:
+def draw_robot(side: Annotated[int, Integer(1, 2048)] = 256) -> Image.Image:
     """Our character: a violet robot with one eye. RGBA, `side` x `side`, nothing around it."""
     k, picture = 4 * side / 100, Image.new("RGBA", (4 * side, 4 * side))
     pen = ImageDraw.Draw(picture)

@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..bench.metrics import Character
 from ..support.disk import write_picture
+from ..support.validate import checked
 
 SHEET = Path(__file__).with_name("sprites.png")
 SIZE, COLUMNS = 128, 8
@@ -73,7 +75,8 @@ def _polar_lights() -> Image.Image:
     return Image.fromarray((picture.clip(0, 1) * 255).astype(np.uint8), "RGBA")
 
 
-def tile(picture: Image.Image) -> Image.Image:
+@checked
+def tile(picture: Character) -> Image.Image:
     """What is not transparent of an RGBA picture, in the middle of a sprite's square."""
     picture = picture.crop(picture.getbbox())
     side = max(picture.size)

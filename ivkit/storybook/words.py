@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 
 from ..support.disk import whole_folder
-from ..support.validate import Sentence, checked, shown
+from ..support.validate import NONE, SENTENCE, Either, Kind, Listed, Sentence, checked, shown
 from . import sprites
-from .world import EVENTS, GROUNDS, MOVES, SLOTS, TIMES, Scenes
+from .world import EVENTS, GROUNDS, MOVES, SLOTS, TIMES, Device, Scenes
 
 MAX_TOKENS = 56
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
@@ -31,7 +32,18 @@ TOKENS = {
 }
 
 
-def name(label: tuple[str, str | None], say_colour: bool) -> str:
+def _label(value: Any) -> tuple[str, str | None]:
+    noun, colour = value
+    return SENTENCE("it", noun), Either(SENTENCE, NONE)("it", colour)
+
+
+_LABEL = Kind("(noun, colour or None)", _label)
+Label = Annotated[tuple, _LABEL]
+Labels = Annotated[tuple, Listed(_LABEL, "labels")]
+
+
+@checked
+def name(label: Label, say_colour: bool) -> str:
     """ "blue car" or "car"."""
     return f"{label[1]} {label[0]}" if say_colour and label[1] else label[0]
 
@@ -50,8 +62,9 @@ def _verb(noun: str, verb: str) -> str:
     return verb
 
 
+@checked
 def texts(
-    scenes: Scenes, labels, rng: np.random.Generator, vary: bool = True
+    scenes: Scenes, labels: Labels, rng: np.random.Generator | None = None, vary: bool = True
 ) -> tuple[list[str], list[str]]:
     """Caption and motion text for every scene.
 
@@ -59,6 +72,10 @@ def texts(
     is named only half of the time. A caption names every colour but an object's own; a motion text
     may leave it to the picture.
     """
+    if vary and rng is None:
+        raise ValueError("rng must be a generator of NumPy where vary is True")
+    if len(scenes) and int(scenes.sprite.max()) >= len(labels):
+        raise ValueError(f"labels must hold one for each sprite, got {len(labels)}")
     said = ("ground", "time", "sprite", "present", "move", "event", "speed")
     rows = zip(*(getattr(scenes, k).tolist() for k in said), strict=True)
     captions, motions = [], []
@@ -130,8 +147,10 @@ def encode(text: str) -> list[int]:
 
 
 @checked
-def ids(lines: list[str], device="cpu") -> torch.Tensor:
+def ids(lines: list[str], device: Device = "cpu") -> torch.Tensor:
     """Token ids of texts: (n, MAX_TOKENS)."""
+    for i, line in enumerate(lines):
+        known(line, f"lines[{i}]")
     return torch.tensor([encode(line) for line in lines], device=device)
 
 

@@ -7,13 +7,26 @@ Coordinates are shares of the picture's width and height, y pointing down; time 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..support.validate import shown
+from ..models import DEVICE, pick
+from ..support.validate import (
+    Count,
+    Frames,
+    Instance,
+    Integer,
+    Kind,
+    Number,
+    TensorOf,
+    checked,
+    shown,
+)
 from . import sprites
 
 NUM_FRAMES, SIZE, SLOTS = 16, 256, 3  # frames of a clip; pixels; objects of a scene at the most
@@ -53,6 +66,7 @@ _SAND = [0.93, 0.83, 0.60]
 _SKY_TOP = [[0.35, 0.65, 0.95], [0.85, 0.45, 0.50], [0.05, 0.07, 0.20]]
 _SKY_LOW = [[0.80, 0.92, 1.0], [1.0, 0.78, 0.45], [0.15, 0.18, 0.38]]
 _LIGHT = [[1.0, 1.0, 1.0], [0.98, 0.82, 0.72], [0.45, 0.48, 0.65]]
+Device = Annotated[torch.device, DEVICE]
 MELTED, SEA, SNOW, BEACH, NIGHT = 0, 1, 3, 5, 2
 
 
@@ -77,6 +91,10 @@ class Scenes:
 
     def __len__(self) -> int:
         return len(self.ground)
+
+    @property
+    def shape(self) -> tuple[int]:
+        return self.ground.shape
 
     def each(self, f, *others: Scenes) -> Scenes:
         """What f makes of every field, of these scenes and of others."""
@@ -112,11 +130,35 @@ class Scenes:
         return parts[0].each(lambda *rows: torch.cat(rows), *parts[1:])
 
 
+class _Floats(TensorOf):
+    """As float32, on its own device."""
+
+    def converted(self, value: Any) -> torch.Tensor:
+        found = super().converted(value)
+        if found.is_meta:
+            raise ValueError
+        return found.float() if found.is_floating_point() else found
+
+
+class _Batch(Kind):
+    """Scenes, B of them."""
+
+    def axes(self, value: Scenes) -> dict[str, int]:
+        return {"B": len(value)}
+
+
+Times = Annotated[torch.Tensor, _Floats("B T")]
+Time = Annotated[Any, _Floats("B 1", broadcasts=True, number=Number())]
+Corner = Annotated[torch.Tensor, _Floats("B 2")]
+Batch = Annotated[Scenes, _Batch("Scenes", Instance(Scenes).take, TypeError)]
+
+
 class World:
     """Samples and renders scenes on one device; `compile` may make the drawing faster."""
 
-    def __init__(self, device: str | torch.device = "cpu", compile=lambda draw: draw):
-        self.device = torch.device(device)
+    @checked
+    def __init__(self, device="cpu", compile: Callable = lambda draw: draw):
+        self.device = pick(device)[0]
         tiles, self.labels = sprites.sprites()
         self.sheet = self._sheet(tiles)
         cast = len(sprites.CAST)
@@ -154,8 +196,12 @@ class World:
         return len(self.labels) - 1
 
     # ---- sampling -------------------------------------------------------------------------
+    @checked
     def sample(
-        self, n: int, generator: torch.Generator | None = None, objects: int | None = None
+        self,
+        n: Count,
+        generator: torch.Generator | None = None,
+        objects: Annotated[int, Integer(1, SLOTS)] | None = None,
     ) -> Scenes:
         """Draws n scenes at random. `objects`: exactly that many in each (1 to 3), else 1 to 3."""
         d, g = self.device, generator
@@ -241,7 +287,8 @@ class World:
         return move
 
     # ---- where things are -----------------------------------------------------------------
-    def place(self, s: Scenes, t: torch.Tensor) -> dict[str, torch.Tensor]:
+    @checked
+    def place(self, s: Batch, t: Times) -> dict[str, torch.Tensor]:
         """True centre, side and tilt of every object at times t (B, T), camera apart: (B, T, 3)."""
         move, at = s.move[:, None], (s.speed[:, None] * t)[..., None]
 
@@ -255,7 +302,8 @@ class World:
             tilt=at * self.tilt[move],
         )
 
-    def camera(self, s: Scenes, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    @checked
+    def camera(self, s: Batch, t: Times) -> tuple[torch.Tensor, torch.Tensor]:
         """Zoom and horizontal pan of the camera at times t (B, T): two tensors (B, T)."""
 
         def is_(k):
@@ -263,28 +311,32 @@ class World:
 
         return 1 + 0.5 * is_(7) - 0.35 * is_(8), 0.3 * (is_(10) - is_(9))
 
-    def progress(self, s: Scenes, t: torch.Tensor) -> torch.Tensor:
+    @checked
+    def progress(self, s: Batch, t: Times) -> torch.Tensor:
         """How far each of EVENTS is at times t (B, T): (B, T, 11), 1 where it is over."""
         pace = torch.ones(len(s), len(EVENTS), device=self.device)
         pace[:, EVENTS.index("the waves roll")] = s.speed  # the others' last state is always there
         return (F.one_hot(s.event, len(EVENTS)) * pace)[:, None] * t[..., None]
 
-    def state(self, s: Scenes, t: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    @checked
+    def state(self, s: Batch, t: Times) -> tuple[torch.Tensor, ...]:
         """What `draw` needs to know of times t (B, T): x, y, size, tilt, progress, zoom, pan."""
         return *self.place(s, t).values(), self.progress(s, t), *self.camera(s, t)
 
-    def positions(self, s: Scenes, t: torch.Tensor) -> torch.Tensor:
+    @checked
+    def positions(self, s: Batch, t: Times) -> torch.Tensor:
         """True centres on the picture, camera included: (B, T, 3, 2) in shares of the width."""
         where = self.place(s, t)
         return on_picture(where["x"], where["y"], *self.camera(s, t))
 
     # ---- drawing --------------------------------------------------------------------------
+    @checked
     def render(
         self,
-        s: Scenes,
-        t: torch.Tensor,
-        size: int = SIZE,
-        corner: torch.Tensor | None = None,
+        s: Batch,
+        t: Times,
+        size: Annotated[int, Integer(1, SIZE)] = SIZE,
+        corner: Corner | None = None,
         objects: bool = True,
     ) -> torch.Tensor:
         """Draws frames: (B, T, 3, size, size) in [-1, 1] at times t (B, T).
@@ -296,13 +348,15 @@ class World:
             s = replace(s, present=torch.zeros_like(s.present))
         return self.draw(s, *self.state(s, t), corner, size)[0]
 
-    def stills(self, s: Scenes, t: torch.Tensor | float) -> torch.Tensor:
+    @checked
+    def stills(self, s: Batch, t: Time) -> torch.Tensor:
         """A frame of each scene, (B, 3, 256, 256), at times t (B, 1) or a time for all."""
         t = torch.as_tensor(t, device=self.device, dtype=torch.float32).expand(len(s), 1)
         rows = torch.arange(len(s), device=self.device).split(64)
         return torch.cat([self.render(s[i], t[i])[:, 0] for i in rows])
 
-    def masks(self, s: Scenes, t: torch.Tensor) -> torch.Tensor:
+    @checked
+    def masks(self, s: Batch, t: Times) -> torch.Tensor:
         """What is seen of each object: alpha (B, T, 3, 256, 256) in [0, 1], later ones in front."""
         alphas = self._draw(s, *self.state(s, t))[1]
         seen, cover = [], torch.zeros_like(alphas[0])
@@ -413,6 +467,7 @@ def on_picture(x, y, zoom, pan) -> torch.Tensor:
     return torch.stack([(x - pan - 0.5) * zoom + 0.5, (y - 0.5) * zoom + 0.5], -1)
 
 
-def frame_times(n: int, frames: int = NUM_FRAMES, device="cpu") -> torch.Tensor:
+@checked
+def frame_times(n: Count, frames: Frames = NUM_FRAMES, device: Device = "cpu") -> torch.Tensor:
     """Times of a clip's frames, (n, frames) from 0 to 1."""
     return torch.linspace(0, 1, frames, device=device).expand(n, -1)
