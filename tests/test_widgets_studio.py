@@ -408,10 +408,12 @@ def test_messages_and_buttons_of_the_work_lie_below_the_canvas(studio):
 def test_what_is_watched_stands_beside_the_canvas_and_once_only(studio):
     assert studio._empty in studio._newest.children
     paused(studio)
-    assert studio._live_card in studio._newest.children
+    card = studio._live_card
+    assert card in studio._newest.children and card.layout.display == ""
     studio.stop()
     studio.join(60)
-    assert studio._newest.children[0] is studio.results[-1].card
+    assert card.layout.display == "none"
+    assert studio._newest.children[1] is studio.results[-1].card
     studio.mode.value = "Drag"
     assert studio.drag.preview_box in studio._newest.children
     assert studio.drag.preview_box not in studio.drag.row.children

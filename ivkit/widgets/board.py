@@ -198,11 +198,11 @@ class Board(Panel):
         tip = f"Show or hide: {name.lower()}. H hides and shows all"
         eye = toggle(name, "eye", tip, True, "auto")
 
-        def turn(change):
-            eye.icon = "eye" if eye.value else "eye-slash"
+        def turn(shown):
+            eye.icon = "eye" if shown else "eye-slash"
             self.redraw()
 
-        eye.observe(self.line.guard(turn), "value")
+        self.on(eye, turn)
         return eye
 
     def show(self, *layers: int, on: bool = True) -> None:

@@ -176,7 +176,7 @@ class Canvas(Board):
             widget.observe(lambda _: self._cursor(), "value")
         look = {"tooltip": "Load a picture from a file", "layout": w.Layout(width="108px")}
         self.upload = w.FileUpload(accept="image/*", description="Picture", **look)
-        self.upload.observe(self.line.guard(self._uploaded), "value")
+        self.on(self.upload, self._uploaded)
         self.fit = row(w.Dropdown, "", "How a picture is made to fit", 76, options=["crop", "pad"])
         self.fit.layout.display = "none" if size is None else ""
         self.bar.children += (self.upload, self.fit)
@@ -245,8 +245,8 @@ class Canvas(Board):
         says.append("Undo brings back the old picture and what was on it.")
         self.line.say(" ".join(says))
 
-    def _uploaded(self, change) -> None:
-        for name, content in uploaded(change["new"]):
+    def _uploaded(self, files) -> None:
+        for name, content in uploaded(files):
             self.load_picture(name, content)
 
     def load_picture(self, name: str, content: bytes) -> None:

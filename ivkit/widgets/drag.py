@@ -133,7 +133,7 @@ class DragCanvas(Canvas):
         for work, rows in ((self._shape, SHAPE), (self._move_camera, CAMERA)):
             for name, values in rows.items():
                 setattr(self, name, slider(*values))
-                self._on(name, functools.partial(work, name))
+                self._moves(name, functools.partial(work, name))
         says = "When it is at the chosen point; 1 is the end"
         self.time = slider("Point at", says, 1, 0, 1, 0.01)
         says = "Which drag the rows below are about"
@@ -143,9 +143,9 @@ class DragCanvas(Canvas):
         self.delete_point = button("Point", "times", point, "Delete the chosen point of the path")
         self.delete_drag = button("Drag", "times", whole, "Delete the chosen drag")
         self.preview = picture_view(width, format="webp")
-        self._on("choice", self._choose)
-        self._on("time", self._retime)
-        self._on("easing", functools.partial(self._shape, "easing"))
+        self._moves("choice", self._choose)
+        self._moves("time", self._retime)
+        self._moves("easing", functools.partial(self._shape, "easing"))
         delete = w.HBox([words("Delete", width="64px"), self.delete_point, self.delete_drag])
         self.settings = column(
             244,
@@ -157,20 +157,15 @@ class DragCanvas(Canvas):
         tip = "0 plays all; else the one frame to look at"
         at = {"min": 0, "max": num_frames, "continuous_update": True}
         self.shown_frame = row(w.IntSlider, "Frame", tip, **at)
-        self.shown_frame.observe(guard(lambda _: self._show_frame()), "value")
+        self.on(self.shown_frame, lambda _: self._show_frame())
         self.preview_box = column(width, self.preview, says, self.shown_frame)
         self._lay_out([], [self.preview_box, self.settings])
         self.listeners.append(guard(self._refresh))
         self._refresh()
 
-    def _on(self, name: str, work) -> None:
+    def _moves(self, name: str, work) -> None:
         """Have `work` called with the new value when a person moves a slider."""
-
-        def moved(change):
-            if not self._quiet:
-                work(change["new"])
-
-        getattr(self, name).observe(self.line.guard(moved), "value")
+        self.on(getattr(self, name), lambda value: None if self._quiet else work(value))
 
     @property
     def trajectory(self) -> TrajectoryInstruction:

@@ -104,11 +104,10 @@ class TraceExplorer(Panel):
         self._decoded = functools.lru_cache(64)(self._decode)
         self._attention = functools.lru_cache(32)(self._attend)
         self._colours = functools.cache(self._colours_of)
-        guard = self.line.guard
         for widget in (self.step, self.frame, self.unit, self.words):
-            widget.observe(guard(lambda _: self._show()), "value")
-        self.what_if.observe(guard(lambda _: self._show_if()), "value")
-        guard(self._show)()
+            self.on(widget, lambda _: self._show())
+        self.on(self.what_if, lambda _: self._show_if())
+        self.line.guard(self._show)()
 
     def still(self) -> Image.Image:
         return contact_sheet(self._frames)

@@ -95,9 +95,9 @@ class LiveCanvas(Canvas):
             "size": self.size,
         }
         p["say"].on_submit(guard(lambda _: self._say()))
-        p["lam"].observe(guard(lambda c: setattr(self.live, "lam", c["new"])), "value")
+        self.on(p["lam"], lambda lam: setattr(self.live, "lam", lam))
         self.play = toggle("Play", "play", "Play or pause: Space")
-        self.play.observe(guard(self._toggled), "value")
+        self.on(self.play, self._toggled)
         say = button("Say", "comment", guard(self._say), "Let it happen: Enter does too")
         back = button("Rewind", "backward", guard(self.rewind), "Two seconds back", "90px")
         record = button("Record", "save", guard(self.record), "Write what was shown", "90px")
@@ -126,11 +126,10 @@ class LiveCanvas(Canvas):
             self.pause()
         super().close()
 
-    def _toggled(self, change) -> None:
-        self.play.description, self.play.icon = (
-            ("Pause", "pause") if change["new"] else ("Play", "play")
-        )
-        if not change["new"]:
+    def _toggled(self, plays: bool) -> None:
+        look = ("Pause", "pause") if plays else ("Play", "play")
+        self.play.description, self.play.icon = look
+        if not plays:
             self._plays.clear()
             return
         if self._thread is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import io
+from collections.abc import Callable
 from typing import Any
 
 import ipywidgets as w
@@ -36,6 +37,10 @@ class Panel(w.VBox):
         super().__init__()
         self.line = Line() if line is None else line
         self.errors, self.offer = self.line.errors, flow()
+
+    def on(self, widget: w.Widget, work: Callable[[Any], Any]) -> None:
+        """Have `work` called with each new value of a widget; its errors are said and recorded."""
+        widget.observe(self.line.guard(lambda change: work(change["new"])), "value")
 
     def still(self) -> Image.Image:
         """What the panel holds, as one picture."""

@@ -185,7 +185,7 @@ class Studio(Panel):
         modes = {"Paint": "Paint on the picture", "Drag": "Say what moves where"}
         modes = {name: (name, says) for name, says in modes.items()}
         self.mode = choice("What the mouse does", modes, 164, margin="0 0 8px 0")
-        self.mode.observe(guard(lambda _: self._switch()), "value")
+        self.on(self.mode, lambda _: self._switch())
         buttons = {
             "draw": ("Draw", "magic", self.draw, "A picture from its sentence and seed", "156px"),
             "generate": ("Generate", "film", self.generate, "Make the clip", "120px"),
@@ -211,7 +211,7 @@ class Studio(Panel):
         says = "End now, and keep the clip as it is shown"
         enough = button("Stop and keep this", "star", files(self.keep_this), says, "180px")
         self._live_card = w.VBox([self.live, self.live_text, enough])
-        self._live_shown = False
+        self._live_card.layout.display = "none"
         self.edited_view, self.edited_text = picture_view(CARD, format="png"), words()
         self._edited = w.VBox([self.edited_view, self.edited_text])
         self._edited.layout.display = "none"
@@ -583,9 +583,7 @@ class Studio(Panel):
         return [step.preview(round(count * k / (more + 1))) for k in range(more)] + frames
 
     def _live_on(self, on: bool) -> None:
-        if on != self._live_shown:
-            self._live_shown = on
-            self._lay_out()
+        self._live_card.layout.display = "" if on else "none"
         if not on:
             self.progress.value = 0
 
@@ -627,10 +625,9 @@ class Studio(Panel):
 
     def _lay_out(self) -> None:
         """The clip that is made and the newest one beside the canvas, the others below."""
-        live = [self._live_card] if self._live_shown else []
         warp = [self.drag.preview_box] if self.mode.value == "Drag" else []
         newest, *others = [result.card for result in reversed(self.results)] or [self._empty]
-        self._newest.children = [*live, *warp, newest, self._edited]
+        self._newest.children = [self._live_card, *warp, newest, self._edited]
         self._cards.children = [*self._answer, *self._plain, *others]
 
     def remove(self, result: Result) -> None:
