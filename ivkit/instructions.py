@@ -374,6 +374,7 @@ class Settings(_Settings):
         source: what a drag edits: "still", the picture, so that all else stands still in the steps
             that hold the whole frame; or "clip", the clip as the text moves it without the drag, so
             that text and drag are both obeyed; where there is paint, this costs one more branch.
+            It tells what dual-clock holds; the network sees the dragged still either way.
         weak, strong: shares of the steps in [0, 1]: dual-clock acts everywhere before `weak` (a
             text that moves the same thing elsewhere then leaves no second one behind), and where
             things move before `strong`; at 1 in the finished clip as well, so that a dragged thing

@@ -390,8 +390,11 @@ class _Clip:
                 yield layer, _lit(sprite, track.light[f])
 
     def kept(self, f: int) -> np.ndarray | float:
-        """The places of things that must not get lost, float32 (H, W) in [0, 1]."""
-        places = [track.place(layer.mask, f) for layer, _, track in self._kept]
+        """The places of the dragged things while all of them rest, and of those that must not get
+        lost, float32 (H, W) in [0, 1]."""
+        rest = not any(self.moves(k, f) for k in range(len(self._things)))
+        things = [*self._things * rest, *self._kept]
+        places = [track.place(layer.mask, f) for layer, _, track in things]
         return np.max(places, axis=0) if places else 0.0
 
 

@@ -136,13 +136,18 @@ def dual_clock(s: Run, i: int, z: Tensor) -> Tensor:
 
     z' <- (1 - w) z' + w noise(V_warped), w = (1 - lam) mask, so that lam = 1 still means no edit;
     in the first, weak steps the mask is 1 everywhere. After the last step no noise is left.
+    Where a drag edits a clip, that clip's own z is put back around what is dragged: noised anew, it
+    would disagree with z of the reference chain, and the blend would drift.
     """
     w = hold(s, i)
     if w is None:
         return z
-    warped = s.edit_at(min(i, s.num_steps - 1)).warped_latents
+    edit = s.edit_at(min(i, s.num_steps - 1))
+    warped = edit.warped_latents
     if i < s.num_steps:
         warped = noised(s.scheduler, warped, s.reference.eps, s.scheduler.timesteps[i])
+    if edit.clip is not None:  # where nothing is dragged, the clip's own latents
+        warped = torch.where(edit.mask > 0, warped, edit.clip.z[i].to(warped))
     return (1 - w) * z + w * warped
 
 
@@ -292,6 +297,7 @@ class Edit:
     weak: int = 0  # before this step dual-clock acts everywhere,
     strong: int = 0  # before this one where things move; above the last, in the clip too
     waits: bool = False  # for the clip that a drag edits; see `Run.settle`
+    clip: ReferenceChain | None = None  # the chain of that clip
 
     drag = once("drag", "warped_latents")
 
@@ -542,7 +548,8 @@ class Run:
         if "_edited" in fields:
             new.painted = None
         if fields.keys() & {"_edited", "trajectory", "motion"}:
-            new._put(new._edit(waits=new.warped is not None and self.settings.source == "clip"))
+            held = new.warped is not None and self.settings.mechanism != "condition"
+            new._put(new._edit(waits=held and self.settings.source == "clip"))
         vars(self).update(vars(new))
 
     def _put(self, edit: Edit) -> None:
@@ -578,7 +585,7 @@ class Run:
         if self._edited is not None:
             keep = _painted(self._picture, self._edited)
         new.warped = warp(self.still, self.trajectory, len(clip), clip, keep)
-        new._put(new._edit())
+        new._put(dataclasses.replace(new._edit(), clip=chain))
         vars(self).update(vars(new))
 
     def chain(
@@ -591,6 +598,17 @@ class Run:
             self.model, condition, eps, s.num_inference_steps, s.seed, s.eta, whole
         )
 
+    @property
+    def _laid(self) -> Warped:
+        """What the network sees of a drag: x' with the thing laid where the drag has it.
+
+        Where a drag edits the clip, too. The network was trained on pictures that stand still, and
+        reads from the text how the rest moves: shown what has moved already, it moves it again.
+        """
+        if self.settings.source == "still":
+            return self.warped
+        return warp(self.still, self.trajectory, self.settings.num_frames)
+
     def _edit(self, waits: bool = False) -> Edit:
         """What tells the edited branch from the reference; little of it while it waits."""
         s, pixels = self.settings, None if self.warped is None else to_pixels(self.warped.frames)
@@ -599,7 +617,7 @@ class Run:
         if waits:
             return Edit(self.motion, reference, condition, False, waits=True)
         if pixels is not None and s.mechanism != "dual-clock":
-            condition = self.condition(pixels)
+            condition = self.condition(to_pixels(self._laid.frames))
         elif self._edited is not None:
             condition = self.condition(to_pixels(self._edited))
         same = self._edited is None and (pixels is None or s.mechanism == "dual-clock")

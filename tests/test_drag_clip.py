@@ -293,6 +293,46 @@ def test_a_drag_that_is_changed_on_the_way_edits_the_clip_too():
     assert (run.warped.frames == expected.frames).all()
 
 
+@pytest.mark.parametrize("edited", [None, 1])
+def test_around_what_is_dragged_the_clips_own_latents_are_held(edited):
+    edited = None if edited is None else tiny.picture(edited)
+    run = pulled(tiny.pipeline("storybook"), edited=edited, lam=0.0, weak=1.0)
+    clip, dragged = run.painted or run.reference, run.edit.mask.expand_as(run.z) > 0
+    for record in run.trace:
+        assert torch.equal(record["z_edit"][~dragged], clip.z[record.index][~dragged])
+        same = torch.equal(record["z_edit"][dragged], clip.z[record.index][dragged])
+        assert same == (record.index == 0)  # where all is noise
+    whole = run.edit.mask.expand_as(run.z) == 1
+    assert torch.equal(run.z[whole], run.edit.warped_latents[whole]) and whole.any()
+
+
+def test_the_network_sees_the_still_with_the_thing_where_the_drag_has_it():
+    pipe = tiny.pipeline("storybook")
+    clip, still = (pulled(pipe, source=source).edit for source in ("clip", "still"))
+    for name, rows in still.condition.rows.items():
+        assert torch.equal(rows, clip.condition.rows[name])
+    assert not torch.equal(clip.warped_latents, still.warped_latents)
+
+
+def test_no_clip_is_made_where_the_drag_is_in_the_condition_alone():
+    run = pulled(tiny.pipeline("storybook"), mechanism="condition", lam=0.0)
+    assert not run.reference.out
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_dragged_thing_is_held_where_it_rests(world, every, seed):
+    case = random.Random(seed).choice([c for c in every.values() if len(c.drags) == 1])
+    scene = world.scene(case).with_(move=0)
+    job = world.job(case)
+    clip = world.frames(scene, TIMES)
+    (drag,) = job.drags
+    path = [drag.path[0], drag.path[0], drag.path[-1]]
+    waits = dataclasses.replace(drag, path=path, times=[0, 0.5, 1])
+    found = warp(job.picture, waits, FRAMES, clip)
+    for f in range(FRAMES // 2):
+        assert found.masks[f][drag.mask].min() > 0.9
+
+
 # ---- the unit of Eq. 4 ----
 
 
