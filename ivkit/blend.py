@@ -105,15 +105,8 @@ def to_native(value: Tensor, z: Tensor, signal: float, noise: float, kind: str, 
     """What a network would have put out for `value` in `unit`: the inverse of `trace.convert`."""
     if kind == "flow_prediction":
         return (z - value) / noise if unit == "x0" else (value - z) / signal
-    norm = (signal**2 + noise**2) ** 0.5
-    a, s, zn = signal / norm, noise / norm, z / norm
-    if unit == "v":
-        x0, eps = a * zn - s * value, a * value + s * zn
-    elif unit == "x0":
-        x0, eps = value, (zn - a * value) / s
-    else:
-        x0, eps = (zn - s * value) / a, value
-    return {"epsilon": eps, "v_prediction": a * eps - s * x0, "sample": x0}[kind]
+    said = {"v": "v_prediction", "x0": "sample", "eps": "epsilon"}[unit]
+    return convert(value, z, signal, noise, said, NATIVE[kind])
 
 
 @checked

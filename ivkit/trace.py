@@ -87,11 +87,9 @@ def convert(
         x0, eps = z - noise * out, z + signal * out
     elif kind == "sample":
         x0, eps = out, (zn - a * out) / s
-    elif kind == "epsilon":
+    else:
         eps = out
         x0 = (zn - s * out) / a if a else torch.full_like(z, torch.nan)
-    else:
-        raise ValueError(f"kind of prediction {kind!r} is not known")
     if to == "v":
         return out if kind in ("v_prediction", "flow_prediction") else a * eps - s * x0
     return x0 if to == "x0" else eps
@@ -347,16 +345,15 @@ class Trace:
     @checked
     def save(self, path: File) -> None:
         """Write as safetensors; `Trace.load` reads it back, tensor for tensor."""
-        facts = [[r.index, r.t, r.signal, r.noise, r.kind] for r in self.records]
         tensors = {f"{i}.lam": r.lam for i, r in enumerate(self.records)}
         for i, record in enumerate(self.records):
             kept = record.tensors | {"guidance": record.guidance}
             tensors |= {f"{i}.{name}": v for name, v in kept.items() if v is not None}
         tensors = {name: value.clone() for name, value in tensors.items()}
         said = {name: [getattr(r, name) for r in self.records] for name in _SAID}
-        said = {"steps": facts, **said}
-        facts = {"ivkit_trace": "1", **{name: json.dumps(value) for name, value in said.items()}}
-        write_tensors(path, tensors, facts)
+        said["steps"] = [[r.index, r.t, r.signal, r.noise, r.kind] for r in self.records]
+        metadata = {name: json.dumps(value) for name, value in said.items()}
+        write_tensors(path, tensors, {"ivkit_trace": "1", **metadata})
 
     @classmethod
     @checked
@@ -367,12 +364,14 @@ class Trace:
         try:
             with safe_open(path, "pt") as file:
                 metadata = file.metadata() or {}
-                facts = _facts(metadata.get("steps", "none"))
+                steps = _said(metadata, "steps", _step, "none")
+                if [index for index, *_ in steps] != [*range(len(steps))]:
+                    raise ValueError("its steps are not in order")
                 records = [
-                    Record(*fact, lam=file.get_tensor(f"{i}.lam")) for i, fact in enumerate(facts)
+                    Record(*step, lam=file.get_tensor(f"{i}.lam")) for i, step in enumerate(steps)
                 ]
-                for name in _SAID:
-                    for record, value in zip(records, _said(metadata, name), strict=False):
+                for name, read in _SAID.items():
+                    for record, value in zip(records, _said(metadata, name, read), strict=False):
                         setattr(record, name, value)
                 for key in file.keys():  # noqa: SIM118 (a safetensors file is no dict)
                     i, name = _place(key, len(records))
@@ -386,19 +385,11 @@ class Trace:
         return cls(records)
 
 
-def _facts(text: str) -> list[list]:
-    """The numbers of each step, as `Trace.save` wrote them; ValueError where they are others."""
-    try:
-        facts = json.loads(text)
-        for i, (index, t, signal, noise, kind, *_) in enumerate(facts):
-            numbers = [type(value) in (int, float) for value in (t, signal, noise)]
-            if index != i or not all(numbers) or kind not in KINDS:
-                raise ValueError
-            if not all(math.isfinite(value) for value in (t, signal, noise)):
-                raise ValueError
-    except (TypeError, ValueError, OverflowError, RecursionError):
-        raise ValueError("its steps are damaged") from None
-    return facts
+def _step(value: Any) -> tuple[int, float, float, float, str]:
+    index, *numbers, kind = value
+    if not all(type(v) in (int, float) and math.isfinite(v) for v in numbers) or kind not in KINDS:
+        raise ValueError
+    return index, *numbers, kind
 
 
 def _names(value: Any) -> tuple[str, ...]:
@@ -418,10 +409,10 @@ def _unit(value: Any) -> str:
 _SAID = {"left": _names, "blended": _unit, "overwritten": bool}
 
 
-def _said(metadata: dict[str, str], name: str) -> list:
+def _said(metadata: dict[str, str], name: str, read: Callable, otherwise: str = "[]") -> list:
     try:
-        return [_SAID[name](value) for value in json.loads(metadata.get(name, "[]"))]
-    except (TypeError, ValueError, RecursionError):
+        return [read(value) for value in json.loads(metadata.get(name, otherwise))]
+    except (TypeError, ValueError, OverflowError, RecursionError):
         raise ValueError(f"what it says of {name!r} is damaged") from None
 
 

@@ -26,7 +26,6 @@ from ivkit.instructions import (
     TrajectoryInstruction,
 )
 from ivkit.pictures import to_picture
-from ivkit.support.validate import to_mask
 
 coordinate = st.floats(-500, 500)
 point = st.tuples(coordinate, coordinate)
@@ -320,9 +319,9 @@ def test_instructions_cannot_be_changed():
 
 def test_a_mask_is_copied_from_the_callers_array():
     mine = np.eye(3, dtype=bool)
-    mask = to_mask(mine)
+    drag = Drag([(0, 0), (1, 1)], mine)
     mine[0, 0] = False
-    assert mask[0, 0]
+    assert drag.mask[0, 0]
 
 
 @given(colour)

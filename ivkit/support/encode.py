@@ -15,7 +15,7 @@ MAX_COMMENT = 100_000  # bytes; a command's argument holds 128 KiB
 
 def checked_fps(fps, kind: str = "mp4") -> float:
     name = "fps" if kind == "mp4" else f"fps of a {kind}"
-    return validate.number(name, fps, 0.1, RATES[kind])
+    return validate.Number(0.1, RATES[kind])(name, fps)
 
 
 def checked_comment(comment) -> str | None:

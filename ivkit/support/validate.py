@@ -321,13 +321,13 @@ def Choice(*known: str) -> Kind:
     return Kind(f"one of {', '.join(known)}", take)
 
 
-def Instance(*types: type, what: str = "") -> Kind:
+def Instance(*types: type) -> Kind:
     def take(value):
         if not isinstance(value, types):
             raise TypeError
         return value
 
-    return Kind(what or " or ".join(f"a {t.__name__}" for t in types), take, TypeError)
+    return Kind(" or ".join(f"a {t.__name__}" for t in types), take, TypeError)
 
 
 class Either(Kind):
@@ -611,20 +611,3 @@ def check_clip(num_frames: int, shape: tuple[int, int]) -> None:
             f"num_frames must be at most {MAX_CLIP // (height * width)} at {width} x {height} "
             f"pixels, got {num_frames}"
         )
-
-
-def number(name: str, value: Any, low: float, high: float) -> float:
-    return Number(low, high)(name, value)
-
-
-def integer(name: str, value: Any, low: int, high: int = 2**63 - 1) -> int:
-    return Integer(low, high)(name, value)
-
-
-def choice(name: str, value: Any, known: Sequence[str]) -> None:
-    Choice(*known)(name, value)
-
-
-def to_mask(mask: Any, name: str = "mask") -> np.ndarray:
-    """A region as a read-only bool (H, W) array: any value but zero is inside."""
-    return MASK(name, mask)

@@ -717,9 +717,9 @@ class Studio(Panel):
         for name in values.keys() & self.panel.keys():
             widget, value = self.panel[name], values[name]
             if hasattr(widget, "min"):
-                validate.number(name, value, widget.min, widget.max)
+                validate.Number(widget.min, widget.max)(name, value)
             elif hasattr(widget, "options"):
-                validate.choice(name, value, widget.options)
+                validate.Choice(*widget.options)(name, value)
             elif not isinstance(value, str):
                 raise ValueError(f"{name} must be a text, got {value!r}")
         return {name: values[name] for name in self.panel if name in values}
