@@ -223,13 +223,7 @@ class Pipeline:
             prompt, picture: as for `image`.
             strokes: `Stroke`s on `picture`, in its pixels; "mask" and "lasso" mark a region.
             mask: (H, W) in [0, 1], the edit mask, instead of the one that follows from the strokes.
-            strength: in [0, 1], how far the result may depart from the painted picture.
-            seed: of the starting noise.
-            num_inference_steps, guidance_scale: None takes the model's own.
-            negative_prompt: what guidance leads away from; None takes the model's own, if any.
-            size: (width, height); None takes the model's own.
-            grow, feather: of the edit mask, see `edit_mask`.
-            posterior: "mode", or "sample" as diffusers' own pipelines do.
+            options: the fields of `PictureSettings`.
 
         Raises:
             ValueError or TypeError, before any work, naming the argument.

@@ -23,10 +23,10 @@ from PIL import Image
 from .instructions import Camera, Drag, Trajectory, TrajectoryInstruction
 from .pictures import Picture
 from .regions import LIKE, Track, follow, grow_mask, inside
+from .support import cutout
 from .support.validate import Frames, Region, Shape, Video, check_clip, checked
 
 _ARM = 8.0  # pixels from a handle to the second point that carries its turning and scaling
-_RIM = 3  # pixels around a region that are filled too: its antialiased edge is no background
 
 
 @dataclasses.dataclass(frozen=True)
@@ -320,18 +320,20 @@ class _Still:
     """A picture whose regions are dragged."""
 
     def __init__(self, image: np.ndarray, layers: list[_Layer]):
-        self.image, self.layers = image, layers
-        self._things = [(layer, _sprite(image, layers, k)) for k, layer in enumerate(layers)]
-        self._plate = functools.cache(self._plate)
+        self.layers = layers
+        masks = [layer.mask for layer in layers]
+        sprites = [cutout.sprite(image, mask, masks[k + 1 :]) for k, mask in enumerate(masks)]
+        self._things = list(zip(layers, sprites, strict=True))
+        # one fill serves every frame in which the same things move
+        self._plate = functools.cache(
+            lambda moving: cutout.plate(image, [masks[k] for k in moving])
+        )
 
     def moves(self, k: int, f: int) -> bool:
         return self.layers[k].moves(f)
 
     def plate(self, f: int, moving: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         return self._plate(moving)
-
-    def _plate(self, moving):  # one fill serves every frame in which the same things move
-        return _plate(self.image, [self.layers[k].mask for k in moving])
 
     def things(self, f: int, moving: tuple[int, ...]):
         return self._things
@@ -345,8 +347,9 @@ class _Clip:
 
     def __init__(self, image, layers: list[_Layer], clip: np.ndarray, keep: np.ndarray | None):
         self.clip = np.concatenate([image[None], clip[1:]])
-        sprites = [_cut_out(image, layers, k) for k in range(len(layers))]
-        self.tracks = [follow(self.clip, image, layer.mask) for layer in layers]
+        masks = [layer.mask for layer in layers]
+        sprites = [cutout.cut_out(image, mask, masks[k + 1 :]) for k, mask in enumerate(masks)]
+        self.tracks = [follow(self.clip, image, mask) for mask in masks]
         layers = [_turned(a, track) for a, track in zip(layers, self.tracks, strict=True)]
         self.layers = layers
         self._things = list(zip(layers, sprites, self.tracks, strict=True))
@@ -354,16 +357,16 @@ class _Clip:
         free = np.zeros(image.shape[:2], bool) if keep is None else keep.copy()
         for layer in layers:
             free &= ~layer.mask
-        for mask in _parts(free):
+        for mask in cutout.parts(free):
             track = follow(self.clip, image, mask)
             q = np.stack([track.centre, track.centre + _ARM * track.factor], 1)
             layer = _Layer(mask, np.array([track.start, track.start + _ARM]), q)
-            self._kept.append((layer, _cut_out(image, [layer], 0), track))
+            self._kept.append((layer, cutout.cut_out(image, mask), track))
 
     @functools.cached_property
     def holes(self) -> np.ndarray:
         """The places where a dragged region may be, bool (F, H, W)."""
-        rim = np.ones((2 * _RIM + 3,) * 2)
+        rim = np.ones((2 * cutout.RIM + 3,) * 2)
         holes = [
             np.any([t.hole(a.mask, f) for a, _, t in self._things], axis=0)
             for f in range(len(self.clip))
@@ -377,17 +380,17 @@ class _Clip:
         if not moving:
             return self.clip[f], np.zeros(self.clip.shape[1:3], np.float32)
         hole = self.holes[f]
-        frame, left = _fill_from_others(self.clip, self.holes, f)
-        return _fill(frame, left) if left.any() else frame, hole.astype(np.float32)
+        frame, left = cutout.fill_from_others(self.clip, self.holes, f)
+        return cutout.fill(frame, left) if left.any() else frame, hole.astype(np.float32)
 
     def things(self, f: int, moving: tuple[int, ...]):
-        for layer, sprite, track in self._kept:
+        for layer, thing, track in self._kept:
             lost = np.clip((LIKE - track.like[f]) / 0.2, 0, 1)
             if lost > 0:
-                yield layer, _lit(sprite, track.light[f]) * lost
+                yield layer, cutout.lit(thing, track.light[f]) * lost
         if moving:
-            for layer, sprite, track in self._things:
-                yield layer, _lit(sprite, track.light[f])
+            for layer, thing, track in self._things:
+                yield layer, cutout.lit(thing, track.light[f])
 
     def kept(self, f: int) -> np.ndarray | float:
         """The places of the dragged things while all of them rest, and of those that must not get
@@ -405,39 +408,6 @@ def _turned(layer: _Layer, track: Track) -> _Layer:
     q = layer.q.copy()
     q[:, 1] = q[:, 0] + (q[:, 1] - q[:, 0]) * track.factor
     return dataclasses.replace(layer, q=q)
-
-
-def _lit(sprite: np.ndarray, light: np.ndarray) -> np.ndarray:
-    return sprite * np.append(light, 1).astype(np.float32)
-
-
-def _parts(mask: np.ndarray, smallest: int = 16) -> list[np.ndarray]:
-    """The connected parts of a mask, without specks."""
-    count, labels = cv2.connectedComponents(mask.astype(np.uint8))
-    parts = [labels == k for k in range(1, count)]
-    return [part for part in parts if part.sum() >= smallest]
-
-
-def _fill_from_others(clip: np.ndarray, holes: np.ndarray, f: int) -> tuple[np.ndarray, np.ndarray]:
-    """Frame f with its hole filled from other frames, and the part of the hole that is left.
-
-    The nearest frame that shows what is behind comes first, in the light of frame f. A frame counts
-    only if the two agree around the hole. (They do not while a camera moves, or the tide rises.)
-    """
-    frame, left = clip[f], holes[f].copy()
-    if not (left & ~holes.all(0)).any():
-        return frame, left
-    ring = cv2.dilate(left.astype(np.uint8), np.ones((15, 15))).astype(bool) & ~left
-    frame = frame.astype(np.float32)
-    for g in sorted(range(len(clip)), key=lambda g: abs(g - f))[1:]:
-        new, both = left & ~holes[g], ring & ~holes[g]
-        if new.any() and both.sum() >= 50:
-            here, there = frame[both], clip[g][both].astype(np.float32)
-            light = (here * there).sum(0) / np.maximum((there**2).sum(0), 1)
-            if np.abs(here - light * there).mean() < 5:
-                frame[new] = light * clip[g][new]
-                left &= holes[g]
-    return frame.clip(0, 255).round().astype(np.uint8), left
 
 
 # --------------------------------------------------------------------------------- fields, pixels
@@ -506,84 +476,3 @@ def _field(
             u = _moved(v, layer.p, layer.q[f]) - v if layer.moves(f) else np.zeros_like(v)
             field[f][inside] = np.stack([u.real, u.imag], -1)
     return field
-
-
-def _sprite(image: np.ndarray, layers: list[_Layer], k: int) -> np.ndarray:
-    """Region k cut out: float32 (H, W, 4), colour times alpha, then alpha.
-
-    Alpha is 1 inside and fades over the two pixels around it, where the thing's antialiased edge
-    is. What a later region hides is filled, so that no piece of that region is carried along.
-    """
-    mask = layers[k].mask
-    later = np.any([layer.mask for layer in layers[k + 1 :]], axis=0)
-    if np.any(later & mask):
-        image = _fill(image, later & mask)
-    away = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    alpha = np.clip(1 - away / 2, 0, 1)[..., None]
-    return np.concatenate([image * alpha, alpha], -1, dtype=np.float32)
-
-
-def _cut_out(image: np.ndarray, layers: list[_Layer], k: int) -> np.ndarray:
-    """The sprite of region k for another background, float32 (H, W, 4) as of `_sprite`.
-
-    In its rim, the old background shines through. There the thing takes the colour from further in
-    and the background the colour that would fill its place; alpha says how they are mixed.
-    """
-    sprite = _sprite(image, layers, k)
-    mask = layers[k].mask.astype(np.uint8)
-    core = cv2.erode(mask, np.ones((3, 3), np.uint8))
-    away, nearest = cv2.distanceTransformWithLabels(
-        1 - core, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    rim = (core == 0) & (away < 2 + _RIM) & (sprite[..., 3] > 0)
-    if not core.any() or not rim.any():
-        return sprite
-    colours = np.zeros((nearest.max() + 1, 3), np.float32)
-    colours[nearest[core > 0]] = image[core > 0]
-    thing = colours[nearest[rim]]
-    behind = _plate(image, [layers[k].mask])[0][rim].astype(np.float32)
-    apart = thing - behind
-    share = ((image[rim] - behind) * apart).sum(-1) / np.maximum((apart**2).sum(-1), 1)
-    alpha = np.where((apart**2).sum(-1) > 300, np.clip(share, 0, 1), sprite[rim, 3])[:, None]
-    sprite[rim] = np.concatenate([thing * alpha, alpha], -1)
-    return sprite
-
-
-def _plate(image: np.ndarray, masks: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """The background without the regions, and float32 (H, W) where it had to be filled."""
-    if not masks:
-        return image, np.zeros(image.shape[:2], np.float32)
-    hole = cv2.dilate(np.any(masks, axis=0).astype(np.uint8), np.ones((2 * _RIM + 1,) * 2))
-    return _fill(image, hole > 0), hole.astype(np.float32)
-
-
-def _fill(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """Inpaint the hole from its surroundings, in a picture squeezed sideways.
-
-    Plain inpainting bends a horizon into a hill. Most of what lies behind things (horizons, shores,
-    skies) runs sideways, and in the squeezed picture it is filled from the left and right. Stars
-    and snowflakes beside the hole are ignored, since they would be drawn out to streaks.
-    """
-    if hole.all():
-        return image
-    height, width = hole.shape
-    widest = cv2.connectedComponentsWithStats(hole.astype(np.uint8))[2][1:, cv2.CC_STAT_WIDTH].max()
-    narrow = (max(width * 12 // max(widest, 12), 1), height)
-    known = (~(hole | specks(image))).astype(np.float32)
-    share = cv2.resize(known, narrow, interpolation=cv2.INTER_AREA)
-    total = cv2.resize(image * known[..., None], narrow, interpolation=cv2.INTER_AREA)
-    squeezed = (total / np.maximum(share, 1e-6)[..., None]).clip(0, 255).astype(np.uint8)
-    missing = (share < 0.3 * share.max()).astype(np.uint8)
-    filled = cv2.inpaint(squeezed, missing, 3, cv2.INPAINT_TELEA)
-    filled = cv2.resize(filled, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.where(hole[..., None], filled, image)
-
-
-def specks(image: np.ndarray) -> np.ndarray:
-    """Small spots that are brighter than their surroundings both ways, bool (H, W)."""
-    side = max(3, image.shape[1] // 20)
-    across, down = (
-        cv2.morphologyEx(image, cv2.MORPH_TOPHAT, np.ones(shape, np.uint8)).max(-1)
-        for shape in ((1, side), (side, 1))
-    )
-    return np.minimum(across, down) > 25

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from .pictures import Picture, check_area
 from .support.disk import destination, whole
@@ -106,9 +106,7 @@ def show(
     videos = videos if isinstance(videos, dict) else {None: videos}
     fps = checked_fps(fps, "gif" if codec == "gif" else "mp4")
     shown = [_shown_at(video, width, height) for video in videos.values()]
-    size = {"width": width, "height": height}
-    options |= {name: value for name, value in size.items() if value is not None}
-    options |= {"fps": fps, "codec": codec, "downsample": False}
+    options |= {"fps": fps, "codec": codec, "width": width, "height": height, "downsample": False}
     return _mediapy().show_videos(shown, list(videos), **options)
 
 
@@ -385,13 +383,10 @@ def _drawn(figure):
 
 
 def _write(sheet, at, text, size):
-    from PIL import ImageDraw
-
     ImageDraw.Draw(sheet).text(at, str(text), fill="black", font=_font(size - 6))
 
 
 def _font(size: int):
     from matplotlib.font_manager import findfont  # its DejaVu Sans has Greek; PIL's own has not
-    from PIL import ImageFont
 
     return ImageFont.truetype(findfont("DejaVu Sans"), size)

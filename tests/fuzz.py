@@ -544,7 +544,6 @@ LEFT = {
     "check_rule": "the check itself: see test_rule.py",
     "follow": "inside of warp",
     "likeness": "inside of follow",
-    "specks": "inside of warp",
     "settle": "inside of the loop",
     "foreseen": "inside of the loop",
     "chain": "inside of video",

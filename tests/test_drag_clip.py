@@ -22,8 +22,9 @@ from ivkit.blend import blend, blend_in
 from ivkit.instructions import UNITS, Camera, Drag, TrajectoryInstruction
 from ivkit.pipeline import Pipeline
 from ivkit.regions import follow
+from ivkit.support.cutout import specks
 from ivkit.trace import KINDS, NATIVE, convert
-from ivkit.trajectory import specks, warp
+from ivkit.trajectory import warp
 
 FRAMES = 8
 TIMES = np.linspace(0, 1, FRAMES)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from ..instructions import Drag, Stroke
 from ..pictures import to_frames
-from ..trajectory import specks
+from ..support.cutout import specks
 from . import cases as stories
 from . import metrics, runner
 from .cases import Case

@@ -18,18 +18,15 @@ def checked_fps(fps, kind: str = "mp4") -> float:
     return validate.Number(0.1, RATES[kind])(name, fps)
 
 
-def checked_comment(comment) -> str | None:
-    """A text that a file's metadata can hold, or None."""
-    if comment is None:
-        return None
-    if not isinstance(comment, str):
-        raise TypeError(f"comment must be a text, got {type(comment).__name__}")
-    if "\0" in comment or len(comment.encode("utf-8", "replace")) > MAX_COMMENT:
-        raise ValueError(
-            f"comment must be a text of at most {MAX_COMMENT} bytes without a zero byte, "
-            f"got {validate.shown(comment)}"
-        )
-    return comment.encode("utf-8", "replace").decode()
+def _comment(value) -> str:
+    content = str.encode(value, "utf-8", "replace")
+    if b"\0" in content or len(content) > MAX_COMMENT:
+        raise ValueError
+    return content.decode()
+
+
+#: what a file's metadata can hold
+COMMENT = validate.Kind(f"a text of at most {MAX_COMMENT} bytes without a zero byte", _comment)
 
 
 def even(video: np.ndarray) -> np.ndarray:
@@ -43,7 +40,8 @@ def encoded(video: np.ndarray, fps: float, kind: str = "mp4", comment: str | Non
 
     Raises OSError, in one sentence, where ffmpeg cannot write.
     """
-    fps, comment = checked_fps(fps, kind), checked_comment(comment)
+    fps = checked_fps(fps, kind)
+    comment = None if comment is None else COMMENT("comment", comment)
     if kind == "gif" and comment:  # ffmpeg writes no comment into a gif
         first, *more = [Image.fromarray(frame) for frame in video]
         buffer = io.BytesIO()
