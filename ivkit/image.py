@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from .models.sampling import levels, scheduler_step
 from .models.speed import Graphed
 from .paint import composite, edit_region, latent_mask, paint_over, rasterise
 from .pictures import Picture, as_bytes, as_floats, fit, to_pictures, to_pixels
-from .support.validate import Number, Seed, Sentence, as_array, checked
+from .support.validate import Number, Seed, Sentence, checked
 from .trace import Record
 
 Strength = Annotated[float, Number(0, 1, above=True)]
@@ -113,7 +113,9 @@ class PictureJob:
     """One picture to make.
 
     Attributes:
+        settings: resolved ones.
         original: x, which is kept outside the region; None where the picture begins from noise.
+        strokes, mask: as for `Pipeline.denoise_image`.
         painted: x with the strokes on it, which P_img begins from; the same where there are none.
         region: the edit mask, float32 (H, W) in [0, 1]; None where all may change.
     """
@@ -122,33 +124,29 @@ class PictureJob:
     prompt: str
     settings: PictureSettings
     original: Image.Image | None = None
-    painted: Image.Image | None = None
-    region: np.ndarray | None = None
+    strokes: Sequence[Stroke] = ()
+    mask: np.ndarray | None = None
+    painted: Image.Image | None = field(default=None, init=False)
+    region: np.ndarray | None = field(default=None, init=False)
 
-    @classmethod
-    def of(
-        cls,
-        model: VideoModel,
-        prompt: str,
-        settings: PictureSettings,
-        picture=None,
-        strokes: Sequence[Stroke] = (),
-        mask: np.ndarray | None = None,
-    ) -> PictureJob:
-        """Checked; `settings` are resolved ones, the rest as for `Pipeline.denoise_image`."""
-        s, marked = settings, bool(strokes) or mask is not None
-        if picture is None and marked:
-            raise ValueError("strokes and mask need a picture: say which one they are on")
-        if picture is None:
-            return cls(model, prompt, s)
-        original = painted = fit(picture, s.size, marked)
-        region = None
-        if strokes:
-            painted, alpha = rasterise(original, strokes)
-            region = edit_region(strokes, alpha, s.grow, model.vae_scale_factor, s.feather)
+    def __post_init__(self):
+        s, mask, marked = self.settings, self.mask, bool(self.strokes) or self.mask is not None
+        if self.original is None:
+            if marked:
+                raise ValueError("strokes and mask need a picture: say which one they are on")
+            return
+        self.original = self.painted = picture = fit(self.original, s.size, marked)
+        if self.strokes:
+            self.painted, alpha = rasterise(picture, self.strokes)
+            cell = self.model.vae_scale_factor
+            self.region = edit_region(self.strokes, alpha, s.grow, cell, s.feather)
         if mask is not None:
-            region = _checked(mask, original)
-        return cls(model, prompt, s, original, painted, region)
+            if mask.shape != picture.size[::-1]:
+                shape = picture.size[::-1]
+                raise ValueError(f"mask must have the picture's {shape}, got {mask.shape}")
+            if not mask.any():
+                raise ValueError("mask must not be empty")
+            self.region = mask.astype(np.float32)
 
     def steps(self) -> Iterator[ImageStep]:
         """The steps of P_img; none where strength 0 takes the painted picture as it is."""
@@ -174,15 +172,6 @@ class PictureJob:
         """A latent (1, C, h, w) decoded, with the original outside the region."""
         drawn = to_pictures(self.model.hide_unsafe(self.model.decode(z)))[0]
         return drawn if self.region is None else composite(self.original, drawn, self.region)
-
-
-def _checked(mask, picture: Image.Image) -> np.ndarray:
-    mask = as_array(mask).astype(np.float32)
-    if mask.shape != picture.size[::-1]:
-        raise ValueError(f"mask must have the picture's {picture.size[::-1]}, got {mask.shape}")
-    if not (np.isfinite(mask).all() and 0 <= mask.min() and 0 < mask.max() <= 1):
-        raise ValueError("mask must hold values in [0, 1] and must not be empty")
-    return mask
 
 
 class Brush:

@@ -447,7 +447,9 @@ class Live:
 
     def _release(self, s: State, act: Act) -> State:
         held = tuple((k, h) for k, h in s.held if k != act.handle)
-        return dataclasses.replace(s, held=held, context=_with_sink(s.context, s.last))
+        # the sink, too, is the picture as it is after the edit, not as it once was
+        context = torch.cat([s.last[:, None], s.context[:, 1:]], 1)
+        return dataclasses.replace(s, held=held, context=context)
 
     def _paint(self, s: State, act: Act) -> State:
         shown = to_pictures(self.student.decode(s.last))[0]
@@ -528,8 +530,3 @@ def preview(
             stream.move(handle, np.clip(to, 0, np.subtract(shown.size, 1)))
         frames.append(next(stream))
     return np.concatenate(frames)
-
-
-def _with_sink(context: Tensor, sink: Tensor) -> Tensor:
-    """The context with another sink: the picture as it is after an edit, not as it once was."""
-    return torch.cat([sink[:, None], context[:, 1:]], 1)

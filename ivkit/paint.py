@@ -56,7 +56,8 @@ def paint_over(picture: Pixels, strokes: Strokes) -> tuple[np.ndarray, np.ndarra
     paint = np.zeros((*alpha[part].shape, 4), np.float32)  # colour x alpha, then alpha
     for stroke, (r, c), cover in covers:
         here = paint[r.start - top : r.stop - top, c.start - left : c.stop - left]
-        colour = (0, 0, 0, 0) if stroke.tool == "eraser" else (*_rgb(stroke), 1)
+        rgb = ImageColor.getrgb(stroke.colour)
+        colour = (0, 0, 0, 0) if stroke.tool == "eraser" else (*rgb, 1)
         here += cover[..., None] * (np.array(colour, np.float32) - here)
     alpha[part] = np.clip(paint[..., 3], 0, 1)
     there = alpha[part] > 0
@@ -190,10 +191,6 @@ def composite(original: Picture, edited: Picture, mask: SoftMask) -> Image.Image
     a, b = (np.asarray(p, np.float32) for p in (original, edited))
     mixed = a + mask[..., None] * (b - a)
     return Image.fromarray(np.rint(mixed).astype(np.uint8))
-
-
-def _rgb(stroke: Stroke) -> tuple[int, ...]:
-    return ImageColor.getrgb(stroke.colour)
 
 
 def on_picture(strokes: Strokes, size: Size) -> None:

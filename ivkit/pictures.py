@@ -76,17 +76,12 @@ PICTURE = Kind("a PIL image, an array of pixels or a path", _picture, TypeError,
 Picture = Annotated[Image.Image, PICTURE]
 
 
-def _formats() -> list[str]:
-    """Of all that PIL reads, the formats that hold pixels."""
-    Image.init()
-    return [name for name in Image.ID if name not in PROGRAMS]
-
-
 def open_file(path: Path) -> Image.Image:
     if not path.is_file():
         raise ValueError(f"there is no picture at {str(path)!r}")
+    Image.init()  # else it knows the commonest formats alone
     try:
-        return _opened(path, _formats())
+        return _opened(path, [name for name in Image.ID if name not in PROGRAMS])
     except Image.DecompressionBombError:
         raise ValueError(f"{path.name!r} {TOO_LARGE}") from None
     except (OSError, SyntaxError):

@@ -258,7 +258,7 @@ class Pipeline:
         model.check_text(prompt, "prompt")
         multiple = model.multiple if model is self.model else model.vae_scale_factor
         settings = PictureSettings(**options).resolve(model, self.size, multiple)
-        return PictureJob.of(model, prompt, settings, picture, strokes, mask)
+        return PictureJob(model, prompt, settings, picture, strokes, mask)
 
     # ------------------------------------------------------------------------------ P_video
 

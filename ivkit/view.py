@@ -156,12 +156,6 @@ def save_video(path: Any, frames: Video, fps: Fps = FPS, comment: Any = None) ->
 
 
 @checked
-def encode_video(frames: Video, fps: Fps = FPS) -> bytes:
-    """uint8 (F, H, W, 3) as the bytes of an .mp4 (H.264, yuv420p), for a page to play."""
-    return encoded(frames, fps)
-
-
-@checked
 def contact_sheet(
     frames: Videos, columns: Count = 8, every: Count = 1, height: Side | None = None
 ) -> Image.Image:

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from ..instructions import Drag, Stroke
-from ..pictures import to_frames
+from ..pictures import to_frames, to_pixels
 from ..support.cutout import specks
 from . import cases as stories
 from . import metrics, runner
@@ -227,9 +227,8 @@ class Judge:
         thing, in whatever colour."""
         import torch
 
-        pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
         with torch.no_grad():
-            seen = self.world.classify(pixels)[0] > 0
+            seen = self.world.classify(to_pixels(frames))[0] > 0
         labels = self.world.world.labels
         kinds = [i for i, (name, _) in enumerate(labels) if name == self.case.painted.name]
         return float(seen[:, kinds].any(1).float().mean())

@@ -10,6 +10,7 @@ import torch
 from ..bench.metrics import track
 from ..models import decoder as tiny
 from ..models.live import ACTS, NEW
+from ..pictures import to_frames
 from . import words
 from .evaluate import HELD_OUT, Judge, Table, directed, lively, share
 from .streams import Streams, plan
@@ -77,11 +78,7 @@ class LiveJudge(Judge):
 def distances(s: Streams, first, masks, last) -> list[float]:
     """How far the upper held thing of each stream is from where the pointer rests, in shares of the
     width; 1 where it can't be found."""
-
-    def pixels(x):
-        return ((x + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-
-    frames, pictures, regions = pixels(last), pixels(first), masks.cpu().numpy() > 0.5
+    frames, pictures, regions = to_frames(last), to_frames(first), masks.cpu().numpy() > 0.5
     way = (s.at[:, -1, 1] - s.at[:, 0, 1]).cpu().numpy() * SIZE
     found = []
     for frame, picture, region, by in zip(frames, pictures, regions, way, strict=True):

@@ -14,11 +14,12 @@ from typing import Any
 
 import torch
 import torch.distributed.nn.functional  # imported later, it keeps a group alive that has ended
-from PIL import Image
 
 from ...models import cpu_has_bf16
 from ...models.speed import recorded
+from ...pictures import to_frames
 from ...support.disk import whole, whole_folder, write_picture, write_tensors
+from ...view import contact_sheet
 from ..world import World
 
 LORA = "adapter_model.safetensors"
@@ -329,11 +330,9 @@ def pixel_loss(error: torch.Tensor) -> torch.Tensor:
 
 def save_grid(frames: torch.Tensor, path, scale: float = 1.0) -> None:
     """Writes (rows, columns, 3, H, W) in [-1, 1] as one picture."""
-    r, c, _, h, w = frames.shape
-    grid = ((frames.float() + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 3, 1, 4, 2)
-    picture = Image.fromarray(grid.reshape(r * h, c * w, 3).cpu().numpy())
-    picture = picture.resize((int(c * w * scale), int(r * h * scale)), Image.LANCZOS)
-    write_picture(path, picture, quality=88)
+    _, columns, _, height, _ = frames.shape
+    pictures = to_frames(frames.flatten(0, 1).float())
+    write_picture(path, contact_sheet(pictures, columns, height=int(height * scale)), quality=88)
 
 
 def psnr(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
