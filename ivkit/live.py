@@ -49,8 +49,8 @@ from .support.validate import (
 )
 from .trace import Record, Trace
 from .trajectory import place, with_masks
+from .view import FPS, save_video
 
-FPS = 8  # frames a second, at which the world moves as fast as in a clip
 KEPT = 600  # chunks that can be rewound to and recorded: five minutes
 TRACED = 16  # chunks whose tensors are kept
 
@@ -236,14 +236,9 @@ class Live:
         if not s.held:
             return s.last
         held = [h for _, h in s.held]
-        size = torch.tensor(self.picture.size, dtype=torch.float32)
-
-        def places(when: str) -> Tensor:
-            at = torch.tensor([getattr(h, when) for h in held], dtype=torch.float32) / size
-            return at[None].to(self.pipe.device)
-
         cut, mask = (torch.stack([getattr(h, n) for h in held])[None] for n in ("cut", "mask"))
-        at = (places(when) for when in ("start", "now", "to"))
+        at = torch.tensor([[h.start, h.now, h.to] for h in held], dtype=torch.float32)
+        at = (at / torch.tensor(self.picture.size)).to(cut.device)[None].unbind(2)
         grabbed_now = torch.zeros(1, dtype=torch.bool, device=cut.device)  # `_grab` cut it out
         coders = self.student.encode, self.student.decode
         return live.pull(*coders, s.last, cut, grabbed_now, mask, *at)[0]
@@ -298,8 +293,6 @@ class Live:
     @checked
     def record(self, path: File) -> Path:
         """Write what was shown, five minutes at the most, as an .mp4 or .gif; returns the path."""
-        from .view import save_video
-
         if not self._latents:
             raise ValueError("nothing was shown yet: take a chunk with next(live) first")
         frames = [to_frames(self.student.decode(z)) for z in self._latents]

@@ -279,23 +279,22 @@ def trace_grid(
     for i in steps:
         check_index("steps", i, count)
     latents = {name: [_latent(trace[i], name, frame) for i in steps] for name in names}
-    rows = {}
-    if "x0" in latents and decode is not None:
-        x0 = latents.pop("x0")
-        shown = bar(x0, "x0")
-        rows["x0"] = [z if isinstance(z, str) else _pixels(decode(z[None])) for z in shown]
-    rows |= _principal_colours(latents)
+    seen = {"x0"} if decode is not None else set()
+    coloured = [z for name in latents.keys() - seen for z in latents[name]]
+    coloured = [z for z in coloured if not isinstance(z, str)]
+    paint = principal_colours(coloured) if coloured else None
     figure, axes = _figure(len(names), len(steps), 1.35, 1.35, margin=0.35)
     for r, name in enumerate(names):
         left = {"ha": "right", "va": "center", "transform": axes[r, 0].transAxes}
         axes[r, 0].text(-0.08, 0.5, SYMBOLS.get(name, name), fontsize=13, **left)
         if name in ("eps_hat", "v_hat") and any(name not in trace[i].terms for i in steps):
             axes[r, 0].text(-0.08, 0.3, "derived", fontsize=7, **left)
-        for c, picture in enumerate(rows[name]):
-            if isinstance(picture, str):
+        for c, z in enumerate(bar(latents[name], name, name in seen)):
+            if isinstance(z, str):
                 where = {"transform": axes[r, c].transAxes, "ha": "center", "va": "center"}
-                axes[r, c].text(0.5, 0.5, picture, fontsize=7, **where)
+                axes[r, c].text(0.5, 0.5, z, fontsize=7, **where)
             else:
+                picture = _pixels(decode(z[None])) if name in seen else paint(z)
                 axes[r, c].imshow(picture, interpolation="nearest")
     for c, i in enumerate(steps):
         axes[0, c].set_title(f"step {i}, t = {trace[i].t:.0f}", fontsize=8)
@@ -345,17 +344,6 @@ def principal_colours(latents: Maps):
         return colours.reshape(*z.shape[1:], -1)
 
     return paint
-
-
-def _principal_colours(rows: dict) -> dict:
-    """{name: [(C, h, w)]} -> {name: [(h, w, 3) in [0, 1]]}, with principal axes common to all."""
-    known = [z for row in rows.values() for z in row if not isinstance(z, str)]
-    if not known:
-        return rows
-    paint = principal_colours(known)
-    return {
-        name: [z if isinstance(z, str) else paint(z) for z in row] for name, row in rows.items()
-    }
 
 
 def _figure(rows, columns, width, height, margin=0.0):

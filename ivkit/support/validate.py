@@ -158,6 +158,8 @@ class Array(Kind):
     least: how many the first axis has at least.
     """
 
+    broadcasts, number = False, None  # see `TensorOf`
+
     def __init__(
         self, *shapes: str, of: str = "buif", low=-math.inf, high=math.inf, finite=True, least=1
     ):
@@ -201,12 +203,15 @@ class Array(Kind):
 
     def _shape(self, array) -> list[str] | None:
         for shape in self.shapes:
-            if len(shape) == array.ndim and all(
-                length == int(axis) if axis.isdigit() else length > 0
-                for axis, length in zip(shape, array.shape, strict=True)
-            ):
-                return shape
+            axes = shape[max(0, len(shape) - array.ndim) :] if self.number else shape
+            if len(axes) == array.ndim and all(map(self._fits, axes, array.shape)):
+                return axes
         return None
+
+    def _fits(self, axis: str, length: int) -> bool:
+        if not length or not axis.isdigit():
+            return length > 0
+        return length == int(axis) or (self.broadcasts and length == 1)
 
     def axes(self, value: np.ndarray) -> dict[str, int]:
         named = zip(self._shape(value) or (), value.shape, strict=False)
@@ -229,18 +234,6 @@ class TensorOf(Array):
         if self.number and not isinstance(value, np.ndarray) and not _is_tensor(value):
             return self.number(name, value)
         return super().__call__(name, value)
-
-    def _shape(self, tensor) -> list[str] | None:
-        if not self.broadcasts:
-            return super()._shape(tensor)
-        axes = self.shapes[0]
-        axes = axes[max(0, len(axes) - tensor.ndim) :] if self.number else axes
-        if len(axes) != tensor.ndim:
-            return None
-        for axis, length in zip(axes, tensor.shape, strict=True):
-            if not length or (axis.isdigit() and length not in (1, int(axis))):
-                return None
-        return axes
 
     def axes(self, value: Any) -> dict[str, int]:
         found = super().axes(value) if hasattr(value, "shape") else {}
