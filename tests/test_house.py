@@ -61,11 +61,11 @@ def lines(paths) -> int:
 def test_the_top_floor_is_the_paper():
     top = list(HOUSE.glob("*.py"))
     assert {path.stem for path in top} <= {*TOP, "__init__", "__main__"} and len(top) <= 15
-    assert lines(top) <= 5100  # of which the stream takes 530; the wish is 4,000
+    assert lines(top) <= 4900  # of which the stream takes 530; the wish is 4,000
 
 
 def test_the_house_is_thin():
-    assert lines(FILES) <= 22000  # the wish is 16,500
+    assert lines(FILES) <= 21600  # the wish is 16,500
 
 
 def imported(path: Path):
