@@ -423,21 +423,12 @@ class Pipeline:
             changes=changes,
             **asked,
         )
-        self._plan(eps, s, steps, trace)
+        guided = bool(np.max(s.guidance_scale) > 1)
+        memory.prepare(model, tuple(eps.shape), steps, guided, trace)
         reference = self._reference(run, run.picture, eps, trace.whole)
         run.begin(reference, edits, lambda run, picture: self._reference(run, picture, eps))
         self.last_run = run
         return run
-
-    def _plan(self, eps: Tensor, s: Settings, steps: int, trace: TraceOptions) -> None:
-        """Choose how much memory the run may take; said where it is not all that it would like."""
-        shape, guided = tuple(eps.shape), bool(np.max(s.guidance_scale) > 1)
-        kept = memory.kept_bytes(shape, steps, guided, trace)
-        plan = memory.choose(self.model, shape, guided, kept.get(self.device.type, 0))
-        memory.warn_if_scarce(kept)
-        if plan.level != memory.level(self.model) or (not self.plan and self.device.type != "cpu"):
-            print(plan)
-        plan.apply(self.model)
 
     def _reference(
         self, run: Run, picture: Image.Image, eps: Tensor, whole: bool = False

@@ -25,7 +25,6 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import json
-import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -95,6 +94,7 @@ def convert(
     return x0 if to == "x0" else eps
 
 
+@checked
 @dataclass
 class Record:
     """One step: numbers as attributes, tensors by name."""
@@ -103,12 +103,12 @@ class Record:
     t: float
     signal: float  # z = signal x0 + noise eps; for a DDPM schedule signal = sqrt(alpha_bar)
     noise: float
-    kind: str
+    kind: Literal[KINDS]
     lam: Tensor  # (F or 1, 1, h or 1, w or 1), the lam in force
     tensors: dict[str, Tensor] = field(default_factory=dict)
     guidance: Tensor | None = None  # the scale, broadcasts to (F, 1, 1, 1); None: not guided
-    left: tuple[str, ...] = ()  # names that the step had and that were not kept
-    blended: str = "native"  # the unit of Eq. 4 at this step: "v", "eps" or "x0"
+    left: tuple[Literal[NAMES], ...] = ()  # names that the step had and that were not kept
+    blended: Literal[(*TERMS, "native")] = "native"  # the unit of Eq. 4 at this step
     overwritten: bool = False  # by dual-clock before the next step: nothing was evaluated
 
     def __post_init__(self):
@@ -364,55 +364,34 @@ class Trace:
         try:
             with safe_open(path, "pt") as file:
                 metadata = file.metadata() or {}
-                steps = _said(metadata, "steps", _step, "none")
-                if [index for index, *_ in steps] != [*range(len(steps))]:
+                steps = _said(metadata, "steps")
+                more = {name: _said(metadata, name) for name in _SAID if name in metadata}
+                records = []
+                for i, step in enumerate(steps):
+                    said = {name: values[i] for name, values in more.items()}
+                    records.append(Record(*step, lam=file.get_tensor(f"{i}.lam"), **said))
+                if [record.index for record in records] != [*range(len(steps))]:
                     raise ValueError("its steps are not in order")
-                records = [
-                    Record(*step, lam=file.get_tensor(f"{i}.lam")) for i, step in enumerate(steps)
-                ]
-                for name, read in _SAID.items():
-                    for record, value in zip(records, _said(metadata, name, read), strict=False):
-                        setattr(record, name, value)
                 for key in file.keys():  # noqa: SIM118 (a safetensors file is no dict)
                     i, name = _place(key, len(records))
                     if name == "guidance":
                         records[i].guidance = file.get_tensor(key)
                     elif name != "lam":
                         records[i].tensors[name] = file.get_tensor(key)
-        except (SafetensorError, OSError, TypeError, ValueError) as error:
+        except (SafetensorError, OSError, TypeError, ValueError, LookupError) as error:
             why = " ".join(str(error).split())[:200]
             raise ValueError(f"{path} is not a whole ivkit trace ({why})") from None
         return cls(records)
 
 
-def _step(value: Any) -> tuple[int, float, float, float, str]:
-    index, *numbers, kind = value
-    if not all(type(v) in (int, float) and math.isfinite(v) for v in numbers) or kind not in KINDS:
-        raise ValueError
-    return index, *numbers, kind
+#: what a file says of each step beside `steps`; older files say less
+_SAID = ("left", "blended", "overwritten")
 
 
-def _names(value: Any) -> tuple[str, ...]:
-    names = tuple(value)
-    if not all(name in NAMES for name in names):
-        raise ValueError
-    return names
-
-
-def _unit(value: Any) -> str:
-    if value not in TERMS:
-        raise ValueError
-    return value
-
-
-#: what a file says of each step beside `steps`, and how it is read; older files say less
-_SAID = {"left": _names, "blended": _unit, "overwritten": bool}
-
-
-def _said(metadata: dict[str, str], name: str, read: Callable, otherwise: str = "[]") -> list:
+def _said(metadata: dict[str, str], name: str) -> list:
     try:
-        return [read(value) for value in json.loads(metadata.get(name, otherwise))]
-    except (TypeError, ValueError, OverflowError, RecursionError):
+        return [*json.loads(metadata[name])]
+    except (TypeError, ValueError, LookupError, RecursionError):
         raise ValueError(f"what it says of {name!r} is damaged") from None
 
 

@@ -167,7 +167,7 @@ def test_foreign_steps_are_no_trace(steps, tmp_path):
 def test_foreign_words_of_its_steps_are_no_trace(name, said, tmp_path):
     tensors = {"0.lam": torch.zeros(1, 1, 1, 1), "0.z_t": torch.zeros(1, 4, 2, 2)}
     save_file(tensors, tmp_path / "t.safetensors", {"steps": json.dumps(GOOD), name: said})
-    with pytest.raises(ValueError, match=f"is not a whole ivkit trace .what it says of '{name}'"):
+    with pytest.raises(ValueError, match=f"is not a whole ivkit trace .*{name}"):
         iv.Trace.load(tmp_path / "t.safetensors")
 
 

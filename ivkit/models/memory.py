@@ -93,14 +93,23 @@ def kept_bytes(shape: tuple[int, ...], steps: int, guided: bool, trace) -> dict[
     return found
 
 
-def warn_if_scarce(kept: dict[str, int]) -> None:
-    """Where the CPU's memory is short of what a run will keep."""
+def prepare(model, shape: tuple[int, ...], steps: int, guided: bool, trace) -> None:
+    """Choose how much memory a run may take; said where it is not all that it would like.
+
+    shape: of the clip's latents, (F, C, h, w). trace: its `TraceOptions`. Warns where the CPU's
+    memory is short of what the run will keep.
+    """
+    kept = kept_bytes(shape, steps, guided, trace)
+    plan = choose(model, shape, guided, kept.get(model.device.type, 0))
     need, free = kept["cpu"], free_bytes(torch.device("cpu"))
     if free is not None and need > 0.9 * free:
         warn(
             f"what this run keeps of its steps takes about {need / 1e9:.1f} GB, and "
             f"{free / 1e9:.1f} GB are free: trace=False keeps less, and so do names, trace='x0'"
         )
+    if plan.level != level(model) or (not model.plan and model.device.type != "cpu"):
+        print(plan)
+    plan.apply(model)
 
 
 def model_bytes(model) -> int:
