@@ -17,6 +17,7 @@ from PIL import Image
 import ivkit as iv
 from ivkit import view
 from ivkit.support import progress
+from ivkit.support.encode import encoded
 from ivkit.trace import Record
 
 
@@ -83,7 +84,7 @@ def test_every_size_is_written_as_browsers_play_it(width, height, tmp_path):
     clip = np.random.default_rng(0).integers(0, 255, (3, height, width, 3), np.uint8)
     wanted = "yuv420p", f"{width + width % 2}x{height + height % 2}"
     assert pixel_format(iv.save_video(tmp_path / "a.mp4", clip).read_bytes(), tmp_path) == wanted
-    assert pixel_format(view.encode_video(clip), tmp_path) == wanted
+    assert pixel_format(encoded(clip, view.FPS), tmp_path) == wanted
 
 
 @pytest.mark.parametrize("options", [{}, {"height": 7}, {"width": 9}, {"width": 9, "height": 7}])

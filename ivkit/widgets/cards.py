@@ -16,7 +16,8 @@ import numpy as np
 from PIL import Image
 
 from ..pictures import png
-from ..view import FPS, encode_video
+from ..support.encode import encoded
+from ..view import FPS
 from .parts import TIP, Line, button, column, picture_view, small, toggle, words
 from .session import Take
 
@@ -127,7 +128,7 @@ def still(picture: Image.Image) -> w.Image:
 
 def video(frames: np.ndarray, width: int = CARD) -> w.Video:
     return w.Video(
-        value=encode_video(frames, FPS),
+        value=encoded(frames, FPS),
         format="mp4",
         autoplay=True,
         loop=True,
