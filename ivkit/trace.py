@@ -365,7 +365,7 @@ class Trace:
             with safe_open(path, "pt") as file:
                 metadata = file.metadata() or {}
                 steps = _said(metadata, "steps")
-                more = {name: _said(metadata, name) for name in _SAID if name in metadata}
+                more = {name: _said(metadata, name, steps) for name in _SAID if name in metadata}
                 records = []
                 for i, step in enumerate(steps):
                     said = {name: values[i] for name, values in more.items()}
@@ -388,9 +388,12 @@ class Trace:
 _SAID = ("left", "blended", "overwritten")
 
 
-def _said(metadata: dict[str, str], name: str) -> list:
+def _said(metadata: dict[str, str], name: str, steps: list | None = None) -> list:
     try:
-        return [*json.loads(metadata[name])]
+        found = [*json.loads(metadata[name])]
+        if steps is not None and len(found) != len(steps):
+            raise ValueError
+        return found
     except (TypeError, ValueError, LookupError, RecursionError):
         raise ValueError(f"what it says of {name!r} is damaged") from None
 
