@@ -33,6 +33,7 @@ from .pictures import Picture, fit, to_frames, to_pictures, to_pixels
 from .regions import grow, inside
 from .support.saved import Saved
 from .support.validate import (
+    MASK,
     POINT,
     File,
     Instance,
@@ -45,7 +46,6 @@ from .support.validate import (
     Sentence,
     Share,
     checked,
-    to_mask,
 )
 from .trace import Record, Trace
 from .trajectory import place, with_masks
@@ -339,7 +339,7 @@ class Live:
         if isinstance(what, np.ndarray) and what.ndim == 2:
             if what.shape != shape:
                 raise ValueError(f"what is a mask of {what.shape}; the frames are {shape}")
-            mask = to_mask(what, "what")
+            mask = MASK("what", what)
             point = tuple(float(v.mean()) for v in np.nonzero(mask)[::-1])
         else:
             point = self._point("what", what)

@@ -23,6 +23,7 @@ from .support.validate import (
     TEXT,
     VIDEO,
     Array,
+    Choice,
     Count,
     Index,
     Integer,
@@ -36,7 +37,6 @@ from .support.validate import (
     as_array,
     check_index,
     checked,
-    choice,
 )
 
 FPS = 8
@@ -273,7 +273,7 @@ def trace_grid(
     if not count:
         raise ValueError("trace has no steps yet: there is nothing to show")
     for name in names:
-        choice("names", name, (*NAMES, "lam"))
+        Choice(*NAMES, "lam")("names", name)
     if steps is None:
         steps = np.unique(np.linspace(0, count - 1, min(count, 8)).round().astype(int)).tolist()
     for i in steps:

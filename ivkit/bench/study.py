@@ -24,7 +24,7 @@ import numpy as np
 
 from ..pictures import Picture
 from ..support.disk import append, destination, write_picture, write_text
-from ..support.validate import Count, File, Name, Sentence, Video, checked, choice, shown
+from ..support.validate import Choice, Count, File, Name, Sentence, Video, checked, shown
 from .methods import Job
 from .scores import bootstrap
 from .tables import PAPER_VOTES, Means, Rows, has, markdown, votes
@@ -225,7 +225,7 @@ class Study:
         """
         given = (image, text, satisfied_left, satisfied_right)
         for (name, question), value in zip(self.questions.items(), given, strict=True):
-            choice(name, value, question.options)
+            Choice(*question.options)(name, value)
             question.value = value
         self.keep()
 
