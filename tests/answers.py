@@ -28,6 +28,15 @@ class Answers:
     beside: Callable[[], tuple] = tuple
 
 
+def foretold(right: float, *mistakes: float) -> Answers:
+    """Of a prediction, one number."""
+    forms = float, np.float32, torch.tensor, lambda n: [n], lambda n: np.array([[n]], "float64")
+    return Answers(
+        right=[right, *(form(right) for form in forms)],
+        wrong=[None, math.nan, [right, right], right + 1e4, right - 1e4, *mistakes],
+    )
+
+
 # ------------------------------------------------------------------------------ 00_quickstart
 
 
@@ -107,6 +116,7 @@ QUICKSTART = {
         ],
         beside=lambda: (16,),
     ),
+    "blended_number": foretold(8, 4, 6, 10.5, 2.5),
 }
 
 # ------------------------------------------------------------------------------- 01_see_noise
@@ -180,6 +190,7 @@ SEE_NOISE = {
         ],
         beside=lambda: (ALPHA_BAR,),
     ),
+    "noised_pixel": foretold(-0.5, -0.1, -0.46, 1.1, 0.1),
 }
 
 # -------------------------------------------------------------------------- 02_make_a_picture
@@ -291,6 +302,7 @@ MAKE_A_PICTURE = {
             lambda scores, k: mute_loop(scores, 2),
         ],
     ),
+    "guided_number": foretold(8, 10, 10.5, -4, 7),
 }
 
 # ----------------------------------------------------------------------------------- 03_paint
@@ -390,6 +402,7 @@ PAINT = {
         ],
         beside=lambda: (TREES,),
     ),
+    "steps_of_an_edit": foretold(7, 20, 13, 14, 6),
 }
 
 # ---------------------------------------------------------------------------- 04_make_it_move
@@ -461,6 +474,7 @@ MAKE_IT_MOVE = {
         ],
         beside=lambda: (F,),
     ),
+    "looks_over_time": foretold(16384, 2048, 64, 524288, 4194304),
 }
 
 # ------------------------------------------------------------------------------------- 05_drag
@@ -605,6 +619,7 @@ DRAG = {
             lambda region, cell: squares(region, 4).mean((3, 5)),
         ],
     ),
+    "steps_not_evaluated": foretold(7, 8, 3, 2, 10),
 }
 
 # ----------------------------------------------------------------------------------- 06_lambda
@@ -713,6 +728,7 @@ LAMBDA = {
             lambda v, v_edit, z, z_edit, lam, a: (v[0], v),
         ],
     ),
+    "evaluations": foretold(15, 30, 20, 10, 25),
 }
 
 # ------------------------------------------------------------------------------------ 07_align
@@ -804,6 +820,7 @@ ALIGN = {
             lambda f, r: f,
         ],
     ),
+    "louder_difference": foretold(1, 9, 3**0.5, 0, 1 / 3),
 }
 
 # ----------------------------------------------------------------------------------- 08_studio
@@ -905,6 +922,7 @@ STUDIO = {
             [aside(0.0), aside(0.6, motion="it moves left")],
         ],
     ),
+    "steps_that_know": foretold(6, 4, 10, 5, 7),
 }  # fmt: skip
 
 # ---------------------------------------------------------------------------------- 09_measure
@@ -1004,6 +1022,7 @@ MEASURE = {
             lambda image, motion: image,
         ],
     ),
+    "share_of_the_width": foretold(20 / 256, 20, 28 / 256, 20 / 128, 7.8125),
 }
 
 # ---------------------------------------------------------------------------- 10_make_it_yours
@@ -1087,6 +1106,7 @@ MAKE_IT_YOURS = {
             pair(0.5, 0.5),
         ],
     ),
+    "share_of_a_lora": foretold(0.125, 512, 0.0625, 4, 12.5),
 }
 
 # ----------------------------------------------------------------------------- 11_real_models
@@ -1142,6 +1162,7 @@ REAL_MODELS = {
             lambda z, given, sigma: z[0],
         ],
     ),
+    "on_the_way": foretold(-1, 1, 0, 2, -2),
 }
 
 # ------------------------------------------------------------------------------------- 12_live

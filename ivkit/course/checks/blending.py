@@ -3,7 +3,7 @@
 import numpy as np
 
 from ...support.validate import as_array
-from .compare import compared, exercise, normal, numbers_of
+from .compare import compared, exercise, normal, numbers_of, predicted
 
 # ----------------------------------------------------------------------------------- 06_lambda
 
@@ -56,6 +56,18 @@ def blend_in_eps(v, v_edit, z, z_edit, lam, a):
     yield (eps_hat, v_hat), "the second blends the velocities: turn the blended ε into one instead"
     yield (eps_hat, ...), "ε is right; its velocity at z_edit is (ε - √(1 - a) z_edit) / √a"
     yield "the first is not the blended ε: v goes with z, and v_edit with z_edit"
+
+
+@predicted(
+    15,
+    (30, "that keeps nothing: the reference chain is kept for the second clip"),
+    (20, "λ = 1 gives the unedited clip, which the first run has made already"),
+    (10, "that is the first clip alone"),
+    (25, "the reference chain is computed only once"),
+    otherwise="the first clip takes two branches, the second one, and the third none",
+)
+def evaluations():
+    """Exercise 4: the predictions of three clips at λ = 0.25, 0.5 and 1."""
 
 
 # ------------------------------------------------------------------------------------ 07_align
@@ -123,3 +135,18 @@ def relative_flicker(frames, reference):
     yield own, "that is the change of frames: divide it by the reference's"
     yield steps[0].std() / steps[1].std(), "take the mean of absolute changes, not their spread"
     yield "it is the mean absolute change of frames over that of reference"
+
+
+@predicted(
+    1,
+    (9, "that is the factor of the variance, and the layer divides by its root"),
+    (3**0.5, "the layer divides by the standard deviation, which grows as fast as the difference"),
+    (0, "the output is not zero: only the size of the difference is lost"),
+    (
+        1 / 3,
+        "the layer divides by 3 times as much, but what it divides is 3 times as large as well",
+    ),
+    otherwise="group normalisation divides by the size of the difference",
+)
+def louder_difference():
+    """Exercise 4: the factor by which Eq. 5 changes with a difference 2 or 3 times as large."""

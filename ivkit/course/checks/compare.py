@@ -67,6 +67,30 @@ def compared(cases: Callable, first: str = "torch", seen: Callable = lambda foun
     return decorate
 
 
+def predicted(right: float, *mistakes: tuple[float, str], otherwise: str):
+    """Makes the check of one number that a reader foretells; (a wrong number, what to say of it).
+
+    otherwise: what leads to the right number, said of all others.
+    """
+
+    def decorate(number):
+        def work(answer):
+            value = numbers_of("your prediction", answer, "a number")
+            if value.size != 1:
+                return f"your prediction must be one number, not {value.size}"
+            for wanted, said in ((right, None), *mistakes):
+                if abs(value.item() - wanted) <= 1e-3 * max(abs(wanted), 0.1):
+                    return said
+            side = "high" if value.item() > right else "low"
+            return f"{value.item():g} is too {side}: {otherwise}"
+
+        for name in ("__name__", "__doc__", "__module__"):
+            setattr(work, name, getattr(number, name))
+        return exercise(work)
+
+    return decorate
+
+
 def _difference(found, right, mistakes, given: dict) -> str | None:
     several = isinstance(right, tuple)
     if several and not (isinstance(found, (tuple, list)) and len(found) == len(right)):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .compare import compared
+from .compare import compared, predicted
 
 
 def _ends():
@@ -65,3 +65,15 @@ def moving_alignment(image, motion, true_motion):
         yield "more motion than the truth's must not earn more, nor less"
     else:
         yield "it must grow evenly: a quarter of the true motion, a quarter of the alignment"
+
+
+@predicted(
+    20 / 256,
+    (20, "that is in pixels: divide by the width"),
+    (28 / 256, "that adds the two sides: take the length of the diagonal"),
+    (20 / 128, "that is a share of the height"),
+    (7.8125, "that is in percent: write the share itself"),
+    otherwise="12 and 16 are the sides of a right angle",
+)
+def share_of_the_width():
+    """Exercise 4: the drag distance of (12, 16) pixels in a picture 256 wide."""

@@ -5,7 +5,7 @@ from itertools import islice
 import numpy as np
 
 from ...support.validate import as_array
-from .compare import NotYet, compared, exercise, normal
+from .compare import NotYet, compared, exercise, normal, predicted
 
 # ------------------------------------------------------------------------- 10_make_it_yours
 
@@ -74,6 +74,18 @@ def two_loras(A1, B1, A2, B2, s1, s2):
     yield "B A is not s1 B1 A1 + s2 B2 A2: mind the order of rows and columns"
 
 
+@predicted(
+    0.125,
+    (512, "that is the count: divide it by the layer's 64 x 64"),
+    (0.0625, "that is one of the two factors"),
+    (4, "that is the rank"),
+    (12.5, "that is in percent: write the share itself"),
+    otherwise="two factors of 4 x 64 numbers, against 64 x 64",
+)
+def share_of_a_lora():
+    """Exercise 4: the share of a LoRA of rank 4 in a layer of 64 x 64."""
+
+
 # --------------------------------------------------------------------------- 11_real_models
 
 
@@ -133,3 +145,15 @@ def straight_velocity(z, given, sigma):
     yield z - given, "that is the way from given to z; it takes σ to go it, so v is it over σ"
     yield (z - (1 - sigma) * given) / sigma, "that is ε; take x0 off it"
     yield "with your v, z - σ v is not given"
+
+
+@predicted(
+    -1,
+    (1, "that is after three steps, at σ = 0.25"),
+    (0, "that is after two steps, at σ = 0.5"),
+    (2, "that is the end, x0"),
+    (-2, "that is the start, where z is the noise"),
+    otherwise="σ is 0.75 after the first step",
+)
+def on_the_way():
+    """Exercise 4: z after one of four steps of a flow from -2 to 2."""

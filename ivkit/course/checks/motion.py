@@ -3,7 +3,7 @@
 import numpy as np
 
 from ...support.validate import as_array
-from .compare import NotYet, compared, exercise, normal, numbers_of
+from .compare import NotYet, compared, exercise, normal, numbers_of, predicted
 from .pictures import attention
 
 # ---------------------------------------------------------------------------- 04_make_it_move
@@ -43,6 +43,18 @@ def no_looking_ahead(scores):
     """Exercise 3: (scores (cells, heads, F, F)) -> attention to the frames so far."""
     ahead = np.triu(np.ones(scores.shape, bool), 1)
     yield from attention(scores, ahead, "a frame after the one that looks")
+
+
+@predicted(
+    16384,
+    (2048, "that is one number for each cell and frame: each frame looks at 8 frames"),
+    (64, "that is the square of one cell: there are 16 x 16 cells"),
+    (524288, "that is attention over the cells of each frame, as in the picture model"),
+    (4194304, "that is attention of all cells of all frames to each other"),
+    otherwise="each of 256 cells has a square of 8 x 8",
+)
+def looks_over_time():
+    """Exercise 4: the numbers of temporal attention, 8 frames of 16 x 16 cells."""
 
 
 # ------------------------------------------------------------------------------------- 05_drag
@@ -131,3 +143,15 @@ def cell_means(region, cell):
     yield cells.max((3, 5)), "that is the largest pixel of each cell, not their mean"
     yield cells.sum((3, 5)), "that is the sum of each cell, not the mean"
     yield "the shape is right, but the cells do not hold the mean of their pixels"
+
+
+@predicted(
+    7,
+    (8, "before step 8 nothing is replaced as a whole any more, so the result of step 7 counts"),
+    (3, "these are the steps that are evaluated"),
+    (2, "these are the steps after the hold"),
+    (10, "the last steps replace only where things move"),
+    otherwise="the frame is replaced before the steps 1 to 7",
+)
+def steps_not_evaluated():
+    """Exercise 4: the steps not evaluated of 10 at λ = 0 and weak = 0.8."""

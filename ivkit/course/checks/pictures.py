@@ -8,7 +8,7 @@ import numpy as np
 from ...instructions import ContentInstruction
 from ...paint import rasterise
 from ...support.validate import as_array
-from .compare import compared, exercise, normal, numbers_of, outcome
+from .compare import compared, exercise, normal, numbers_of, outcome, predicted
 
 # ------------------------------------------------------------------------------- 00_quickstart
 
@@ -58,6 +58,18 @@ def fading_lam(lam, num_frames: int):
             return f"lam is {by_frame[f].mean():g} in the {where} frame; it must be {wanted}"
     if (np.diff(by_frame, axis=0) > 1e-6).any():
         return "lam must never rise on its way from 1 to 0"
+
+
+@predicted(
+    8,
+    (4, "that is with the weights the other way round: λ belongs to ε"),
+    (6, "that is the mean, which is right at λ = 0.5"),
+    (10.5, "the weights must add up to 1: ε' has 1 - λ"),
+    (2.5, "that is Eq. 4 with λ in both places"),
+    otherwise="a weighted mean of 2 and 10, nearer to 10",
+)
+def blended_number():
+    """Exercise 4: ε̂ where ε = 2, ε' = 10 and λ = 0.25."""
 
 
 # ------------------------------------------------------------------------------- 01_see_noise
@@ -113,6 +125,18 @@ def schedule_without_leak(mine, alpha_bar):
         return f"{falls.format(*fall)}: it must fall slower at both ends than in the middle"
     if np.abs(mine - as_array(alpha_bar)).max() < 1e-3:
         return "that is the schedule the model already has: design one of your own"
+
+
+@predicted(
+    -0.5,
+    (-0.1, "the weight of the noise is √(1 - ᾱ), not 1 - √ᾱ"),
+    (-0.46, "these are ᾱ and 1 - ᾱ: take their square roots"),
+    (1.1, "the noise is negative"),
+    (0.1, "the noise is -1, and its weight is not 0.2"),
+    otherwise="0.6 of the latent, and 0.8 of the noise",
+)
+def noised_pixel():
+    """Exercise 4: z_t where √ᾱ = 0.6, z0 = 0.5 and ε = -1."""
 
 
 # -------------------------------------------------------------------------- 02_make_a_picture
@@ -194,6 +218,18 @@ def mute(scores, k):
     yield from attention(scores, hidden, f"token {k}")
 
 
+@predicted(
+    8,
+    (10, "that starts from the prediction with the text: it starts from the one without"),
+    (10.5, "that is 3.5 times the prediction with the text: only the difference is scaled"),
+    (-4, "the difference has the wrong sign: cond - uncond"),
+    (7, "that is the scaled difference alone: add it to the prediction without text"),
+    otherwise="1, and 3.5 times what the text changes",
+)
+def guided_number():
+    """Exercise 4: the guided prediction of uncond 1, cond 3 at a scale of 3.5."""
+
+
 # ------------------------------------------------------------------------------------ 03_paint
 
 
@@ -255,3 +291,15 @@ def left_crown(mask, picture):
         return f"only {inside:.0%} of the mask is leaves: sky is blue, meadow has little red"
     if covered < 0.6:
         return f"it covers {covered:.0%} of the leaves: loosen the thresholds"
+
+
+@predicted(
+    7,
+    (20, "that is without strength: the painted picture skips the noisy steps"),
+    (13, "these are the steps that are left out"),
+    (14, "each step counts once here, guidance or not"),
+    (6, "the first step that is left counts as well"),
+    otherwise="strength is the share of the steps that are taken",
+)
+def steps_of_an_edit():
+    """Exercise 4: the steps of an edit of 20 steps at strength 0.35."""

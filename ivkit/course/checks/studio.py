@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from ...paint import edit_region, rasterise
-from .compare import exercise
+from .compare import exercise, predicted
 
 
 @exercise
@@ -79,3 +79,15 @@ def against_the_words(takes):
     if not (low == 0 and high >= 0.5):
         said = " and ".join(f"{float(np.mean(lam)):.2g}" for lam in lams)
         return f"so far at λ = {said}: make a try at 0, and one at 0.5 or more"
+
+
+@predicted(
+    6,
+    (4, "these are the steps before the cloud was there"),
+    (10, "what is done stays as it is: only later steps know of the cloud"),
+    (5, "the step after the pause knows of the cloud as well"),
+    (7, "the fourth step was done before you painted"),
+    otherwise="the steps that are left know of the cloud",
+)
+def steps_that_know():
+    """Exercise 4: the steps of 10 that know of an edit after the fourth."""
