@@ -68,7 +68,7 @@ def compared(cases: Callable, first: str = "torch", seen: Callable = lambda foun
 
 
 def predicted(right: float, *mistakes: tuple[float, str], otherwise: str):
-    """Makes the check of one number that a reader foretells; (a wrong number, what to say of it).
+    """Makes the check of one number that a reader predicts; (a wrong number, what to say of it).
 
     otherwise: what leads to the right number, said of all others.
     """
