@@ -178,10 +178,12 @@ class Track:
         """Wherever the region may be in frame f, bool (H, W).
 
         Where it is not found, that is where it was last seen, where it is seen next, and between.
+        It counts as no smaller than in the picture: a region that fades seems to shrink.
         """
-        found = np.flatnonzero(self.sure)
+        found, inside = np.flatnonzero(self.sure), mask.astype(np.float32)
         near = {f, found[found <= f].max(initial=0), found[found >= f].min(initial=f)}
-        return np.any([self.place(mask, k) > 0.3 for k in near], axis=0)
+        places = [(self.centre[k], turn) for k in near for turn in {1, self.factor[k]}]
+        return np.any([_placed(inside, self.start, *place) > 0.3 for place in places], axis=0)
 
 
 def follow(clip: np.ndarray, picture: np.ndarray, mask: np.ndarray) -> Track:

@@ -21,7 +21,7 @@ from ivkit.bench.metrics import psnr, track
 from ivkit.blend import blend, blend_in
 from ivkit.instructions import UNITS, Camera, Drag, TrajectoryInstruction
 from ivkit.pipeline import Pipeline
-from ivkit.regions import follow
+from ivkit.regions import Track, follow
 from ivkit.support.cutout import specks
 from ivkit.trace import KINDS, NATIVE, convert
 from ivkit.trajectory import warp
@@ -332,6 +332,14 @@ def test_a_dragged_thing_is_held_where_it_rests(world, every, seed):
     found = warp(job.picture, waits, FRAMES, clip)
     for f in range(FRAMES // 2):
         assert found.masks[f][drag.mask].min() > 0.9
+
+
+def test_the_hole_of_a_region_that_seems_to_shrink_is_no_smaller_than_it_was():
+    mask = np.zeros((64, 64), bool)
+    mask[20:40, 24:44] = True
+    shrunk = np.full(3, 0.6 + 0j)
+    track = Track(33.5 + 29.5j, np.full(3, 38.5 + 29.5j), shrunk, np.ones(3), np.ones((3, 3)))
+    assert not track.place(mask, 2)[20, 29] and track.hole(mask, 2)[20:40, 29:49].all()
 
 
 # ---- the unit of Eq. 4 ----

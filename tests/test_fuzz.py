@@ -3,8 +3,10 @@
 import inspect
 import time
 
+import answers
 import families
 import fuzz
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -71,8 +73,6 @@ def test_an_unknown_argument_is_named_with_the_nearest_known_one():
 
 
 def test_numbers_may_be_0_d_tensors_and_numpy_scalars():
-    import numpy as np
-
     pipe = tiny.pipeline()
     options = {"seed": np.int64(3), "strength": torch.tensor(0.5), "grow": np.float32(1)}
     options |= {"num_inference_steps": torch.tensor(2)}
@@ -95,8 +95,6 @@ def test_limits_are_said_before_any_work():
 
 
 def test_a_mask_of_another_size_and_a_single_picture_are_refused():
-    import numpy as np
-
     clip = np.zeros((4, 16, 16, 3), np.uint8)
     with pytest.raises(ValueError, match="mask of shape .* does not fit a of shape"):
         metrics.psnr(clip, clip, np.ones((8, 8)))
@@ -150,6 +148,12 @@ def exercises(world):
         yield name, check, {k: beside[k] for k in more if k in beside}
 
 
+def is_the_number(name: str, value) -> bool:
+    """Whether a value is by chance the one number that an exercise asks for."""
+    wanted = next(c[name] for c in answers.CHAPTERS.values() if name in c).right[0]
+    return isinstance(wanted, (int, float)) and validate.as_array(value).item() == wanted
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_a_check_answers_whatever_it_is_given_by_one_line(world, capsys):
     tried, wrong = 0, []
@@ -164,6 +168,8 @@ def test_a_check_answers_whatever_it_is_given_by_one_line(world, capsys):
                     said = capsys.readouterr().out.removesuffix("\n")
                     tried += 1
                     one_line = "\n" not in said and len(said) <= fuzz.LONGEST
+                    if right and answer is value and is_the_number(name, value):
+                        continue
                     if right or not one_line or not said.startswith("✗ not yet: "):
                         wrong.append(f"{name}({kind}[{i}]): {said[:200]!r}")
     assert tried > 5000 and not wrong, "\n".join(wrong)

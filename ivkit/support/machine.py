@@ -5,6 +5,8 @@ import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
+from .validate import File, checked
+
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "ipywidgets", "ipycanvas", "mediapy")
 
 
@@ -41,7 +43,8 @@ def peak_memory_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
-def setup(folder: str = "ivkit/notebooks") -> None:
+@checked
+def setup(folder: File = "ivkit/notebooks") -> None:
     """First cell of every notebook: print versions and device, and install nothing.
 
     On Colab it also lets widgets load, and goes to `folder` of the clone that the cell made, so

@@ -5,9 +5,14 @@ layer: they are outside the loop that is timed.
 """
 
 from ivkit.models.sd import CLIP_SCHEDULE
-from ivkit.models.small import part
+from ivkit.models.small import layout, made
 
 WIDE = {"block_out_channels": (320, 640, 1280, 1280), "layers_per_block": 2}
+
+
+def part(name: str, which: str, **others):
+    """A part of a small random network, with other settings."""
+    return made({**layout(name)["parts"][which], **others})
 
 
 def on_cpu(scheduler, **config):
