@@ -661,6 +661,30 @@ def by_formula_and_back(*given):
     return a**0.5 * v_hat + (1 - a) ** 0.5 * z_edit, v_hat
 
 
+def chains(eps, eps_edit, noise, bars, lam, unit="v", **how):
+    """Both latents at the end; each of `how` is a mistake."""
+    z, z_edit = noise, noise + 0
+    for i in range(len(bars) - 1):
+        a, b = float(bars[i]), float(bars[i + how.get("shift", 1)])
+        s, n = a**0.5, (1 - a) ** 0.5
+        e, e_edit = eps(z_edit if how.get("shared") else z, i), eps_edit(z_edit, i)
+        if unit == "v":
+            v, v_edit = (e - n * z) / s, (e_edit - n * z_edit) / s
+            e_hat = s * (lam * v + (1 - lam) * v_edit) + n * z_edit
+        else:
+            e_hat = e + (1 - lam) * (e_edit - e)
+        ends = (
+            (w - n * p) * (b**0.5 / s) + p * (1 - b) ** 0.5 for w, p in ((z, e), (z_edit, e_hat))
+        )
+        z, z_edit = ends
+    return z, z_edit
+
+
+def three(*given, **how):
+    z, in_eps = chains(*given, unit="eps", **how)
+    return z, in_eps, chains(*given, **how)[1]
+
+
 LAMBDA = {
     "late_edit": Answers(
         right=[
@@ -729,6 +753,50 @@ LAMBDA = {
         ],
     ),
     "evaluations": foretold(15, 30, 20, 10, 25),
+    "push_in_eps": Answers(
+        right=[
+            (0.5, 0.001, "b"),
+            [0.25, 1e-6, "B"],
+            (torch.tensor(0.5), torch.tensor(0.002), " b "),
+            (np.float32(0.4), np.array([1e-4]), "b"),
+            (0.5, 1 / 401, "b"),
+        ],
+        wrong=[
+            None,
+            (0.5, 0.001),
+            (0.5, 0.001, "a"),
+            (0.5, 0.001, "c"),
+            (0.5, 0.001, "d"),
+            (0.5, 0.1, "b"),
+            (0.5, 0, "b"),
+            (20, 0.5, "b"),
+            ([0.5, 0.5], 0.001, "b"),
+            (math.nan, 0.001, "b"),
+        ],
+    ),
+    "two_chains": Answers(
+        right=[
+            three,
+            lambda *given: list(three(*given)),
+            lambda *given: tuple(np.asarray(end) for end in three(*given)),
+            lambda e, e_edit, z, bars, lam: three(e, e_edit, z, bars.tolist(), float(lam)),
+            lambda e, e_edit, z, bars, lam: three(e, e_edit, np.asarray(z, "float64"), bars, lam),
+        ],
+        wrong=[
+            lambda *given: None,
+            lambda *given: (None, None, None),
+            lambda *given: three(*given)[0],
+            lambda *given: (*three(*given)[:1], None, None),
+            lambda *given: (*three(*given)[:2], None),
+            lambda *given: three(*given, shared=True),
+            lambda *given: three(*given, shift=0),
+            lambda *given: three(*given[:4], 1 - given[4]),
+            lambda *given: (three(*given)[0],) * 3,
+            lambda *given: (*three(*given)[:2], three(*given)[1]),
+            lambda *given: three(*given)[::-1],
+            lambda e, e_edit, z, bars, lam: three(e_edit, e, z, bars, lam),
+        ],
+    ),
 }
 
 # ------------------------------------------------------------------------------------ 07_align

@@ -64,7 +64,7 @@ def called(source) -> str:
 def test_each_exercise_has_a_solution_and_a_hint(path):
     exercises = cells(path, "exercise")
     solutions = cells(ROOT / "solutions" / path.name, "solution")
-    assert 2 <= len(exercises) <= 5
+    assert 2 <= len(exercises) <= 6
     assert [called(source) for source in exercises] == [called(source) for source in solutions]
     text = "\n".join(c.source for c in nbformat.read(path, 4).cells if c.cell_type == "markdown")
     asked = text[text.index("## Exercises") :]

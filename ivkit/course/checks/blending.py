@@ -1,9 +1,12 @@
 """Checks of chapters 6 and 7: λ, and alignment."""
 
+import functools
+from itertools import pairwise
+
 import numpy as np
 
 from ...support.validate import as_array
-from .compare import compared, exercise, normal, numbers_of, predicted
+from .compare import compared, exercise, normal, numbers_of, predicted, reason, staged
 
 # ----------------------------------------------------------------------------------- 06_lambda
 
@@ -68,6 +71,80 @@ def blend_in_eps(v, v_edit, z, z_edit, lam, a):
 )
 def evaluations():
     """Exercise 4: the predictions of three clips at λ = 0.25, 0.5 and 1."""
+
+
+@exercise
+def push_in_eps(answer):
+    """Exercise 5: (lam, a, letter), for which a blend in ε pushes by 10 (z - z_edit), and why."""
+    if not (isinstance(answer, (tuple, list)) and len(answer) == 3):
+        return "give three things: lam, a and the letter of the reason"
+    lam, a = (numbers_of(n, w, "one number") for n, w in zip(("lam", "a"), answer, strict=False))
+    if lam.size != 1 or a.size != 1:
+        return "lam and a must be one number each"
+    lam, a = lam.item(), a.item()
+    if not (0 <= lam <= 0.5 and 0 < a <= 1):
+        return f"lam = {lam:g} must be from 0 to 0.5, and a = {a:g} above 0 and at most 1"
+    push = lam * ((1 - a) / a) ** 0.5
+    if push < 10:
+        return f"the push is {push:.3g} (z - z_edit), and it must be 10 or more"
+    return reason(
+        answer[2],
+        "b",
+        a="the two predictions agree here, v = v_edit, and the push is there all the same",
+        c="√(1 - a) is at most 1, so it amplifies nothing",
+    )
+
+
+def _loops():
+    for seed, (steps, lam) in enumerate(((1, 0.3), (4, 0.5), (6, 0.0), (3, 1.0), (5, 0.8))):
+        (noise,) = list(normal(1))[seed % 4]
+        bars = np.append(np.linspace(0.1, 0.8, steps), 1.0)
+
+        def eps(z, i, lean=0.2):
+            return 0.6 * z + (lean + 0.1 * i) / (1 + z * z)
+
+        yield eps, functools.partial(eps, lean=-0.7), noise, bars, lam
+
+
+def _paired(eps, eps_edit, z, bars, lam, unit, *, own=True, last=False):
+    """Both latents at the end. unit: the weight of z in what is blended, at a step's ᾱ."""
+    z_edit = z
+    for i, (a, b) in enumerate(pairwise(bars)):
+        out, out_edit = eps(z if own else z_edit, i), eps_edit(z_edit, i)
+        push = lam * unit(a) * (z_edit - z)
+        out_hat = lam * out + (1 - lam) * out_edit + push * own
+        z, z_edit = (
+            b**0.5 * (x - (1 - a) ** 0.5 * e) / a**0.5 + (1 - (a if last else b)) ** 0.5 * e
+            for x, e in ((z, out), (z_edit, out_hat))
+        )
+    return z, z_edit
+
+
+@staged(_loops)
+def two_chains(eps, eps_edit, noise, bars, lam):
+    """Exercise 6, hard: (eps, eps_edit, noise, bars, lam) -> z, z' blended in ε, z' in v."""
+    given = eps, eps_edit, noise, bars, lam
+    in_eps, in_v = (lambda a: 0.0), (lambda a: (1 - a) ** 0.5)
+    (z, by_eps), (_, by_v) = _paired(*given, in_eps), _paired(*given, in_v)
+    stale, shared = _paired(*given, in_eps, last=True), _paired(*given, in_eps, own=False)
+    swapped = _paired(*given[:4], 1 - lam, in_eps)[1]
+    yield (
+        z,
+        (stale[0], "the new noise has the amount √(1 - b), with the next step's b"),
+        ("a step finds x0 = (z - √(1 - a) ε) / √a, and goes to √b x0 + √(1 - b) ε"),
+    )
+    yield (
+        by_eps,
+        (shared[1], "eps must be evaluated at z, not at z_edit: that is the reading `shared`"),
+        (swapped, "lam is the weight of the unedited prediction"),
+        (z, "that is the unedited chain: z_edit steps on the blend"),
+        "z_edit begins at the noise, and steps on lam eps(z, i) + (1 - lam) eps_edit(z_edit, i)",
+    )
+    yield (
+        by_v,
+        (by_eps, "that is the blend in ε again: each ε becomes a v with its own latent first"),
+        "v = (ε - √(1 - a) z) / √a; blend, then ε = √a v + √(1 - a) z_edit",
+    )
 
 
 # ------------------------------------------------------------------------------------ 07_align

@@ -60,11 +60,47 @@ def compared(cases: Callable, first: str = "torch", seen: Callable = lambda foun
                     return missing
             return None
 
-        for name in ("__name__", "__doc__", "__module__"):
-            setattr(work, name, getattr(solution, name))
-        return exercise(work)
+        return _check(work, solution)
 
     return decorate
+
+
+def staged(cases: Callable, first: str = "torch"):
+    """Makes the check of a reader's function in stages, which returns one result for each.
+
+    The solution takes the arguments of a case and yields for each stage what one of `compared`
+    yields in all, as a tuple. What is said is of the first stage that is wrong in any case; a stage
+    that is not written yet is None. first: see `outcome`.
+    """
+
+    def decorate(solution):
+        names = inspect.signature(solution).parameters
+
+        def work(answer):
+            missing = {}
+            for given in cases():
+                stages = list(solution(*given))
+                found = outcome(answer, given, first)
+                if not (isinstance(found, (tuple, list)) and len(found) == len(stages)):
+                    return f"your function must return {len(stages)} results, one for each stage"
+                values = dict(zip(names, given, strict=True))
+                for i, (mine, (right, *mistakes)) in enumerate(zip(found, stages, strict=True), 1):
+                    said = "it returns nothing yet"
+                    if mine is None or (said := _difference(mine, right, mistakes, values)):
+                        missing.setdefault(i, f"stage {i}: {said}")
+            return missing[min(missing)] if missing else None
+
+        return _check(work, solution)
+
+    return decorate
+
+
+def reason(letter, right: str, **others: str) -> str | None:
+    """What is missing in the letter of a reason; others: what to say of each wrong letter."""
+    letter = str(letter).strip().lower()
+    if letter != right:
+        letters = ", ".join(sorted([right, *others]))
+        return others.get(letter, f"the reason must be one of the letters {letters}")
 
 
 def predicted(right: float, *mistakes: tuple[float, str], otherwise: str):
@@ -84,11 +120,15 @@ def predicted(right: float, *mistakes: tuple[float, str], otherwise: str):
             side = "high" if value.item() > right else "low"
             return f"{value.item():g} is too {side}: {otherwise}"
 
-        for name in ("__name__", "__doc__", "__module__"):
-            setattr(work, name, getattr(number, name))
-        return exercise(work)
+        return _check(work, number)
 
     return decorate
+
+
+def _check(work: Callable, named: Callable) -> Callable:
+    for name in ("__name__", "__doc__", "__module__"):
+        setattr(work, name, getattr(named, name))
+    return exercise(work)
 
 
 def _difference(found, right, mistakes, given: dict) -> str | None:
