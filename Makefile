@@ -24,7 +24,7 @@ lab: $(INSTALLED)
 	$(BIN)/jupyter lab notebooks/00_quickstart.ipynb
 
 test: $(INSTALLED_TEST)
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n logical --maxprocesses 4 --dist loadfile
 
 test-slow: $(INSTALLED_TEST)
 	$(BIN)/python -m pytest -m "slow or browser"
