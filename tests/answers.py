@@ -558,6 +558,42 @@ def squares(region, cell):
     return torch.as_tensor(region).reshape(f, 1, h // cell, cell, w // cell, cell)
 
 
+def bent(v, p, q, power=1, scale=True, sign=1, flat=False):
+    """Moving least squares with real numbers; each option is a mistake."""
+    w = 1 / ((p - v) ** 2).sum(1) ** power
+    w = w / w.sum()
+    k = w * 0 + 1 / len(w) if flat else w
+    p_mean, q_mean = (k[:, None] * p).sum(0), (k[:, None] * q).sum(0)
+    (px, py), (qx, qy), (dx, dy) = (p - p_mean).T, (q - q_mean).T, v - p_mean
+    a, b = (w * (px * qx + py * qy)).sum(), sign * (w * (px * qy - py * qx)).sum()
+    size = (w * (px**2 + py**2)).sum() if scale else (a**2 + b**2) ** 0.5
+    stack = torch.stack if isinstance(v, torch.Tensor) else np.stack
+    turned = stack([a * dx - b * dy, b * dx + a * dy]) / size
+    return w, stack([p_mean, q_mean]), q_mean + turned
+
+
+def bent_complex(v, p, q):
+    """As the library computes it."""
+    v, p, q = (np.asarray(x) @ (1, 1j) for x in (v, p, q))
+    w = 1 / abs(v - p) ** 2
+    w /= w.sum()
+    a, b = w @ p, w @ q
+    end = b + (w @ ((p - a).conj() * (q - b))) / (w @ abs(p - a) ** 2) * (v - a)
+    return w, [[a.real, a.imag], [b.real, b.imag]], [end.real, end.imag]
+
+
+def bent_solved(v, p, q):
+    """By a weighted least squares fit of (a, b, tx, ty)."""
+    v, p, q = (np.asarray(x) for x in (v, p, q))
+    w = bent(v, p, q)[0]
+    x, y, one, zero = *p.T, np.ones(len(p)), np.zeros(len(p))
+    rows = np.concatenate([np.stack([x, -y, one, zero], 1), np.stack([y, x, zero, one], 1)])
+    root = np.sqrt(np.concatenate([w, w]))
+    a, b, tx, ty = np.linalg.lstsq(rows * root[:, None], q.T.ravel() * root, rcond=None)[0]
+    end = np.array([a * v[0] - b * v[1] + tx, b * v[0] + a * v[1] + ty])
+    return w, np.stack([w @ p, w @ q]), end
+
+
 DRAG = {
     "detour": Answers(
         right=[
@@ -620,6 +656,29 @@ DRAG = {
         ],
     ),
     "steps_not_evaluated": foretold(7, 8, 3, 2, 10),
+    "torn_apart": foretold(300, 400, 3, 303, 100),
+    "bend": Answers(
+        right=[
+            bent,
+            bent_complex,
+            bent_solved,
+            lambda *given: list(bent(*given)),
+            lambda *given: bent(*(np.asarray(g, "float64") for g in given)),
+        ],
+        wrong=[
+            lambda *given: None,
+            lambda *given: (None, None, None),
+            lambda *given: bent(*given)[2],
+            lambda *given: (*bent(*given)[:2], None),
+            lambda *given: bent(*given, power=0.5),
+            lambda *given: bent(*given, flat=True),
+            lambda *given: (bent(*given)[0] * 2, *bent(*given)[1:]),
+            lambda *given: bent(*given, sign=-1),
+            lambda *given: bent(*given, scale=False),
+            lambda v, p, q: (*bent(v, p, q)[:2], v),
+            lambda v, p, q: bent(v, q, p),
+        ],
+    ),
 }
 
 # ----------------------------------------------------------------------------------- 06_lambda
@@ -758,7 +817,7 @@ LAMBDA = {
             (0.5, 0.001, "b"),
             [0.25, 1e-6, "B"],
             (torch.tensor(0.5), torch.tensor(0.002), " b "),
-            (np.float32(0.4), np.array([1e-4]), "b"),
+            (np.float32(0.4), np.float64(1e-4), "b"),
             (0.5, 1 / 401, "b"),
         ],
         wrong=[

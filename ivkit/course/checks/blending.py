@@ -78,10 +78,7 @@ def push_in_eps(answer):
     """Exercise 5: (lam, a, letter), for which a blend in ε pushes by 10 (z - z_edit), and why."""
     if not (isinstance(answer, (tuple, list)) and len(answer) == 3):
         return "give three things: lam, a and the letter of the reason"
-    lam, a = (numbers_of(n, w, "one number") for n, w in zip(("lam", "a"), answer, strict=False))
-    if lam.size != 1 or a.size != 1:
-        return "lam and a must be one number each"
-    lam, a = lam.item(), a.item()
+    lam, a = numbers_of("lam and a", answer[:2], "one number each").tolist()
     if not (0 <= lam <= 0.5 and 0 < a <= 1):
         return f"lam = {lam:g} must be from 0 to 0.5, and a = {a:g} above 0 and at most 1"
     push = lam * ((1 - a) / a) ** 0.5

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ...support.validate import as_array
-from .compare import NotYet, compared, exercise, normal, numbers_of, predicted
+from .compare import NotYet, compared, exercise, normal, numbers_of, predicted, staged
 from .pictures import attention
 
 # ---------------------------------------------------------------------------- 04_make_it_move
@@ -155,3 +155,34 @@ def cell_means(region, cell):
 )
 def steps_not_evaluated():
     """Exercise 4: the steps not evaluated of 10 at λ = 0 and weak = 0.8."""
+
+
+@predicted(
+    300,
+    (400, "that is its new distance from the first handle: it was 100 away before"),
+    (3, "only the second handle moves so little: the similarity scales what lies beyond it too"),
+    (303, "the scale is 4 / 1, whatever the shift"),
+    otherwise="the ends are 4 pixels apart, the handles 1, so all distances grow by 4",
+)
+def torn_apart():
+    """Exercise 5: how far a point moves, 100 pixels from two handles that are close together."""
+
+
+def _bends():
+    for seed, n in enumerate((2, 3, 5, 8)):
+        v, *p = (rng := np.random.default_rng(seed)).uniform(0, 64, (n + 1, 2))
+        yield v, np.stack(p), p + rng.uniform(-12, 12, (n, 2))
+
+
+@staged(_bends)
+def bend(v, p, q):
+    """Exercise 6, hard: (v, p, q) -> the weights (n,), the weighted means (2, 2), v's new place."""
+    near = 1 / ((p - v) ** 2).sum(1)
+    w = near / near.sum()
+    means = np.stack([w @ p, w @ q])
+    p_, q_, v_ = ((x - m) @ (1, 1j) for x, m in zip((p, q, v), means[[0, 1, 0]], strict=True))
+    turn = (w * p_.conj() * q_).sum() / (w * abs(p_) ** 2).sum()
+    end, rigid = (means[1] + ((t * v_).real, (t * v_).imag) for t in (turn, turn / abs(turn)))
+    yield w, (near, "the weights must add up to 1"), "divide 1 / |v - p|^2 by the sum of all"
+    yield means, (means[::-1], "the mean of p comes first"), "use the weights of stage 1"
+    yield end, (rigid, "it must scale as well"), "it is q* + (a dx - b dy, b dx + a dy)"
