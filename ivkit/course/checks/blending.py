@@ -84,12 +84,8 @@ def push_in_eps(answer):
     push = lam * ((1 - a) / a) ** 0.5
     if push < 10:
         return f"the push is {push:.3g} (z - z_edit), and it must be 10 or more"
-    return reason(
-        answer[2],
-        "b",
-        a="the two predictions agree here, v = v_edit, and the push is there all the same",
-        c="√(1 - a) is at most 1, so it amplifies nothing",
-    )
+    agreeing, small = "the two predictions agree here, v = v_edit", "√(1 - a) is at most 1"
+    return reason(answer[2], "b", a=agreeing, c=f"{small}, so it amplifies nothing")
 
 
 def _loops():
@@ -120,9 +116,8 @@ def _paired(eps, eps_edit, z, bars, lam, unit, *, own=True, last=False):
 @staged(_loops)
 def two_chains(eps, eps_edit, noise, bars, lam):
     """Exercise 6, hard: (eps, eps_edit, noise, bars, lam) -> z, z' blended in ε, z' in v."""
-    given = eps, eps_edit, noise, bars, lam
-    in_eps, in_v = (lambda a: 0.0), (lambda a: (1 - a) ** 0.5)
-    (z, by_eps), (_, by_v) = _paired(*given, in_eps), _paired(*given, in_v)
+    given, in_eps = (eps, eps_edit, noise, bars, lam), lambda a: 0.0
+    (z, by_eps), (_, by_v) = _paired(*given, in_eps), _paired(*given, lambda a: (1 - a) ** 0.5)
     stale, shared = _paired(*given, in_eps, last=True), _paired(*given, in_eps, own=False)
     swapped = _paired(*given[:4], 1 - lam, in_eps)[1]
     yield (
