@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as nn
+from diffusers import DDIMScheduler
 from PIL import Image
 
 import ivkit as iv
@@ -34,6 +35,23 @@ def foretold(right: float, *mistakes: float) -> Answers:
     return Answers(
         right=[right, *(form(right) for form in forms)],
         wrong=[None, math.nan, [right, right], right + 1e4, right - 1e4, *mistakes],
+    )
+
+
+def foretold_why(right: float, letter: str, others: str, *mistakes: float) -> Answers:
+    """Of a prediction with a reason; others: the wrong letters."""
+    forms = float, np.float32, torch.tensor, lambda n: [n]
+    return Answers(
+        right=[
+            (right, letter),
+            [right, letter.upper()],
+            *((f(right), f" {letter} ") for f in forms),
+        ],
+        wrong=[
+            *(None, right, (right,), (math.nan, letter), (right, None), (right, "z")),
+            *((right, other) for other in others),
+            *((wrong, letter) for wrong in (*mistakes, right + 1e4, right - 1e4)),
+        ],
     )
 
 
@@ -125,6 +143,51 @@ ALPHA_BAR = torch.linspace(0.02, 1.55, 1000).cos().square().double()
 ALPHA_BAR[-1] = 0
 HALF = int((ALPHA_BAR - 0.5).abs().argmin())
 TIME = np.linspace(0, 1, 1000)
+
+
+def sampled(predict, noise, bars, steps, end=1.0, sign=1, renoise=True, times=None, of_eps=False):
+    """(times, after the first step, at the end); each option is a mistake."""
+    gap = len(bars) // steps
+    times = range(len(bars) - 1, -1, -gap) if times is None else times(len(bars), gap)
+    z, seen = noise, []
+    for t in times:
+        a = float(bars[t])
+        b = float(bars[t - gap]) if t >= gap else end
+        v = predict(z, t)
+        x0, eps = a**0.5 * z - sign * (1 - a) ** 0.5 * v, (1 - a) ** 0.5 * z + a**0.5 * v
+        if of_eps:
+            x0, eps = (z - (1 - a) ** 0.5 * v) / max(a, 1e-6) ** 0.5, v
+        z = b**0.5 * x0 + (1 - b) ** 0.5 * eps if renoise else x0
+        seen.append(z)
+    return list(times), seen[0], seen[-1]
+
+
+def sampled_by_diffusers(predict, noise, bars, steps):
+    """With the library's step. Its schedule is ours, its number of times too."""
+    bars = torch.as_tensor(bars)
+    how = {"prediction_type": "v_prediction", "timestep_spacing": "trailing"}
+    scheduler = DDIMScheduler(len(bars), clip_sample=False, **how)
+    scheduler.alphas_cumprod = bars
+    scheduler.set_timesteps(steps)
+    z, seen = torch.as_tensor(noise), []
+    for t in scheduler.timesteps:
+        z = scheduler.step(predict(z, t), int(t), z).prev_sample
+        seen.append(z)
+    return scheduler.timesteps, seen[0], seen[-1]
+
+
+def sampled_as_in_the_chapter(predict, noise, bars, steps):
+    times = torch.arange(len(bars) - 1, -1, -(len(bars) // steps))
+    levels = torch.cat([bars[times], torch.ones(1)])
+    z, seen = noise, []
+    for t, a, b in zip(times, levels, levels[1:], strict=False):
+        v = predict(z, t)
+        x0, eps = a.sqrt() * z - (1 - a).sqrt() * v, (1 - a).sqrt() * z + a.sqrt() * v
+        z = b.sqrt() * x0 + (1 - b).sqrt() * eps
+        seen.append(z)
+    return times, seen[0], seen[-1]
+
+
 SEE_NOISE = {
     "equal_strength": Answers(
         right=[
@@ -191,6 +254,30 @@ SEE_NOISE = {
         beside=lambda: (ALPHA_BAR,),
     ),
     "noised_pixel": foretold(-0.5, -0.1, -0.46, 1.1, 0.1),
+    "hidden_error": foretold_why(0.25, "b", "ac", 0.0004, 6.245, 0.01),
+    "sampler": Answers(
+        right=[
+            sampled,
+            sampled_as_in_the_chapter,
+            sampled_by_diffusers,
+            lambda *given: [np.asarray(x) for x in sampled(*given)],
+            lambda f, noise, bars, steps: sampled(f, np.asarray(noise), np.asarray(bars), steps),
+        ],
+        wrong=[
+            lambda *given: None,
+            lambda *given: (None, None, None),
+            lambda *given: sampled(*given)[2],
+            lambda *given: (*sampled(*given)[:2], None),
+            lambda *given: sampled(*given, times=lambda n, gap: range(n - gap, -1, -gap)),
+            lambda *given: (sampled(*given)[0][::-1], *sampled(*given)[1:]),
+            lambda *given: sampled(*given, sign=-1),
+            lambda *given: sampled(*given, renoise=False),
+            lambda *given: sampled(*given, of_eps=True),
+            lambda *given: sampled(*given, end=float(given[2][-1])),
+            lambda *given: sampled(*given, end=float(given[2][0])),
+            lambda *given: (*sampled(*given)[:2], sampled(*given)[1]),
+        ],
+    ),
 }
 
 # -------------------------------------------------------------------------- 02_make_a_picture

@@ -125,6 +125,22 @@ def predicted(right: float, *mistakes: tuple[float, str], otherwise: str):
     return decorate
 
 
+def explained(right: float, letter: str, *mistakes: tuple[float, str], otherwise: str, **others):
+    """Makes the check of (a number, the letter of its reason); see `predicted` and `reason`."""
+
+    def decorate(question):
+        number = predicted(right, *mistakes, otherwise=otherwise)(question).__wrapped__
+
+        def work(answer):
+            if not (isinstance(answer, (tuple, list)) and len(answer) == 2):
+                return "give two things: a number and the letter of the reason"
+            return number(answer[0]) or reason(answer[1], letter, **others)
+
+        return _check(work, question)
+
+    return decorate
+
+
 def _check(work: Callable, named: Callable) -> Callable:
     for name in ("__name__", "__doc__", "__module__"):
         setattr(work, name, getattr(named, name))

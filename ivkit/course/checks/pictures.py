@@ -8,7 +8,7 @@ import numpy as np
 from ...instructions import ContentInstruction
 from ...paint import rasterise
 from ...support.validate import as_array
-from .compare import compared, exercise, normal, numbers_of, outcome, predicted
+from .compare import compared, exercise, explained, normal, numbers_of, outcome, predicted, staged
 
 # ------------------------------------------------------------------------------- 00_quickstart
 
@@ -137,6 +137,72 @@ def schedule_without_leak(mine, alpha_bar):
 )
 def noised_pixel():
     """Exercise 4: z_t where √ᾱ = 0.6, z0 = 0.5 and ε = -1."""
+
+
+@explained(
+    0.25,
+    "b",
+    (0.0004, "x0 is divided by √ᾱ, not multiplied by it"),
+    (6.245, "x0 is divided by √ᾱ = 0.04, not by ᾱ"),
+    (0.01, "x0 is not off by as much as ε: look at the table in section 3"),
+    otherwise="x0 is off by √(1 - ᾱ) / √ᾱ times the error of ε",
+    a="an average blurs whatever the network predicts, and here it errs by only 0.01",
+    c="the schedule says what is in z, and z has no error here: only ε has",
+)
+def hidden_error():
+    """Exercise 5: (the error of x0 where ε errs by 0.01 at √ᾱ = 0.04, why)."""
+
+
+def _samplers():
+    for seed, (steps, end) in enumerate(((2, 0.1), (4, 0.0), (5, 0.05), (10, 0.0))):
+        (noise,) = list(normal(1))[seed]
+        bars = np.cos(np.linspace(0.05, 1.5, 200)) ** 2
+        bars[-1] = end**2
+        yield lambda z, t: 0.6 * z + (float(t) / 200 - 0.3) / (1 + z * z), noise, bars, steps
+
+
+@staged(_samplers)
+def sampler(predict, noise, alpha_bar, steps):
+    """Exercise 6, hard: (predict, noise, alpha_bar, steps) -> times, after one step, at the end."""
+    gap = len(alpha_bar) // steps
+    times = np.arange(len(alpha_bar) - 1, -1, -gap)
+    levels = [*alpha_bar[times[1:]], 1.0]
+
+    def after(count, last=1.0, sign=1, hold=False):
+        z = noise
+        for t, b in list(zip(times, [*levels[:-1], last], strict=True))[:count]:
+            a, v = alpha_bar[t], predict(noise if hold else z, t)
+            x0, eps = a**0.5 * z - sign * (1 - a) ** 0.5 * v, (1 - a) ** 0.5 * z + a**0.5 * v
+            z = b**0.5 * x0 + (1 - b) ** 0.5 * eps
+        return z
+
+    leading, evenly = times - gap + 1, np.linspace(times[0], 0, steps)
+    yield (
+        times,
+        (leading, "that is leading spacing: begin at the last time"),
+        (times[::-1], "sampling begins at the noisiest time: the largest comes first"),
+        (evenly, "the times are T / steps apart, so none of them is 0"),
+        "begin at T - 1 and go down by T / steps",
+    )
+    a, v = alpha_bar[-1], predict(noise, times[0])
+    x0 = a**0.5 * noise - (1 - a) ** 0.5 * v
+    yield (
+        after(1),
+        (x0, "that is x0: add noise to it again, up to the next time's level"),
+        (after(1, sign=-1), "x0 is √ᾱ z minus √(1 - ᾱ) v"),
+        "x0 and ε come from v as in section 3's `views`; Eq. 2 with the next ᾱ follows",
+    )
+    yield (
+        after(steps),
+        (
+            after(steps, alpha_bar[-1]),
+            "alpha_bar[-1] is the noisiest level: the last step ends at 1",
+        ),
+        (after(steps, alpha_bar[0]), "alpha_bar[0] is not quite 1, and the last step ends at 1"),
+        (after(steps, hold=True), "predict must be given the latent of the step, not the noise"),
+        (after(1), "that is the latent after one step: take all of them"),
+        "repeat stage 2 with each time, and let the last step end at ᾱ = 1",
+    )
 
 
 # -------------------------------------------------------------------------- 02_make_a_picture
