@@ -340,6 +340,38 @@ def std_ratio(uncond, cond, w, **how):
     return cond.std(**how) / (uncond + w * (cond - uncond)).std(**how)
 
 
+def cross_attended(q, k, v, keep, heads, root=None, hide=HIDE[0], joined=True, cut=None):
+    """(scores, looks, new cells); each option is a mistake."""
+    q, k, v, keep = (torch.as_tensor(x) for x in (q, k, v, keep))
+    cut = cut or (lambda x: x.unflatten(-1, (heads, -1)).transpose(0, 1))
+    q_, k_, v_ = map(cut, (q, k, v))
+    scores = q_ @ k_.mT / (root or q_.shape[-1]) ** 0.5
+    looks = hide(scores, ~keep.expand(scores.shape))
+    new = looks @ v_
+    return scores, looks, (new.transpose(0, 1).flatten(1) if joined else new.reshape(q.shape))
+
+
+def by_torch(q, k, v, keep, heads):
+    """The new cells by the library's own attention."""
+    cut = (x.unflatten(-1, (heads, -1)).transpose(0, 1) for x in (q, k, v))
+    new = nn.scaled_dot_product_attention(*cut, attn_mask=keep.expand(len(q), -1))
+    return *cross_attended(q, k, v, keep, heads)[:2], new.transpose(0, 1).flatten(1)
+
+
+def by_einsum(q, k, v, keep, heads):
+    q, k, v = (np.asarray(x).reshape(len(x), heads, -1) for x in (q, k, v))
+    scores = np.einsum("chd,thd->hct", q, k) / np.sqrt(q.shape[-1])
+    looks = by_hand(scores, ~np.asarray(keep))
+    return scores, looks, np.einsum("hct,thd->chd", looks, v).reshape(len(q), -1)
+
+
+def head_by_head(q, k, v, keep, heads):
+    parts = zip(*(torch.as_tensor(x).chunk(heads, -1) for x in (q, k, v)), strict=True)
+    made = [cross_attended(*part, keep, 1) for part in parts]
+    scores, looks, new = zip(*made, strict=True)
+    return torch.cat(scores), torch.cat(looks), torch.cat(new, -1)
+
+
 MAKE_A_PICTURE = {
     "caption": Answers(
         right=[
@@ -390,6 +422,31 @@ MAKE_A_PICTURE = {
         ],
     ),
     "guided_number": foretold(8, 10, 10.5, -4, 7),
+    "unscaled_scores": foretold_why(2981, "a", "bc", math.e, 8, 2),
+    "cross_attention": Answers(
+        right=[
+            cross_attended,
+            by_torch,
+            by_einsum,
+            head_by_head,
+            lambda *given: list(cross_attended(*given, hide=renormalised)),
+        ],
+        wrong=[
+            lambda *given: None,
+            lambda *given: (None, None, None),
+            lambda *given: cross_attended(*given)[2],
+            lambda *given: (*cross_attended(*given)[:2], None),
+            lambda *given: cross_attended(*given, root=1),
+            lambda *given: cross_attended(*given, root=given[0].shape[1]),
+            lambda *given: cross_attended(
+                *given, cut=lambda x: x.unflatten(-1, (-1, given[4])).permute(2, 0, 1)
+            ),
+            *(lambda *given, f=f: cross_attended(*given, hide=f) for f in HIDE_WRONGLY[1:4]),
+            lambda q, k, v, keep, heads: cross_attended(q, k, v, ~keep, heads),
+            lambda *given: cross_attended(*given, joined=False),
+            lambda q, k, v, keep, heads: cross_attended(q, k, k, keep, heads),
+        ],
+    ),
 }
 
 # ----------------------------------------------------------------------------------- 03_paint

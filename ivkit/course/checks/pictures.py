@@ -296,6 +296,55 @@ def guided_number():
     """Exercise 4: the guided prediction of uncond 1, cond 3 at a scale of 3.5."""
 
 
+@explained(
+    2981,
+    "a",
+    (2.71828, "that is with the division by √64: it is left out here"),
+    (8, "the softmax is not linear: it takes the exponential of each score"),
+    (2, "the softmax compares the exponentials of the scores, not the scores"),
+    otherwise="the ratio of two shares is the exponential of the difference of their scores",
+    b="the shares still add up to 1: the softmax sees to that at any size of the scores",
+    c="the order of the tokens stays the same: all scores are multiplied by one number",
+)
+def unscaled_scores():
+    """Exercise 5: (how many times the share of the other token, why)."""
+
+
+def _layers():
+    shapes = (1, 5, 4, 8), (2, 6, 5, 12), (4, 9, 7, 16)
+    for seed, (heads, cells, tokens, width) in enumerate(shapes):
+        rng, dtype = np.random.default_rng(seed), ("float32", "float64")[seed % 2]
+        q, k, v = (rng.standard_normal((n, width)).astype(dtype) for n in (cells, tokens, tokens))
+        yield 2 * q, k, v, np.arange(tokens) < tokens - 1 - seed, heads
+
+
+@staged(_layers)
+def cross_attention(q, k, v, keep, heads):
+    """Exercise 6, hard: (q, k, v, keep, heads) -> scores, looks, the new cells."""
+    d = q.shape[1] // heads
+    q_, k_, v_ = (x.reshape(len(x), heads, d).swapaxes(0, 1) for x in (q, k, v))
+    mixed = [x.reshape(len(x), d, heads).transpose(2, 0, 1) for x in (q, k)]
+    raw = q_ @ k_.swapaxes(1, 2)
+    yield (
+        raw / d**0.5,
+        (raw, "divide by the square root of a head's width"),
+        (raw / (heads * d) ** 0.5, "divide by the root of one head's width, not of all heads'"),
+        (mixed[0] @ mixed[1].swapaxes(1, 2) / d**0.5, "a head's numbers lie next to each other"),
+        "cut the last axis into (heads, width / heads), and bring the heads to the front",
+    )
+    right, *mistakes = attention(raw / d**0.5, ~keep[None, None] & (raw == raw), "a filled token")
+    yield right, *mistakes
+    new = (right @ v_).swapaxes(0, 1).reshape(q.shape)
+    yield (
+        new,
+        (
+            (right @ v_).reshape(q.shape),
+            "move the heads' axis next to the last one before you join the two",
+        ),
+        "each head mixes its own part of v, and the parts are put side by side again",
+    )
+
+
 # ------------------------------------------------------------------------------------ 03_paint
 
 
