@@ -16,13 +16,16 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from ..support.validate import File, Seed, Share, checked
+from ..support.validate import File, Number, Seed, checked
 
 FILE = Path(__file__).with_name("storybench.json")
 SECOND = Path(__file__).with_name("storybench_second.json")
 SUBSET = 10  # cases of --subset, spread over the sceneries
 SPEED = 0.8  # of what the text moves: motion scale 1 of the storybook
+
+Length = Annotated[float, Number(-1, 2)]  # what moves may leave the picture
 
 
 @checked
@@ -31,9 +34,9 @@ class Thing:
     """A thing of the world: its centre and its side; `colour` is None for its own."""
 
     name: str
-    x: Share
-    y: Share
-    size: Share
+    x: Length
+    y: Length
+    size: Annotated[float, Number(0, 1)]
     colour: str | None = None
 
     @property
