@@ -371,10 +371,10 @@ class Settings(_Settings):
         reading: "paired" or "shared", the two readings of Eq. 4.
         mechanism: what carries a drag: "condition" (each frame has its own condition),
             "dual-clock" (the noised warped clip is put back at each step), or "both".
-        source: what a drag edits: "still", the picture, so that all else stands still in the steps
-            that hold the whole frame; or "clip", the clip as the text moves it without the drag, so
-            that text and drag are both obeyed; where there is paint, this costs one more branch.
-            It tells what dual-clock holds; the network sees the dragged still either way.
+        source: what a drag edits, and dual-clock then holds: "clip", the clip as the text moves it
+            without the drag, so that text and drag are both obeyed (where there is paint, this
+            costs one more branch); or "still", the picture, so that all else stands still in the
+            steps that hold the whole frame. The network sees the dragged still either way.
         weak, strong: shares of the steps in [0, 1]: dual-clock acts everywhere before `weak` (a
             text that moves the same thing elsewhere then leaves no second one behind), and where
             things move before `strong`; at 1 in the finished clip as well, so that a dragged thing
@@ -397,7 +397,7 @@ class Settings(_Settings):
     motion_scale: MotionScale | None = None
     reading: Reading = "paired"
     mechanism: Mechanism = "both"
-    source: Source = "still"
+    source: Source = "clip"
     blend: Rule = "linear"
     blend_in: Unit = "v"
     weak: Share = 0.8
@@ -472,5 +472,5 @@ class Instructions(Saved, Settings):
     @classmethod
     def _opened(cls, fields: dict[str, Any]) -> Instructions:
         """Of older files, too. What they leave out, or say None of, is what was done then."""
-        fields = {"blend_in": "native"} | fields
+        fields = {"blend_in": "native", "source": "still"} | fields
         return cls(**{RENAMED.get(n, n): v for n, v in fields.items() if v is not None})

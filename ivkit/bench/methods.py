@@ -9,7 +9,7 @@ shared      Eq. 4, reading `shared`, the same
 align       `paired`, then Eq. 5
 dual-clock  `paired`, the drag carried by dual-clock denoising alone
 both        both mechanisms and Eq. 5: what the package does by itself
-freer       the same with weak=0.5: the frame is held in half of the steps, not in eight of ten
+still       the same with source="still": the drag edits the picture, so that all else is held still
 warp        cut and drag, no model: the edited picture's regions moved along their paths
 frozen      the edited picture, standing still
 """
@@ -70,7 +70,7 @@ class Method:
     mechanism: Mechanism = "condition"
     align: bool = False
     weak: Share | None = None
-    source: Source = "still"
+    source: Source = "clip"
     blend_in: Unit = "v"
 
     @property
@@ -86,7 +86,7 @@ _ALL = (
     Method("align", align=True),
     Method("dual-clock", mechanism="dual-clock"),
     Method("both", mechanism="both", align=True),
-    Method("freer", mechanism="both", align=True, weak=0.5),
+    Method("still", mechanism="both", align=True, source="still"),
     *(Method(kind, kind) for kind in ("warp", "frozen")),
 )
 METHODS = {method.name: method for method in _ALL}
@@ -98,9 +98,9 @@ SWEEP = tuple(
     for lam in (0.0, 0.15, 0.3, 0.5, 0.7)
 )
 
-_ON_CLIP = Method("", mechanism="both", align=True, source="clip")
-UNITS = tuple(  # in which Eq. 4 blends, of drags that edit the clip; in `shared` all are one
-    replace(_ON_CLIP, name=f"{unit}, {reading}", reading=reading, blend_in=unit)
+_OWN = Method("", mechanism="both", align=True)
+UNITS = tuple(  # in which Eq. 4 blends; in `shared` all are one
+    replace(_OWN, name=f"{unit}, {reading}", reading=reading, blend_in=unit)
     for unit, reading in (("v", "paired"), ("eps", "paired"), ("x0", "paired"), ("v", "shared"))
 )
 

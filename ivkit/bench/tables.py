@@ -46,7 +46,7 @@ CLAIMS = (
     ("align", "paired", ("image", "background", "flicker")),
     ("both", "paired", ("drag_distance", "path_distance", "motion_obeyed")),
     ("both", "warp", ("image", "motion_obeyed", "flicker")),
-    ("freer", "both", ("image", "motion_obeyed", "drag_distance", "edit_named", "flicker")),
+    ("still", "both", ("image", "motion_obeyed", "drag_distance", "edit_named", "flicker")),
 )
 
 
