@@ -69,6 +69,35 @@ def around(x, y, r, n=40):
 
 
 PUFF = line((60, 40), (120, 40))
+
+
+def here_and_now(eps, eps_edit, mask, rise=(0, 1), cut=None, late=False, product=True, blend=None):
+    """(frames' shares, λ, the blend); each option is a mistake."""
+    eps, eps_edit, mask = (torch.as_tensor(x) for x in (eps, eps_edit, mask))
+    steps, frames = eps.shape[:2]
+    by_frame = torch.linspace(*rise, frames, dtype=eps.dtype).view(-1, 1, 1, 1)
+    early = torch.arange(steps).view(-1, 1, 1, 1, 1) < (steps // 2 if cut is None else cut)
+    share = (early ^ late).to(eps) * by_frame * mask
+    lam = 1 - share if product else (1 - by_frame) * (1 - early.to(eps) * mask)
+    return (
+        by_frame,
+        lam,
+        (blend or (lambda e, e_edit, w: w * e + (1 - w) * e_edit))(eps, eps_edit, lam),
+    )
+
+
+def here_and_now_loop(eps, eps_edit, mask):
+    eps, eps_edit, mask = (np.asarray(x) for x in (eps, eps_edit, mask))
+    steps, frames, _, h, w = eps.shape
+    lam, blended = np.ones((steps, frames, 1, h, w)), np.zeros(eps.shape)
+    for i in range(steps):
+        for f in range(frames):
+            if i < steps // 2:
+                lam[i, f, 0] -= f / (frames - 1) * mask
+            blended[i, f] = lam[i, f] * eps[i, f] + (1 - lam[i, f]) * eps_edit[i, f]
+    return np.arange(frames).reshape(-1, 1, 1, 1) / (frames - 1), lam, blended
+
+
 QUICKSTART = {
     "cloud": Answers(
         right=[
@@ -135,6 +164,31 @@ QUICKSTART = {
         beside=lambda: (16,),
     ),
     "blended_number": foretold(8, 4, 6, 10.5, 2.5),
+    "weights_above_one": foretold_why(3, "a", "bc", 2, 4, 1),
+    "edit_here_and_now": Answers(
+        right=[
+            here_and_now,
+            here_and_now_loop,
+            lambda *given: list(here_and_now(*given)),
+            lambda *given: here_and_now(*given, blend=lambda e, x, w: torch.lerp(x, e, w)),
+            lambda *given: tuple(x.numpy() for x in here_and_now(*given)),
+        ],
+        wrong=[
+            lambda *given: None,
+            lambda *given: (None, None, None),
+            lambda *given: here_and_now(*given)[1],
+            lambda *given: here_and_now(*given, rise=(1, 0)),
+            lambda *given: (here_and_now(*given)[0], None, None),
+            lambda *given: (here_and_now(*given)[0].flatten(), *here_and_now(*given)[1:]),
+            lambda *given: here_and_now(*given, late=True),
+            lambda *given: here_and_now(*given, cut=99),
+            lambda *given: here_and_now(*given, cut=1),
+            lambda *given: here_and_now(*given, product=False),
+            lambda *given: (lambda a, b, c: (a, 1 - b, c))(*here_and_now(*given)),
+            lambda *given: (*here_and_now(*given)[:2], None),
+            lambda *given: here_and_now(*given, blend=lambda e, x, w: w * x + (1 - w) * e),
+        ],
+    ),
 }
 
 # ------------------------------------------------------------------------------- 01_see_noise

@@ -72,6 +72,48 @@ def blended_number():
     """Exercise 4: ε̂ where ε = 2, ε' = 10 and λ = 0.25."""
 
 
+@explained(
+    3,
+    "a",
+    (2, "that is Eq. 4, whose weights add up to 1: here they add up to 1.5"),
+    (4, "that adds the two in full: ε still has the weight λ = 0.5"),
+    (1, "that is λε alone"),
+    otherwise="it is 0.5 of the first 2, and all of the second",
+    b="the edit counts as much as before, and more: it has the weight 1 now",
+    c="the two chains begin at the same noise here, and the two predictions are equal",
+)
+def weights_above_one():
+    """Exercise 5: (λε + ε' where both are 2 and λ = 0.5, why)."""
+
+
+def _edits():
+    for seed, size in enumerate(((4, 3, 4, 6, 5), (5, 8, 2, 3, 7), (3, 2, 1, 4, 4))):
+        eps, eps_edit = list(normal(2, size))[seed % 2]
+        yield eps, eps_edit, np.random.default_rng(seed).random(size[3:]).astype(eps.dtype)
+
+
+@staged(_edits)
+def edit_here_and_now(eps, eps_edit, mask):
+    """Exercise 6, hard: (eps, eps_edit, mask) -> the share of each frame, λ, the blend."""
+    steps, frames = eps.shape[:2]
+    by_frame = np.linspace(0, 1, frames).reshape(-1, 1, 1, 1)
+    early = (np.arange(steps) < steps // 2).reshape(-1, 1, 1, 1, 1)
+    lam = 1 - early * by_frame * mask
+    outside = "λ is 1 minus the edit's share, and the share is the product of three shares"
+    yield by_frame, (by_frame[::-1], "it must rise: 0 in the first frame"), "evenly from 0 to 1"
+    yield (
+        lam,
+        (1 - lam, "that is the edit's share: λ is what the share leaves over"),
+        (1 - (1 - early) * by_frame * mask, "the edit counts in the first steps // 2 steps"),
+        (1 - by_frame * mask + 0 * early, "in the later steps λ must be 1 everywhere"),
+        ((1 - by_frame) * (1 - early * mask), outside),
+        outside,
+    )
+    blend = lam * eps + (1 - lam) * eps_edit
+    swapped = eps + eps_edit - blend, "lam is the weight of eps, not of eps_edit"
+    yield blend, swapped, "Eq. 4 with the λ of stage 2"
+
+
 # ------------------------------------------------------------------------------- 01_see_noise
 
 
