@@ -529,6 +529,41 @@ TREES = iv.Instructions.load(MEDIA / "paint_recolour.json").image.picture
 R, G, B = np.moveaxis(np.asarray(TREES).astype(int), -1, 0)
 LEFT = np.arange(256) < 128
 CROWN = (G > R) & (R > B + 40) & LEFT
+
+
+def softly(eps, original, painted, mask, noise, bars, strength, hold=1, clean=False, whole=False):
+    """The latents before the first step, after it and at the end; each option is a mistake."""
+
+    def noised(x, a):
+        return a**0.5 * x + (1 - a) ** 0.5 * noise
+
+    steps = len(bars) - 1
+    first = 0 if whole else steps - int(steps * strength)
+    way = [noised(painted, bars[first])]
+    for i, (a, b) in list(enumerate(zip(bars[:-1], bars[1:], strict=True)))[first:]:
+        e = eps(way[-1], i)
+        x0 = (way[-1] - (1 - a) ** 0.5 * e) / a**0.5
+        held = original if clean else noised(original, bars[i + hold])
+        way.append(mask * (b**0.5 * x0 + (1 - b) ** 0.5 * e) + (1 - mask) * held)
+    return way[0], way[1], way[-1]
+
+
+def softly_by_diffusers(eps, original, painted, mask, noise, bars, strength):
+    """The library's own step, at a schedule whose only times are those of bars."""
+    scheduler = DDIMScheduler(num_train_timesteps=len(bars) - 1, clip_sample=False)
+    steps = len(bars) - 1
+    scheduler.alphas_cumprod = torch.as_tensor(bars[:-1]).flip(0)
+    scheduler.final_alpha_cumprod = torch.ones(())
+    scheduler.set_timesteps(steps)
+    times = scheduler.timesteps[steps - int(steps * strength) :]
+    way = [scheduler.add_noise(painted, noise, times[:1])]
+    for t, after in zip(times, [*times[1:], None], strict=True):
+        z = scheduler.step(eps(way[-1], steps - 1 - int(t)), t, way[-1]).prev_sample
+        held = original if after is None else scheduler.add_noise(original, noise, after[None])
+        way.append(torch.lerp(held, z, mask))
+    return way[0], way[1], way[-1]
+
+
 PAINT = {
     "ring": Answers(
         right=[
@@ -601,6 +636,31 @@ PAINT = {
         beside=lambda: (TREES,),
     ),
     "steps_of_an_edit": foretold(7, 20, 13, 14, 6),
+    "clean_hold": foretold_why(0.8, "c", "ab", 0.64, 0.6, 0),
+    "soft_edit": Answers(
+        right=[
+            softly,
+            softly_by_diffusers,
+            lambda *given: list(softly(*given)),
+            lambda *given: tuple(np.asarray(z) for z in softly(*given)),
+            lambda e, x, y, m, n, bars, s: softly(e, x, y, m[None, None], n, bars.tolist(), s),
+        ],
+        wrong=[
+            lambda *given: None,
+            lambda *given: (None, None, None),
+            lambda *given: softly(*given)[2],
+            lambda *given: (softly(*given)[0], None, None),
+            lambda *given: (*softly(*given)[:2], None),
+            lambda *given: (*softly(*given)[:2], softly(*given)[1] * 0),
+            lambda *given: softly(*given, hold=0),
+            lambda *given: softly(*given, clean=True),
+            lambda *given: softly(*given, whole=True),
+            lambda e, x, y, *given: softly(e, y, x, *given),
+            lambda e, x, y, m, *given: softly(e, x, y, 1 - m, *given),
+            lambda e, x, y, m, *given: softly(e, x, y, 1.0 * (m > 0), *given),
+            lambda e, x, y, m, *given: softly(e, x, y, 1.0, *given),
+        ],
+    ),
 }
 
 # ---------------------------------------------------------------------------- 04_make_it_move

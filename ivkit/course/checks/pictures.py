@@ -460,3 +460,55 @@ def left_crown(mask, picture):
 )
 def steps_of_an_edit():
     """Exercise 4: the steps of an edit of 20 steps at strength 0.35."""
+
+
+@explained(
+    0.8,
+    "c",
+    (0.64, "that is 1 - ᾱ, the variance: take its square root"),
+    (0.6, "that is √ᾱ, the weight of the picture"),
+    (0, "the cells that are put back have no noise, and the level asks for some"),
+    otherwise="Eq. 2 adds √(1 - ᾱ) of noise, and nothing else is missing",
+    a="the free cells may change at every step, whatever is put back around them",
+    b="the last step puts the clean original back in any case, so the outside ends exact",
+)
+def clean_hold():
+    """Exercise 5: (the noise that a clean original lacks at √ᾱ = 0.6, why it is bad)."""
+
+
+def _soft_edits():
+    for seed, (steps, strength) in enumerate(((4, 0.6), (5, 0.5), (3, 1.0), (7, 0.45))):
+        *latents, noise = list(normal(3))[seed]
+        mask = np.random.default_rng(seed).uniform(-0.3, 1.3, noise.shape[2:]).clip(0, 1)
+        bars = np.append(np.linspace(0.05, 0.8, steps), 1.0)
+        given = *latents, mask.astype(noise.dtype), noise, bars, strength
+        yield lambda z, i: 0.6 * z + (0.1 * i - 0.3) / (1 + z * z), *given
+
+
+@staged(_soft_edits)
+def soft_edit(eps, original, painted, mask, noise, bars, strength):
+    """Exercise 6, hard: (eps, original, ...) -> z at the begin, after one step, at the end."""
+    first = len(bars) - 1 - int((len(bars) - 1) * strength)
+
+    def after(count=None, begin=first, base=painted, free=mask, hold=0, held=None):
+        z = bars[begin] ** 0.5 * base + (1 - bars[begin]) ** 0.5 * noise
+        for i in range(len(bars) - 1)[begin:][:count]:
+            a, b, e = *bars[i : i + 2], eps(z, i)
+            z = b**0.5 * (z - (1 - a) ** 0.5 * e) / a**0.5 + (1 - b) ** 0.5 * e
+            level = held or bars[i + 1 + hold]
+            z = free * z + (1 - free) * (level**0.5 * original + (1 - level) ** 0.5 * noise)
+        return z
+
+    full, swapped = after(0, 0), "the original is put back where the mask is 0"
+    yield (
+        after(0),
+        (after(0, base=original), "noise the painted latent, not the original"),
+        (full, "only the last int(steps * strength) steps are taken: begin at their level"),
+        "Eq. 2 on the painted latent, with ᾱ of the first step that is taken",
+    )
+    clean = "noise the original to the level that the step has reached"
+    for n, where in ((1, "one DDIM step to the next ᾱ, then the mask"), (None, "repeat stage 2")):
+        wrong = (after(n, free=1 - mask), swapped), (after(n, held=1.0), clean)
+        stale = after(n, hold=-1), "the original must have the noise of the next ᾱ, not of this one"
+        hard = after(n, free=mask > 0), "the mask is soft: weigh the two with it, as it is"
+        yield after(n), *wrong, stale, hard, (after(n, free=1), "nothing is put back"), where
