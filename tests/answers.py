@@ -679,6 +679,47 @@ def ahead(scores):
     return torch.ones(scores.shape[-2:]).triu(1).bool().expand(scores.shape)
 
 
+def in_time(frames, code, to_q, to_k, to_v, out, root=True, axis=-1, keep=1.0, coded=False):
+    """(sentences, attention, frames); each option is a mistake."""
+    given = (torch.as_tensor(x) for x in (frames, code, to_q, to_k, to_v, out))
+    frames, code, to_q, to_k, to_v, out = given
+    h, w = frames.shape[-2:]
+    cells = frames.permute(2, 3, 0, 1).flatten(0, 1) + code
+    q, k, v = (cells @ weight.mT for weight in (to_q, to_k, to_v))
+    looks = (q @ k.mT / (q.shape[-1] ** 0.5 if root else 1)).softmax(axis)
+    added = (looks @ v @ out.mT).unflatten(0, (h, w)).permute(2, 3, 0, 1)
+    return cells, looks, keep * frames + added + coded * code[:, :, None, None]
+
+
+def in_time_by_torch(frames, code, to_q, to_k, to_v, out):
+    """The library's own attention, from an axis of cells that comes last."""
+    cells = (frames.flatten(2) + code[..., None]).permute(2, 0, 1)
+    new = nn.scaled_dot_product_attention(*(nn.linear(cells, x) for x in (to_q, to_k, to_v)))
+    new = nn.linear(new, out).permute(1, 2, 0).reshape(frames.shape)
+    return cells, in_time(frames, code, to_q, to_k, to_v, out)[1], frames + new
+
+
+def in_time_by_einsum(frames, code, to_q, to_k, to_v, out):
+    x = np.asarray(frames) + np.asarray(code)[..., None, None]
+    q, k, v = (np.einsum("fchw,dc->hwfd", x, np.asarray(weight)) for weight in (to_q, to_k, to_v))
+    scores = np.einsum("hwfc,hwgc->hwfg", q, k) / np.sqrt(len(code[0]))
+    looks = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+    new = np.einsum("hwfg,hwgc,dc->fdhw", looks, v, np.asarray(out))
+    cells = x.transpose(2, 3, 0, 1).reshape(-1, *code.shape)
+    return cells, looks.reshape(len(cells), len(code), -1), np.asarray(frames) + new
+
+
+def in_time_cell_by_cell(frames, code, *weights):
+    f, c, h, w = frames.shape
+    parts = [
+        in_time(frames[:, :, i : i + 1, j : j + 1], code, *weights)
+        for i in range(h)
+        for j in range(w)
+    ]
+    cells, looks, new = zip(*parts, strict=True)
+    return torch.cat(cells), torch.cat(looks), torch.cat(new, 2).view(f, c, h, w)
+
+
 MAKE_IT_MOVE = {
     "affinity": Answers(
         right=[
@@ -733,6 +774,31 @@ MAKE_IT_MOVE = {
         beside=lambda: (F,),
     ),
     "looks_over_time": foretold(16384, 2048, 64, 524288, 4194304),
+    "no_position": foretold_why(7, "a", "bc", 0, 8),
+    "over_time": Answers(
+        right=[
+            in_time,
+            in_time_by_torch,
+            in_time_by_einsum,
+            in_time_cell_by_cell,
+            lambda *given: [x.numpy() for x in in_time(*given)],
+        ],
+        wrong=[
+            lambda *given: None,
+            lambda *given: (None, None, None),
+            lambda *given: in_time(*given)[2],
+            lambda *given: (in_time(*given)[0], None, None),
+            lambda *given: (*in_time(*given)[:2], None),
+            lambda x, code, *w: in_time(x, code * 0, *w),
+            lambda x, code, *w: (x.reshape(-1, *code.shape) + code, *in_time(x, code, *w)[1:]),
+            lambda *given: in_time(*given, root=False),
+            lambda *given: in_time(*given, axis=1),
+            lambda *given: in_time(*given, keep=0.0),
+            lambda *given: in_time(*given, coded=True),
+            lambda x, code, q, k, v, out: in_time(x, code, k, q, v, out),
+            lambda x, code, q, k, v, out: in_time(x, code, q, k, v.T, out),
+        ],
+    ),
 }
 
 # ------------------------------------------------------------------------------------- 05_drag

@@ -3,8 +3,8 @@
 import numpy as np
 
 from ...support.validate import as_array
-from .compare import NotYet, compared, exercise, normal, numbers_of, predicted, staged
-from .pictures import attention
+from .compare import NotYet, compared, exercise, explained, normal, numbers_of, predicted, staged
+from .pictures import attention, softmax
 
 # ---------------------------------------------------------------------------- 04_make_it_move
 
@@ -55,6 +55,44 @@ def no_looking_ahead(scores):
 )
 def looks_over_time():
     """Exercise 4: the numbers of temporal attention, 8 frames of 16 x 16 cells."""
+
+
+@explained(
+    7,
+    "a",
+    (0, "its vectors were those of the last frame before, and nothing says that it comes first"),
+    (8, "the eight frames are counted from 0"),
+    otherwise="what a frame gets depends only on its own vectors and on the set of all others",
+    b="each frame still looks at all others: only the order of the others is not known",
+    c="the softmax adds up to 1 with the code and without it",
+)
+def no_position():
+    """Exercise 5: (which frame's result frame 0 has in the reversed clip, why)."""
+
+
+def _clips():
+    for seed, (f, c, h, w) in enumerate(((3, 4, 2, 5), (8, 6, 3, 3), (5, 2, 4, 1))):
+        rng, dtype = np.random.default_rng(seed), ("float32", "float64")[seed % 2]
+        shapes = (f, c, h, w), (f, c), *[(c, c)] * 4
+        yield tuple(rng.standard_normal(shape).astype(dtype) for shape in shapes)
+
+
+@staged(_clips)
+def over_time(frames, code, to_q, to_k, to_v, out):
+    """Exercise 6, hard: (frames, code, to_q, ...) -> the sentences, the looks, the new frames."""
+    f, c, h, w = frames.shape
+    bare, folded = frames.transpose(2, 3, 0, 1).reshape(h * w, f, c), frames.reshape(h * w, f, c)
+    cells = bare + code
+    scores = (cells @ to_q.T) @ (cells @ to_k.T).swapaxes(1, 2)
+    looks, raw, across = softmax(scores / c**0.5), softmax(scores), scores.swapaxes(1, 2) / c**0.5
+    added = (looks @ cells @ to_v.T @ out.T).reshape(h, w, f, c).transpose(2, 3, 0, 1)
+    coded = code.reshape(f, c, 1, 1), "the result is added to the frames without the code"
+    said = "bring the axes into the order h, w, F, C before you join the first two"
+    yield cells, (bare, "add the code"), (folded + code, said), said
+    wrong = (raw, "divide by √C"), (softmax(across), "a row is the frame that looks: q k^T")
+    yield looks, *wrong, "the softmax of q k^T / √C, over the frames that are looked at"
+    kept = added, "add the result to the frames that were there"
+    yield frames + added, kept, (frames + added + coded[0], coded[1]), "out, after looks v"
 
 
 # ------------------------------------------------------------------------------------- 05_drag
