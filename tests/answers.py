@@ -1214,24 +1214,54 @@ def change_split(clip):
     return (np.maximum(clip[1:], clip[:-1]) - np.minimum(clip[1:], clip[:-1])).mean()
 
 
+def aligned(v, x, x_edit, lam, groups, conv, correction=0, silu=nn.silu, sign=1):
+    """(normalised, as printed, residual); each option is a mistake."""
+    v, x, x_edit, lam = (torch.as_tensor(p) for p in (v, x, x_edit, lam))
+    parts = (v - weighted(x, x_edit, lam)).view(len(v), groups, -1)
+    variance, mean = torch.var_mean(parts, -1, correction=correction, keepdim=True)
+    normed = ((parts - mean) / (variance + 1e-5) ** 0.5).view_as(v)
+    printed = conv(silu(normed))
+    return normed, printed, v + sign * printed
+
+
+def aligned_by_torch(v, x, x_edit, lam, groups, conv):
+    normed = nn.group_norm(v - torch.lerp(x_edit, x, lam.view(-1, 1, 1, 1)), groups)
+    return normed, conv(nn.silu(normed)), v + conv(nn.silu(normed))
+
+
+def aligned_loop(v, x, x_edit, lam, groups, conv):
+    v, x, x_edit = (np.asarray(p, "float64") for p in (v, x, x_edit))
+    normed, size = np.zeros(v.shape), v.shape[1] // groups
+    for f, w in enumerate(np.asarray(lam, "float64")):
+        for c in range(0, v.shape[1], size):
+            d = (v[f] - w * x[0] - (1 - w) * x_edit[0])[c : c + size]
+            normed[f, c : c + size] = (d - d.mean()) / np.sqrt(d.var() + 1e-5)
+    printed = conv(normed / (1 + np.exp(-normed)))
+    return normed, printed, v + printed
+
+
 ALIGN = {
     "same_difference": Answers(
         right=[
-            ((V, X), (V + OTHER, X + OTHER)),
-            [(V, X), (V - 0.5, X - 0.5)],
-            ((V.numpy(), X.numpy()), (V.numpy() * 0 + 1, (X - V).numpy() + 1)),
-            ((V, X), (X + 2 * (V - X), X)),  # the normalisation takes the size away as well
-            ((V.double(), X.double()), (OTHER.double(), (OTHER - V + X).double())),
+            ((V, X), (V + OTHER, X + OTHER), "c"),
+            [(V, X), (V - 0.5, X - 0.5), " C "],
+            ((V.numpy(), X.numpy()), (V.numpy() * 0 + 1, (X - V).numpy() + 1), "c"),
+            ((V, X), (X + 2 * (V - X), X), "c"),  # the normalisation takes the size away as well
+            ((V.double(), X.double()), (OTHER.double(), (OTHER - V + X).double()), "c"),
         ],
         wrong=[
             None,
             3,
-            ((V, X), (V, X)),
-            ((X, X), (OTHER, OTHER)),
-            ((V, X), (OTHER, X)),
-            ((V, X), (V + OTHER, X)),
-            ((V, X), (V + OTHER, X + OTHER, X)),
-            ((V, X), (X, V)),
+            (),
+            ((V, X), (V + OTHER, X + OTHER)),
+            ((V, X), (V + OTHER, X + OTHER), None),
+            *(((V, X), (V + OTHER, X + OTHER), letter) for letter in "abd"),
+            ((V, X), (V, X), "c"),
+            ((X, X), (OTHER, OTHER), "c"),
+            ((V, X), (OTHER, X), "c"),
+            ((V, X), (V + OTHER, X), "c"),
+            ((V, X), (V + OTHER, X + OTHER, X), "c"),
+            ((V, X), (X, V), "c"),
         ],
     ),
     "align_targets": Answers(
@@ -1272,6 +1302,31 @@ ALIGN = {
         ],
     ),
     "louder_difference": foretold(1, 9, 3**0.5, 0, 1 / 3),
+    "align_clip": Answers(
+        right=[
+            aligned,
+            aligned_by_torch,
+            aligned_loop,
+            lambda *given: list(aligned(*given)),
+            lambda *given: tuple(x.numpy() for x in aligned(*given)),
+        ],
+        wrong=[
+            lambda *given: None,
+            lambda *given: (None, None, None),
+            lambda *given: aligned(*given)[2],
+            lambda *given: (aligned(*given)[0], None, None),
+            lambda *given: (*aligned(*given)[:2], None),
+            lambda v, x, y, lam, groups, conv: aligned(v, x, y, lam, 1, conv),
+            lambda v, x, y, lam, groups, conv: aligned(v, x, y, lam, v.shape[1], conv),
+            lambda v, x, y, *given: aligned(v, y, x, *given),
+            lambda v, x, y, lam, *given: aligned(v, x, y, lam * 0, *given),
+            lambda *given: aligned(*given, correction=1),
+            lambda *given: aligned(*given, silu=lambda d: d),
+            lambda *given: aligned(*given, silu=torch.relu),
+            lambda *given: aligned(*given, sign=-1),
+            lambda *given: aligned(*given, sign=0),
+        ],
+    ),
 }
 
 # ----------------------------------------------------------------------------------- 08_studio

@@ -144,16 +144,14 @@ def two_chains(eps, eps_edit, noise, bars, lam):
 
 @exercise
 def same_difference(pairs):
-    """Exercise 1: ((v, x), (v, x)) that Eq. 5 as printed cannot tell apart."""
+    """Exercise 1: ((v, x), (v, x), why), which Eq. 5 as printed cannot tell apart."""
     import torch
 
     from ...align import Align
 
-    if pairs is None:
-        return "my_pairs is None: give (v, x), (other_v, other_x)"
-    pairs = pairs if isinstance(pairs, (tuple, list)) else ()
+    *pairs, letter = pairs if isinstance(pairs, (tuple, list)) and pairs else (None,)
     if [len(pair) for pair in pairs if isinstance(pair, (tuple, list))] != [2, 2]:
-        return "give two pairs of tensors, (v, x), (other_v, other_x)"
+        return "give two pairs of tensors and a letter, (v, x), (other_v, other_x), why"
     (v, x), (other_v, other_x) = (
         [torch.tensor(as_array(p)).float() for p in pair] for pair in pairs
     )
@@ -168,6 +166,8 @@ def same_difference(pairs):
             off = (module(v, x) - module(other_v, other_x)).abs().max()
         if not off <= 1e-2:
             return f"Eq. 5 tells them apart, by up to {off:.2f}: v - x must be the same in both"
+    trained = "the weights do not matter: what reaches them is the same in both pairs"
+    return reason(letter, "c", a=trained, b="SiLU makes numbers smaller, and two stay two")
 
 
 def _lams():
@@ -219,3 +219,28 @@ def relative_flicker(frames, reference):
 )
 def louder_difference():
     """Exercise 4: the factor by which Eq. 5 changes with a difference 2 or 3 times as large."""
+
+
+def _aligned():
+    for seed, (f, c, groups) in enumerate(((2, 4, 2), (3, 3, 1), (1, 6, 3), (4, 6, 2))):
+        v, x, x_edit = list(normal(3, (f, c, 4, 5)))[seed % 2]
+        lam = np.linspace(0.1, 0.8, f).astype(v.dtype)
+        yield v, x[:1], x_edit[:1], lam, groups, lambda d: 0.4 * d - 0.3 * d[:, :1] + 0.1
+
+
+@staged(_aligned)
+def align_clip(v, x, x_edit, lam, groups, conv):
+    """Exercise 5, hard: (v, x, x_edit, lam, groups, conv) -> normalised, as printed, residual."""
+    import torch
+
+    def norm(lam=lam, groups=groups):
+        d = v - x_edit - lam.reshape(-1, 1, 1, 1) * (x - x_edit)
+        return torch.nn.functional.group_norm(torch.as_tensor(d), groups).numpy()
+
+    n, all_of_it, each = norm(), norm(groups=1), norm(groups=v.shape[1])
+    printed = conv(n / (1 + np.exp(-n)))
+    one = all_of_it, "that is one group: each group of channels has a mean and a deviation"
+    swapped = norm(1 - lam), "lam is the weight of x, the unedited picture"
+    yield n, one, (each, "a group is C / groups channels"), swapped, "see section 1's `normalised`"
+    yield printed, (conv(n), "SiLU is missing"), "conv(SiLU(what stage 1 returns))"
+    yield v + printed, (v - printed, "the correction is added"), "v plus what stage 2 returns"
