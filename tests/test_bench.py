@@ -12,7 +12,7 @@ from ivkit.bench import __main__ as bench
 from ivkit.bench import charts, latency, scores, study, tables
 from ivkit.storybook import words
 from ivkit.storybook.world import World
-from tests.bench import record
+from tests.bench import record, results
 
 KEYS = {
     "image_seconds",
@@ -155,3 +155,11 @@ def test_a_wrong_call_is_answered_by_one_sentence(call, said):
     with pytest.raises((ValueError, TypeError, FileNotFoundError), match=said) as found:
         call()
     assert "\n" not in str(found.value) and len(str(found.value)) <= 400
+
+
+def test_the_page_of_results_has_the_tables_that_its_files_give():
+    page = (results.RESULTS / "README.md").read_text(encoding="utf-8")
+    assert results.filled(page) == page, "run: python -m tests.bench results"
+    marked = results.PLACE.findall(page)
+    assert marked == ["storybench", "latency", "notebooks", "pia"]
+    assert results.filled("<!-- pia -->\nold\n<!-- end -->\n").count("\n") == len(results.PIA) + 4

@@ -243,8 +243,10 @@ def test_make_lists_every_target_it_has():
     assert [target for target in targets if f"make {target}" not in head] == []
 
 
-def test_what_the_readme_shows_and_links_to_is_there():
-    text = (ROOT / "README.md").read_text()
-    targets = [t for t in re.findall(r"\]\(([^)]+)\)", text) if not t.startswith("http")]
-    targets += re.findall(r"`((?:ivkit|notebooks)/[\w./]+)`", text)
-    assert targets and [target for target in targets if not (ROOT / target).exists()] == []
+@pytest.mark.parametrize("folder", [ROOT, ROOT / "media" / "results"], ids=lambda f: f.name)
+def test_what_a_readme_shows_and_links_to_is_there(folder):
+    text = (folder / "README.md").read_text()
+    linked = [t for t in re.findall(r"\]\(([^)]+)\)", text) if not t.startswith("http")]
+    named = re.findall(r"`((?:ivkit|notebooks)/[\w./]+)`", text)
+    paths = [*(folder / name for name in linked), *(ROOT / name for name in named)]
+    assert paths and [path for path in paths if not path.exists()] == []

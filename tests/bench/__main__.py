@@ -5,7 +5,10 @@ import sys
 from ivkit.bench import __main__ as bench
 from ivkit.support.commands import answered
 
-NAMES = ("full", "gpu", "scaling", "notebooks", "pictures", "record", "drawings", "cases")
+NAMES = (
+    *("full", "gpu", "scaling", "notebooks", "results"),
+    *("pictures", "record", "drawings", "cases"),
+)
 
 
 def main(argv=None) -> None:
