@@ -1368,6 +1368,49 @@ def aside(lam, dx=-40, motion="the boat moves right"):
     return take(motion=iv.MotionInstruction(motion), **how)
 
 
+def replayed(eps, z, bars, changes, late=0, known=None, shift=1, begin=None):
+    """(each step's edit, each x0, the end); each option is a mistake."""
+    z, bars, steps = torch.as_tensor(z), [float(b) for b in bars], len(bars) - 1
+    edits = [changes[0][1]] * steps
+    for done, edit in changes[known:]:
+        for i in range(done + late if done else 0, steps):
+            edits[i] = edit
+    seen = []
+    for i, edit in enumerate(edits):
+        e = eps(z, i, edit)
+        seen.append((z - (1 - bars[i]) ** 0.5 * e) / bars[i] ** 0.5)
+        z = bars[i + shift] ** 0.5 * seen[-1] + (1 - bars[i + shift]) ** 0.5 * e
+    return torch.tensor(edits), torch.stack(seen), z
+
+
+def replayed_by_diffusers(eps, z, bars, changes):
+    steps = len(bars) - 1
+    scheduler = DDIMScheduler(num_train_timesteps=steps, clip_sample=False)
+    scheduler.alphas_cumprod = torch.as_tensor(bars[:-1]).flip(0)
+    scheduler.final_alpha_cumprod = torch.ones(())
+    scheduler.set_timesteps(steps)
+    edits, seen, left = [], [], list(changes)
+    for i, t in enumerate(scheduler.timesteps):
+        edits.append(left.pop(0)[1] if left and left[0][0] == i else edits[-1])
+        out = scheduler.step(eps(z, i, edits[-1]), t, z)
+        z, seen = out.prev_sample, [*seen, out.pred_original_sample]
+    return edits, torch.stack(seen), z
+
+
+def replayed_in_parts(eps, z, bars, changes):
+    """From each change to the next, as the studio does it."""
+    ends = [*(done for done, _ in changes[1:]), len(bars) - 1]
+    edits, seen = [], []
+    for (done, edit), end in zip(changes, ends, strict=True):
+
+        def from_here(z, i, e, n=done):
+            return eps(z, i + n, e)
+
+        part = replayed(from_here, z, bars[done : end + 1], [(0, edit)])
+        edits, seen, z = [*edits, *part[0]], [*seen, *part[1]], part[2]
+    return edits, torch.stack(seen), z
+
+
 STUDIO = {
     "early_and_late": Answers(
         right=[
@@ -1429,6 +1472,31 @@ STUDIO = {
         ],
     ),
     "steps_that_know": foretold(6, 4, 10, 5, 7),
+    "late_cloud": foretold_why(3, "b", "ac", 6, 0, 10),
+    "replay": Answers(
+        right=[
+            replayed,
+            replayed_by_diffusers,
+            replayed_in_parts,
+            lambda *given: tuple(x.numpy() for x in replayed(*given)),
+            lambda e, z, bars, c: replayed(e, z, bars.tolist(), c),
+        ],
+        wrong=[
+            lambda *given: None,
+            lambda *given: (None, None, None),
+            lambda *given: replayed(*given)[2],
+            lambda *given: (replayed(*given)[0], None, None),
+            lambda *given: (*replayed(*given)[:2], None),
+            lambda *given: replayed(*given, late=1),
+            lambda *given: replayed(*given, known=1)[::-1],
+            lambda e, z, bars, c: replayed(e, z, bars, c[-1:]),
+            lambda e, z, bars, c: replayed(e, z, bars, [(0, c[-1][1])]),
+            lambda *given: replayed(*given, shift=0),
+            lambda *given: (*replayed(*given)[:2], given[1]),
+            lambda *given: (lambda a, b, z: (a, b[-1], z))(*replayed(*given)),
+            lambda *given: (lambda a, b, z: (a, b.flip(0), z))(*replayed(*given)),
+        ],
+    ),
 }  # fmt: skip
 
 # ---------------------------------------------------------------------------------- 09_measure

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from ...paint import edit_region, rasterise
-from .compare import exercise, predicted
+from .compare import exercise, explained, normal, predicted, staged
 
 
 @exercise
@@ -91,3 +91,40 @@ def against_the_words(takes):
 )
 def steps_that_know():
     """Exercise 4: the steps of 10 that know of an edit after the fourth."""
+
+
+@explained(
+    3,
+    "b",
+    (6, "in the first three of them its weight 1 - λ is 0"),
+    (0, "from the eighth step on ε' has the weight 1"),
+    otherwise="count the steps after the pause in which λ is not 1",
+    a="ε' is predicted with the cloud in six steps, and in three of them it has the weight 0",
+    c="it is the same clip: neither the seed nor the noise changes on the way",
+)
+def late_cloud():
+    """Exercise 5: (the steps of 10 in which the cloud counts, why it stays faint)."""
+
+
+def _pauses():
+    edits = [(0, 0.5)], [(0, -1.0), (2, 0.7)], [(0, 0.2), (1, 2.0), (4, -0.6)], [(0, 1.0), (3, 0.1)]
+    for seed, changes in enumerate(edits):
+        (z,), bars = list(normal(1))[seed], np.append(np.linspace(0.1, 0.8, seed + 3), 1.0)
+        yield lambda z, i, edit: 0.6 * z + (edit + 0.1 * i) / (1 + z * z), z, bars, changes
+
+
+@staged(_pauses)
+def replay(eps, z, bars, changes):
+    """Exercise 6, hard: (eps, z, bars, changes) -> each step's edit, each x0, the end."""
+    at = np.arange(len(bars) - 1)
+    by_step = np.array([[edit for step, edit in changes if step <= i][-1] for i in at])
+    late = np.array([[e for step, e in changes if step < i or not step][-1] for i in at])
+    begin, x0s = z, []
+    for i, (a, b) in enumerate(zip(bars, bars[1:], strict=False)):
+        e = eps(z, i, by_step[i])
+        x0s.append((z - (1 - a) ** 0.5 * e) / a**0.5)
+        z = b**0.5 * x0s[i] + (1 - b) ** 0.5 * e
+    known = "an edit made when n steps are done counts from step n on, counted from 0"
+    yield by_step, (late, known), (0 * at + changes[-1][1], "the past knows no later edit"), known
+    yield np.stack(x0s), (np.stack(x0s[::-1]), "the first step comes first"), "x0 of every step"
+    yield z, (begin, "no step was taken"), "a step goes to √b x0 + √(1 - b) ε, with the next ᾱ"
