@@ -1537,6 +1537,39 @@ def votes_by_side(rows, m):
     return np.mean(worth)
 
 
+def resampled(mine, theirs, groups, draws, counted=True, ends=(2.5, 97.5)):
+    """(sums, means, interval); each option is a mistake."""
+    sums, counts = np.bincount(groups, mine - theirs), np.bincount(groups)
+    sums, counts = (sums, counts) if counted else (sums / counts, counts * 0 + 1)
+    means = sums[draws].sum(1) / counts[draws].sum(1)
+    return sums, means, np.percentile(means, ends)
+
+
+def resampled_loop(mine, theirs, groups, draws):
+    cases = [[] for _ in range(groups.max() + 1)]
+    for a, b, g in zip(mine, theirs, groups, strict=True):
+        cases[g].append(a - b)
+    means = [np.mean([d for g in row for d in cases[g]]) for row in draws]
+    return [sum(c) for c in cases], means, (np.quantile(means, 0.025), np.quantile(means, 0.975))
+
+
+def resampled_by_torch(mine, theirs, groups, draws):
+    mine, theirs, groups, draws = (torch.as_tensor(x) for x in (mine, theirs, groups, draws))
+    empty = torch.zeros(draws.shape[1], dtype=mine.dtype)
+    sums = empty.index_add(0, groups, mine - theirs)
+    counts = empty.index_add(0, groups, torch.ones_like(mine))
+    means = sums[draws].sum(1) / counts[draws].sum(1)
+    return sums, means, torch.quantile(means, torch.tensor([0.025, 0.975], dtype=mine.dtype))
+
+
+def resampled_by_counts(mine, theirs, groups, draws):
+    """By how often each picture was drawn, as weights of the cases."""
+    often = (draws[:, :, None] == np.arange(draws.shape[1])).sum(1)[:, groups]
+    sums = (mine - theirs) @ (groups[:, None] == np.arange(draws.shape[1]))
+    means = (often * (mine - theirs)).sum(1) / often.sum(1)
+    return sums, means, np.percentile(means, [2.5, 97.5])
+
+
 MEASURE = {
     "lost_things": Answers(
         right=[
@@ -1597,6 +1630,30 @@ MEASURE = {
         ],
     ),
     "share_of_the_width": foretold(20 / 256, 20, 28 / 256, 20 / 128, 7.8125),
+    "paired_interval": Answers(
+        right=[
+            resampled,
+            resampled_loop,
+            resampled_by_torch,
+            lambda *given: [x.tolist() for x in resampled(*given)],
+            resampled_by_counts,
+        ],
+        wrong=[
+            lambda *given: None,
+            lambda *given: (None, None, None),
+            lambda *given: resampled(*given)[2],
+            lambda *given: (resampled(*given)[0], None, None),
+            lambda *given: (*resampled(*given)[:2], None),
+            lambda m, t, *given: resampled(t, m, *given),
+            lambda m, t, *given: resampled(m, t * 0, *given),
+            lambda *given: resampled(*given, counted=False),
+            lambda *given: (resampled(*given)[0], *resampled(*given, counted=False)[1:]),
+            lambda *given: (resampled(*given)[0], given[0][given[3]].mean(1), None),
+            lambda *given: resampled(*given, ends=(5, 95)),
+            lambda *given: resampled(*given, ends=(97.5, 2.5)),
+            lambda *given: (*resampled(*given)[:2], resampled(*given)[1].std()),
+        ],
+    ),
 }
 
 # ---------------------------------------------------------------------------- 10_make_it_yours

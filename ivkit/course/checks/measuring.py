@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .compare import compared, predicted
+from .compare import compared, predicted, staged
 
 
 def _ends():
@@ -77,3 +77,24 @@ def moving_alignment(image, motion, true_motion):
 )
 def share_of_the_width():
     """Exercise 4: the drag distance of (12, 16) pixels in a picture 256 wide."""
+
+
+def _pairs():
+    for seed, (n, groups) in enumerate(((9, 3), (20, 6), (31, 10))):
+        rng = np.random.default_rng(seed)
+        mine, theirs = rng.normal(0.3, 1, (2, n)) + rng.normal(size=n)
+        of = rng.permutation(np.arange(n) % (groups - 1) + (np.arange(n) == n - 1))
+        yield mine, theirs, of, rng.integers(0, of.max() + 1, (200, of.max() + 1))
+
+
+@staged(_pairs, "numpy")
+def paired_interval(mine, theirs, groups, draws):
+    """Exercise 6, hard: (mine, theirs, groups, draws) -> sums, bootstrapped means, interval."""
+    sums, counts = np.bincount(groups, mine - theirs), np.bincount(groups)
+    means, even = sums[draws].sum(1) / counts[draws].sum(1), (sums / counts)[draws].mean(1)
+    own = np.bincount(groups, mine), "that is mine alone: take the differences case by case"
+    yield sums, own, (-sums, "it is mine minus theirs"), (sums / counts, "sums, not means"), "sums"
+    large = even, "a picture with more cases counts more: divide sums by the cases that were drawn"
+    yield means, large, (sums[draws].sum(1), "divide by the cases drawn"), "see `bootstrap`"
+    low, high = np.percentile(means, [5, 95]), np.percentile(means, [2.5, 97.5])
+    yield high, (low, "that leaves out 5% at each end, not 5% in all"), "2.5% and 97.5% of stage 2"
