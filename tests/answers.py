@@ -1630,6 +1630,7 @@ MEASURE = {
         ],
     ),
     "share_of_the_width": foretold(20 / 256, 20, 28 / 256, 20 / 128, 7.8125),
+    "luckiest_of_forty": foretold_why(2, "c", "ab", 1, 0, 38),
     "paired_interval": Answers(
         right=[
             resampled,

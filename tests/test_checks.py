@@ -63,6 +63,7 @@ def test_no_check_raises_whatever_the_answer_is(name, answer, capsys):
 
 
 def test_a_check_shows_what_it_takes():
+    assert all(check.__name__ == name and check.__doc__ for name, check in CHECKS.items())
     assert list(inspect.signature(CHECKS["blend"]).parameters)[0] == "answer"
     assert "Eq. 4" in CHECKS["blend"].__doc__ and CHECKS["blend"].__name__ == "blend"
 

@@ -14,4 +14,6 @@ CHECKS = {
     for name, check in vars(part).items()
     if hasattr(check, "__wrapped__") and check.__module__.startswith(__name__)
 }
+for name, check in CHECKS.items():
+    check.__name__ = name
 globals().update(CHECKS)

@@ -61,7 +61,8 @@ def blend_in_eps(v, v_edit, z, z_edit, lam, a):
     yield "the first is not the blended ε: v goes with z, and v_edit with z_edit"
 
 
-@predicted(
+evaluations = predicted(
+    "Exercise 4: the predictions of three clips at λ = 0.25, 0.5 and 1.",
     15,
     (30, "that keeps nothing: the reference chain is kept for the second clip"),
     (20, "λ = 1 gives the unedited clip, which the first run has made already"),
@@ -69,8 +70,6 @@ def blend_in_eps(v, v_edit, z, z_edit, lam, a):
     (25, "the reference chain is computed only once"),
     otherwise="the first clip takes two branches, the second one, and the third none",
 )
-def evaluations():
-    """Exercise 4: the predictions of three clips at λ = 0.25, 0.5 and 1."""
 
 
 @exercise
@@ -206,7 +205,8 @@ def relative_flicker(frames, reference):
     yield "it is the mean absolute change of frames over that of reference"
 
 
-@predicted(
+louder_difference = predicted(
+    "Exercise 4: the factor by which Eq. 5 changes with a difference 2 or 3 times as large.",
     1,
     (9, "that is the factor of the variance, and the layer divides by its root"),
     (3**0.5, "the layer divides by the standard deviation, which grows as fast as the difference"),
@@ -217,8 +217,6 @@ def relative_flicker(frames, reference):
     ),
     otherwise="group normalisation divides by the size of the difference",
 )
-def louder_difference():
-    """Exercise 4: the factor by which Eq. 5 changes with a difference 2 or 3 times as large."""
 
 
 def _aligned():

@@ -103,42 +103,37 @@ def reason(letter, right: str, **others: str) -> str | None:
         return others.get(letter, f"the reason must be one of the letters {letters}")
 
 
-def predicted(right: float, *mistakes: tuple[float, str], otherwise: str):
-    """Makes the check of one number that a reader predicts; (a wrong number, what to say of it).
+def predicted(asks: str, right: float, *mistakes: tuple[float, str], otherwise: str):
+    """The check of one number that a reader predicts; (a wrong number, what to say of it).
 
-    otherwise: what leads to the right number, said of all others.
+    asks: the check's docstring. otherwise: what leads to the right number, said of all others.
     """
 
-    def decorate(number):
-        def work(answer):
-            value = numbers_of("your prediction", answer, "a number")
-            if value.size != 1:
-                return f"your prediction must be one number, not {value.size}"
-            for wanted, said in ((right, None), *mistakes):
-                if abs(value.item() - wanted) <= 1e-3 * max(abs(wanted), 0.1):
-                    return said
-            side = "high" if value.item() > right else "low"
-            return f"{value.item():g} is too {side}: {otherwise}"
+    def work(answer):
+        value = numbers_of("your prediction", answer, "a number")
+        if value.size != 1:
+            return f"your prediction must be one number, not {value.size}"
+        for wanted, said in ((right, None), *mistakes):
+            if abs(value.item() - wanted) <= 1e-3 * max(abs(wanted), 0.1):
+                return said
+        side = "high" if value.item() > right else "low"
+        return f"{value.item():g} is too {side}: {otherwise}"
 
-        return _check(work, number)
-
-    return decorate
+    work.__doc__ = asks
+    return exercise(work)
 
 
-def explained(right: float, letter: str, *mistakes: tuple[float, str], otherwise: str, **others):
-    """Makes the check of (a number, the letter of its reason); see `predicted` and `reason`."""
+def explained(asks: str, right: tuple[float, str], *mistakes, otherwise: str, **others):
+    """The check of (a number, the letter of its reason); see `predicted` and `reason`."""
+    number = predicted(asks, right[0], *mistakes, otherwise=otherwise).__wrapped__
 
-    def decorate(question):
-        number = predicted(right, *mistakes, otherwise=otherwise)(question).__wrapped__
+    def work(answer):
+        if not (isinstance(answer, (tuple, list)) and len(answer) == 2):
+            return "give two things: a number and the letter of the reason"
+        return number(answer[0]) or reason(answer[1], right[1], **others)
 
-        def work(answer):
-            if not (isinstance(answer, (tuple, list)) and len(answer) == 2):
-                return "give two things: a number and the letter of the reason"
-            return number(answer[0]) or reason(answer[1], letter, **others)
-
-        return _check(work, question)
-
-    return decorate
+    work.__doc__ = asks
+    return exercise(work)
 
 
 def _check(work: Callable, named: Callable) -> Callable:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .compare import compared, predicted, staged
+from .compare import compared, explained, predicted, staged
 
 
 def _ends():
@@ -67,7 +67,8 @@ def moving_alignment(image, motion, true_motion):
         yield "it must grow evenly: a quarter of the true motion, a quarter of the alignment"
 
 
-@predicted(
+share_of_the_width = predicted(
+    "Exercise 4: the drag distance of (12, 16) pixels in a picture 256 wide.",
     20 / 256,
     (20, "that is in pixels: divide by the width"),
     (28 / 256, "that adds the two sides: take the length of the diagonal"),
@@ -75,8 +76,16 @@ def moving_alignment(image, motion, true_motion):
     (7.8125, "that is in percent: write the share itself"),
     otherwise="12 and 16 are the sides of a right angle",
 )
-def share_of_the_width():
-    """Exercise 4: the drag distance of (12, 16) pixels in a picture 256 wide."""
+
+luckiest_of_forty = explained(
+    "Exercise 5: (how many of 40 settings without an effect seem to have one, why).",
+    (2, "c"),
+    (1, "that is how many seem better: as many seem worse, and their intervals exclude 0 too"),
+    (0, "an interval of 95% misses the truth in 5 cases of 100, and 0 is the truth here"),
+    otherwise="it is 5% of 40",
+    a="the intervals are right: each of them misses the truth as often as it says",
+    b="more cases make the intervals shorter, and 5% of them still miss the truth",
+)
 
 
 def _pairs():

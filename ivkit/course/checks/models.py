@@ -74,7 +74,8 @@ def two_loras(A1, B1, A2, B2, s1, s2):
     yield "B A is not s1 B1 A1 + s2 B2 A2: mind the order of rows and columns"
 
 
-@predicted(
+share_of_a_lora = predicted(
+    "Exercise 4: the share of a LoRA of rank 4 in a layer of 64 x 64.",
     0.125,
     (512, "that is the count: divide it by the layer's 64 x 64"),
     (0.0625, "that is one of the two factors"),
@@ -82,8 +83,6 @@ def two_loras(A1, B1, A2, B2, s1, s2):
     (12.5, "that is in percent: write the share itself"),
     otherwise="two factors of 4 x 64 numbers, against 64 x 64",
 )
-def share_of_a_lora():
-    """Exercise 4: the share of a LoRA of rank 4 in a layer of 64 x 64."""
 
 
 # --------------------------------------------------------------------------- 11_real_models
@@ -147,7 +146,8 @@ def straight_velocity(z, given, sigma):
     yield "with your v, z - σ v is not given"
 
 
-@predicted(
+on_the_way = predicted(
+    "Exercise 4: z after one of four steps of a flow from -2 to 2.",
     -1,
     (1, "that is after three steps, at σ = 0.25"),
     (0, "that is after two steps, at σ = 0.5"),
@@ -155,5 +155,3 @@ def straight_velocity(z, given, sigma):
     (-2, "that is the start, where z is the noise"),
     otherwise="σ is 0.75 after the first step",
 )
-def on_the_way():
-    """Exercise 4: z after one of four steps of a flow from -2 to 2."""

@@ -45,7 +45,8 @@ def no_looking_ahead(scores):
     yield from attention(scores, ahead, "a frame after the one that looks")
 
 
-@predicted(
+looks_over_time = predicted(
+    "Exercise 4: the numbers of temporal attention, 8 frames of 16 x 16 cells.",
     16384,
     (2048, "that is one number for each cell and frame: each frame looks at 8 frames"),
     (64, "that is the square of one cell: there are 16 x 16 cells"),
@@ -53,21 +54,16 @@ def no_looking_ahead(scores):
     (4194304, "that is attention of all cells of all frames to each other"),
     otherwise="each of 256 cells has a square of 8 x 8",
 )
-def looks_over_time():
-    """Exercise 4: the numbers of temporal attention, 8 frames of 16 x 16 cells."""
 
-
-@explained(
-    7,
-    "a",
+no_position = explained(
+    "Exercise 5: (which frame's result frame 0 has in the reversed clip, why).",
+    (7, "a"),
     (0, "its vectors were those of the last frame before, and nothing says that it comes first"),
     (8, "the eight frames are counted from 0"),
     otherwise="what a frame gets depends only on its own vectors and on the set of all others",
     b="each frame still looks at all others: only the order of the others is not known",
     c="the softmax adds up to 1 with the code and without it",
 )
-def no_position():
-    """Exercise 5: (which frame's result frame 0 has in the reversed clip, why)."""
 
 
 def _clips():
@@ -183,7 +179,8 @@ def cell_means(region, cell):
     yield "the shape is right, but the cells do not hold the mean of their pixels"
 
 
-@predicted(
+steps_not_evaluated = predicted(
+    "Exercise 4: the steps not evaluated of 10 at λ = 0 and weak = 0.8.",
     7,
     (8, "before step 8 nothing is replaced as a whole any more, so the result of step 7 counts"),
     (3, "these are the steps that are evaluated"),
@@ -191,18 +188,14 @@ def cell_means(region, cell):
     (10, "the last steps replace only where things move"),
     otherwise="the frame is replaced before the steps 1 to 7",
 )
-def steps_not_evaluated():
-    """Exercise 4: the steps not evaluated of 10 at λ = 0 and weak = 0.8."""
 
-
-@predicted(
+torn_apart = predicted(
+    "Exercise 5: how far a point moves, 100 pixels from two handles that are close together.",
     300,
     (400, "that is its new distance from the first handle: it was 100 away before"),
     (3, "only the second handle moves so little: the similarity scales what lies beyond it too"),
     otherwise="the ends are 4 pixels apart, the handles 1, so all distances grow by 4",
 )
-def torn_apart():
-    """Exercise 5: how far a point moves, 100 pixels from two handles that are close together."""
 
 
 def _bends():

@@ -60,7 +60,8 @@ def fading_lam(lam, num_frames: int):
         return "lam must never rise on its way from 1 to 0"
 
 
-@predicted(
+blended_number = predicted(
+    "Exercise 4: ε̂ where ε = 2, ε' = 10 and λ = 0.25.",
     8,
     (4, "that is with the weights the other way round: λ belongs to ε"),
     (6, "that is the mean, which is right at λ = 0.5"),
@@ -68,13 +69,10 @@ def fading_lam(lam, num_frames: int):
     (2.5, "that is Eq. 4 with λ in both places"),
     otherwise="a weighted mean of 2 and 10, nearer to 10",
 )
-def blended_number():
-    """Exercise 4: ε̂ where ε = 2, ε' = 10 and λ = 0.25."""
 
-
-@explained(
-    3,
-    "a",
+weights_above_one = explained(
+    "Exercise 5: (λε + ε' where both are 2 and λ = 0.5, why).",
+    (3, "a"),
     (2, "that is Eq. 4, whose weights add up to 1: here they add up to 1.5"),
     (4, "that adds the two in full: ε still has the weight λ = 0.5"),
     (1, "that is λε alone"),
@@ -82,8 +80,6 @@ def blended_number():
     b="the edit counts as much as before, and more: it has the weight 1 now",
     c="the two chains begin at the same noise here, and the two predictions are equal",
 )
-def weights_above_one():
-    """Exercise 5: (λε + ε' where both are 2 and λ = 0.5, why)."""
 
 
 def _edits():
@@ -169,7 +165,8 @@ def schedule_without_leak(mine, alpha_bar):
         return "that is the schedule the model already has: design one of your own"
 
 
-@predicted(
+noised_pixel = predicted(
+    "Exercise 4: z_t where √ᾱ = 0.6, z0 = 0.5 and ε = -1.",
     -0.5,
     (-0.1, "the weight of the noise is √(1 - ᾱ), not 1 - √ᾱ"),
     (-0.46, "these are ᾱ and 1 - ᾱ: take their square roots"),
@@ -177,13 +174,10 @@ def schedule_without_leak(mine, alpha_bar):
     (0.1, "the noise is -1, and its weight is not 0.2"),
     otherwise="0.6 of the latent, and 0.8 of the noise",
 )
-def noised_pixel():
-    """Exercise 4: z_t where √ᾱ = 0.6, z0 = 0.5 and ε = -1."""
 
-
-@explained(
-    0.25,
-    "b",
+hidden_error = explained(
+    "Exercise 5: (the error of x0 where ε errs by 0.01 at √ᾱ = 0.04, why).",
+    (0.25, "b"),
     (0.0004, "x0 is divided by √ᾱ, not multiplied by it"),
     (6.245, "x0 is divided by √ᾱ = 0.04, not by ᾱ"),
     (0.01, "x0 is not off by as much as ε: look at the table in section 3"),
@@ -191,8 +185,6 @@ def noised_pixel():
     a="an average blurs whatever the network predicts, and here it errs by only 0.01",
     c="the schedule says what is in z, and z has no error here: only ε has",
 )
-def hidden_error():
-    """Exercise 5: (the error of x0 where ε errs by 0.01 at √ᾱ = 0.04, why)."""
 
 
 def _samplers():
@@ -326,7 +318,8 @@ def mute(scores, k):
     yield from attention(scores, hidden, f"token {k}")
 
 
-@predicted(
+guided_number = predicted(
+    "Exercise 4: the guided prediction of uncond 1, cond 3 at a scale of 3.5.",
     8,
     (10, "that starts from the prediction with the text: it starts from the one without"),
     (10.5, "that is 3.5 times the prediction with the text: only the difference is scaled"),
@@ -334,13 +327,10 @@ def mute(scores, k):
     (7, "that is the scaled difference alone: add it to the prediction without text"),
     otherwise="1, and 3.5 times what the text changes",
 )
-def guided_number():
-    """Exercise 4: the guided prediction of uncond 1, cond 3 at a scale of 3.5."""
 
-
-@explained(
-    2981,
-    "a",
+unscaled_scores = explained(
+    "Exercise 5: (how many times the share of the other token, why).",
+    (2981, "a"),
     (2.71828, "that is with the division by √64: it is left out here"),
     (8, "the softmax is not linear: it takes the exponential of each score"),
     (2, "the softmax compares the exponentials of the scores, not the scores"),
@@ -348,8 +338,6 @@ def guided_number():
     b="the shares still add up to 1: the softmax sees to that at any size of the scores",
     c="the order of the tokens stays the same: all scores are multiplied by one number",
 )
-def unscaled_scores():
-    """Exercise 5: (how many times the share of the other token, why)."""
 
 
 def _layers():
@@ -450,7 +438,8 @@ def left_crown(mask, picture):
         return f"it covers {covered:.0%} of the leaves: loosen the thresholds"
 
 
-@predicted(
+steps_of_an_edit = predicted(
+    "Exercise 4: the steps of an edit of 20 steps at strength 0.35.",
     7,
     (20, "that is without strength: the painted picture skips the noisy steps"),
     (13, "these are the steps that are left out"),
@@ -458,13 +447,10 @@ def left_crown(mask, picture):
     (6, "the first step that is left counts as well"),
     otherwise="strength is the share of the steps that are taken",
 )
-def steps_of_an_edit():
-    """Exercise 4: the steps of an edit of 20 steps at strength 0.35."""
 
-
-@explained(
-    0.8,
-    "c",
+clean_hold = explained(
+    "Exercise 5: (the noise that a clean original lacks at √ᾱ = 0.6, why it is bad).",
+    (0.8, "c"),
     (0.64, "that is 1 - ᾱ, the variance: take its square root"),
     (0.6, "that is √ᾱ, the weight of the picture"),
     (0, "the cells that are put back have no noise, and the level asks for some"),
@@ -472,8 +458,6 @@ def steps_of_an_edit():
     a="the free cells may change at every step, whatever is put back around them",
     b="the last step puts the clean original back in any case, so the outside ends exact",
 )
-def clean_hold():
-    """Exercise 5: (the noise that a clean original lacks at √ᾱ = 0.6, why it is bad)."""
 
 
 def _soft_edits():

@@ -81,7 +81,8 @@ def against_the_words(takes):
         return f"so far at λ = {said}: make a try at 0, and one at 0.5 or more"
 
 
-@predicted(
+steps_that_know = predicted(
+    "Exercise 4: the steps of 10 that know of an edit after the fourth.",
     6,
     (4, "these are the steps before the cloud was there"),
     (10, "what is done stays as it is: only later steps know of the cloud"),
@@ -89,21 +90,16 @@ def against_the_words(takes):
     (7, "the fourth step was done before you painted"),
     otherwise="the steps that are left know of the cloud",
 )
-def steps_that_know():
-    """Exercise 4: the steps of 10 that know of an edit after the fourth."""
 
-
-@explained(
-    3,
-    "b",
+late_cloud = explained(
+    "Exercise 5: (the steps of 10 in which the cloud counts, why it stays faint).",
+    (3, "b"),
     (6, "in the first three of them its weight 1 - λ is 0"),
     (0, "from the eighth step on ε' has the weight 1"),
     otherwise="count the steps after the pause in which λ is not 1",
     a="ε' is predicted with the cloud in six steps, and in three of them it has the weight 0",
     c="it is the same clip: neither the seed nor the noise changes on the way",
 )
-def late_cloud():
-    """Exercise 5: (the steps of 10 in which the cloud counts, why it stays faint)."""
 
 
 def _pauses():
