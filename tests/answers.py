@@ -1674,6 +1674,30 @@ def pair(a=0, b=1, order=(0, 1), rows=(0, 1)):
     return answer
 
 
+def squeezed(W, tuned, rank, part=None, scaled=True, power=2):
+    """(the singular values, B A, the share that is lost); each option is a mistake."""
+    change, part = torch.as_tensor(tuned) - torch.as_tensor(W), part or slice(rank)
+    U, S, Vh = torch.linalg.svd(change, full_matrices=False)
+    BA = U[:, part] * (S[part] if scaled else 1) @ Vh[part]
+    return S, BA, (S[rank:] ** power).sum() / (S**power).sum()
+
+
+def squeezed_numpy(W, tuned, rank):
+    change = np.asarray(tuned) - np.asarray(W)
+    U, S, Vh = np.linalg.svd(change)
+    BA = sum(S[i] * np.outer(U[:, i], Vh[i]) for i in range(rank))
+    return S, BA, np.square(change - BA).sum() / np.square(change).sum()
+
+
+def squeezed_by_eigenvectors(W, tuned, rank):
+    """The change, projected on what it does most of all to its inputs."""
+    change = tuned - W
+    squares, vectors = torch.linalg.eigh(change.T @ change)
+    squares, vectors = squares.flip(0)[: min(W.shape)].clamp(0), vectors.flip(1)[:, :rank]
+    BA = change @ vectors @ vectors.T
+    return squares.sqrt(), BA, 1 - BA.square().sum() / change.square().sum()
+
+
 MAKE_IT_YOURS = {
     "dreambooth": Answers(
         right=[
@@ -1739,6 +1763,31 @@ MAKE_IT_YOURS = {
         ],
     ),
     "share_of_a_lora": foretold(0.125, 512, 0.0625, 4, 12.5),
+    "both_zero": foretold_why(0, "a", "bc", 1, 100, -1),
+    "extracted": Answers(
+        right=[
+            squeezed,
+            squeezed_numpy,
+            squeezed_by_eigenvectors,
+            lambda *given: list(squeezed(*given)),
+            lambda W, tuned, rank: squeezed(np.asarray(W), np.asarray(tuned), rank),
+        ],
+        wrong=[
+            lambda *given: None,
+            lambda *given: (None, None, None),
+            lambda *given: squeezed(*given)[1],
+            lambda *given: (squeezed(*given)[0], None, None),
+            lambda *given: (*squeezed(*given)[:2], None),
+            lambda W, tuned, rank: squeezed(W * 0, tuned, rank),
+            lambda *given: (squeezed(*given)[0].flip(0), *squeezed(*given)[1:]),
+            lambda *given: squeezed(*given, part=slice(None)),
+            lambda *given: squeezed(*given, part=slice(-given[2], None)),
+            lambda *given: squeezed(*given, scaled=False),
+            lambda *given: squeezed(*given, power=1),
+            lambda *given: (*squeezed(*given)[:2], 1 - squeezed(*given)[2]),
+            lambda *given: (lambda S, BA, lost: (S, BA.T, lost))(*squeezed(*given)),
+        ],
+    ),
 }
 
 # ----------------------------------------------------------------------------- 11_real_models

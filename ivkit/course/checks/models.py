@@ -5,7 +5,7 @@ from itertools import islice
 import numpy as np
 
 from ...support.validate import as_array
-from .compare import NotYet, compared, exercise, normal, predicted
+from .compare import NotYet, compared, exercise, explained, normal, predicted, staged
 
 # ------------------------------------------------------------------------- 10_make_it_yours
 
@@ -83,6 +83,35 @@ share_of_a_lora = predicted(
     (12.5, "that is in percent: write the share itself"),
     otherwise="two factors of 4 x 64 numbers, against 64 x 64",
 )
+
+both_zero = explained(
+    "Exercise 5: (the largest number in B A after training from A = B = 0, why).",
+    (0, "a"),
+    (1, "no step changes a matrix whose gradient is 0"),
+    otherwise="the gradient of A is a product with B, and that of B a product with A",
+    b="a learning rate makes a step longer, and here the gradient itself is 0",
+    c="W stays as it is in every LoRA, and with one of the two random it trains all the same",
+)
+
+
+def _tuned():
+    for seed, (out, into, rank) in enumerate(((6, 9, 2), (8, 5, 1), (7, 7, 3))):
+        W, change = np.random.default_rng(seed).standard_normal((2, out, into))
+        yield W, W + change, rank
+
+
+@staged(_tuned)
+def extracted(W, tuned, rank):
+    """Exercise 6, hard: (W, tuned, rank) -> the singular values, B A, the share that is lost."""
+    U, S, V = np.linalg.svd(tuned - W, full_matrices=False)
+    last, both, own = U[:, -rank:] * S[-rank:] @ V[-rank:], S**2, np.linalg.svd(tuned)[1]
+    change, unscaled = "take those of the change, tuned - W", U[:, :rank] @ V[:rank]
+    left, lost = S[rank:].sum() / S.sum(), both[rank:].sum() / both.sum()
+    yield S, (own, change), (S[::-1], "the largest comes first"), change
+    whole, few = (tuned - W, "that has the full rank: keep the first ones"), "keep the largest ones"
+    bare = unscaled, "multiply by the singular values"
+    yield U[:, :rank] * S[:rank] @ V[:rank], whole, bare, (last, few), "U S V of the first ones"
+    yield lost, (1 - lost, "that share is kept"), (left, "take squares"), "1 - kept / all"
 
 
 # --------------------------------------------------------------------------- 11_real_models
