@@ -1794,6 +1794,49 @@ MAKE_IT_YOURS = {
 
 PICTURES_ALONE = "none", "noised (SDEdit)"
 FIT = [n for n, row in TABLE.items() if row.memory_gb <= 16 and row.image not in PICTURES_ALONE]
+
+
+def flowed(v, v_edit, noise, given, steps, shift, lam, held=True, sign=1):
+    """(noise levels, x0 at the first step, the end); each option is a mistake."""
+    noise, given = torch.as_tensor(noise), torch.as_tensor(given)
+    sigmas = torch.linspace(1, 0, steps + 1, dtype=noise.dtype)
+    sigmas = shift * sigmas / (1 + (shift - 1) * sigmas)
+    z, x0 = noise, None
+    for s, t in zip(sigmas[:-1], sigmas[1:], strict=True):
+        blend = torch.lerp(v_edit(z, s), v(z, s), float(lam))
+        blend = torch.cat([(z[:1] - given) / s, blend[1:]]) if held else blend
+        x0 = z - s * blend if x0 is None else x0
+        z = z + sign * (t - s) * blend
+    return sigmas, x0, z
+
+
+def flowed_by_diffusers(v, v_edit, noise, given, steps, shift, lam):
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=float(shift))
+    scheduler.set_timesteps(sigmas=[1 - i / steps for i in range(steps)])
+    sigmas, z, x0 = scheduler.sigmas, noise, None
+    for i, t in enumerate(scheduler.timesteps):
+        blend = lam * v(z, sigmas[i]) + (1 - lam) * v_edit(z, sigmas[i])
+        blend[0] = (z[0] - given) / sigmas[i]
+        x0 = z - sigmas[i] * blend if x0 is None else x0
+        z = scheduler.step(blend, t, z).prev_sample
+    return sigmas, x0, z
+
+
+def flowed_frame_by_frame(v, v_edit, noise, given, steps, shift, lam):
+    even = [1 - i / steps for i in range(steps + 1)]
+    sigmas = [float(shift) * s / (1 + (float(shift) - 1) * s) for s in even]
+    first, ends = [], []
+    for f, z in enumerate(noise):
+        x0s = []
+        for s, t in zip(sigmas[:-1], sigmas[1:], strict=True):
+            x0 = given if f == 0 else z - s * (lam * v(z, s) + (1 - lam) * v_edit(z, s))
+            x0s, z = [*x0s, x0], x0 + t / s * (z - x0)
+        first, ends = [*first, x0s[0]], [*ends, z]
+    return sigmas, torch.stack(first), torch.stack(ends)
+
+
 REAL_MODELS = {
     "fitting_models": Answers(
         right=[
@@ -1844,6 +1887,31 @@ REAL_MODELS = {
         ],
     ),
     "on_the_way": foretold(-1, 1, 0, 2, -2),
+    "wrong_way": foretold_why(-6, "b", "ac", 2, -3, 6),
+    "flow_clip": Answers(
+        right=[
+            flowed,
+            flowed_by_diffusers,
+            flowed_frame_by_frame,
+            lambda *given: tuple(np.asarray(x) for x in flowed(*given)),
+            lambda *given: list(flowed(*given[:4], given[4], float(given[5]), float(given[6]))),
+        ],
+        wrong=[
+            lambda *given: None,
+            lambda *given: (None, None, None),
+            lambda *given: flowed(*given)[2],
+            lambda *given: (flowed(*given)[0], None, None),
+            lambda *given: (*flowed(*given)[:2], None),
+            lambda *given: flowed(*given[:5], 1.0, given[6]),
+            lambda *given: (flowed(*given)[0].flip(0), *flowed(*given)[1:]),
+            lambda *given: flowed(*given[:6], 1 - given[6]),
+            lambda *given: flowed(*given, held=False),
+            lambda *given: flowed(*given, sign=-1),
+            lambda *given: (flowed(*given)[0], given[2], None),
+            lambda *given: (*flowed(*given)[:2], flowed(*given)[1]),
+            lambda *given: (*flowed(*given)[:2], flowed(*given, held=False)[2]),
+        ],
+    ),
 }
 
 # ------------------------------------------------------------------------------------- 12_live

@@ -211,10 +211,7 @@ louder_difference = predicted(
     (9, "that is the factor of the variance, and the layer divides by its root"),
     (3**0.5, "the layer divides by the standard deviation, which grows as fast as the difference"),
     (0, "the output is not zero: only the size of the difference is lost"),
-    (
-        1 / 3,
-        "the layer divides by 3 times as much, but what it divides is 3 times as large as well",
-    ),
+    (1 / 3, "the layer divides by 3 times as much, and what it divides is 3 times as large"),
     otherwise="group normalisation divides by the size of the difference",
 )
 

@@ -84,10 +84,8 @@ def shown_places(times, points, chunks):
     jumps = np.repeat([_known(times, points, k * CHUNK / FPS) for k in range(chunks)], CHUNK, 0)
     yield _places(times, points, chunks)
     yield _places(times, points, chunks, step=0), "the last of the four frames is there already"
-    yield (
-        _places(times, points, chunks, _at_the_end),
-        "a chunk knows the pointer at its begin, at k / 2 seconds, not at its end",
-    )
+    late = _places(times, points, chunks, _at_the_end)
+    yield late, "a chunk knows the pointer at its begin, at k / 2 seconds, not at its end"
     yield jumps, "it does not jump: it goes in four equal steps, from where it was shown last"
     yield "each chunk goes in four equal steps from where it was shown last to the known pointer"
 

@@ -1,5 +1,6 @@
 """Checks of chapters 10 and 11: training, and real models."""
 
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -66,10 +67,7 @@ def two_loras(A1, B1, A2, B2, s1, s2):
     both = s1 * first + s2 * second
     yield both, rank
     yield (first + second, rank), "that is the sum of both at strength 1: put the strengths into it"
-    yield (
-        (s1**2 * first + s2**2 * second, rank),
-        "the strengths are in A and in B: they count twice",
-    )
+    yield (s1**2 * first + s2**2 * second, rank), "the strengths count twice: in A and in B"
     yield (both, ...), f"the product is right, but A must have {rank} rows, those of A1 and A2"
     yield "B A is not s1 B1 A1 + s2 B2 A2: mind the order of rows and columns"
 
@@ -184,3 +182,43 @@ on_the_way = predicted(
     (-2, "that is the start, where z is the noise"),
     otherwise="σ is 0.75 after the first step",
 )
+
+wrong_way = explained(
+    "Exercise 5: (where a flow from -2 to 2 ends with the sign of a step wrong, why).",
+    (-6, "b"),
+    (2, "that is where it ends with the right sign"),
+    (-3, "that is after one of the four steps"),
+    otherwise="it begins at -2, and the four steps together change z by 4",
+    a="the steps together are as long as before: only their direction has changed",
+    c="no step divides by σ: it is z plus v times the change of σ",
+)
+
+
+def _flows():
+    for seed, (steps, shift, lam) in enumerate(((4, 1.0, 0.5), (3, 3.0, 0.3), (5, 5.0, 0.8))):
+        noise, given = list(normal(2))[seed]
+        parts = [partial(lambda lean, z, s: z - lean * (1 + s) / (1 + z * z), e) for e in (0.4, -1)]
+        yield *parts, noise, given[0], steps, shift, lam
+
+
+@staged(_flows)
+def flow_clip(v, v_edit, noise, given, steps, shift, lam):
+    """Exercise 6, hard: (v, v_edit, noise, ...) -> the σs, x0 at the first step, the end."""
+    even = np.linspace(1, 0, steps + 1)
+    sigmas = shift * even / (1 + (shift - 1) * even)
+
+    def after(count=None, lam=lam, sigmas=sigmas, held=1):
+        z = noise
+        for s, t in list(zip(sigmas, sigmas[1:], strict=False))[:count]:
+            blend = lam * v(z, s) + (1 - lam) * v_edit(z, s)
+            blend[:held] = (z[:held] - given) / s
+            z = z + ((0 if count else t) - s) * blend
+        return z
+
+    yield sigmas, (even, "they are not shifted"), (sigmas[::-1], "noise comes first"), "shift them"
+    for n, said in (
+        (1, "x0 = z - σ v, with the blended v"),
+        (None, "each step adds (next σ - σ) v"),
+    ):
+        swapped = after(n, 1 - lam), "lam is the weight of v, the unedited prediction"
+        yield after(n), swapped, (after(n, held=0), "the first frame goes straight to given"), said

@@ -30,10 +30,7 @@ def widen(weight):
     """Exercise 2: weight (out, C, 3, 3) -> (out, 2C + 1, 3, 3), same answers."""
     new = np.zeros_like(weight)
     yield np.concatenate([weight, new, new[:, :1]], 1)
-    yield (
-        np.concatenate([new, new[:, :1], weight], 1),
-        "the first C channels meet z_t, not the last",
-    )
+    yield np.concatenate([new, new[:, :1], weight], 1), "the first C channels must meet z_t"
     yield np.concatenate([weight, weight, new[:, :1]], 1), "the new channels must add 0"
     yield "the first C channels must be the old weight, and the new ones must add 0"
 

@@ -228,10 +228,7 @@ def sampler(predict, noise, alpha_bar, steps):
     )
     yield (
         after(steps),
-        (
-            after(steps, alpha_bar[-1]),
-            "alpha_bar[-1] is the noisiest level: the last step ends at 1",
-        ),
+        (after(steps, alpha_bar[-1]), "the last alpha_bar is the noisiest: end at 1"),
         (after(steps, alpha_bar[0]), "alpha_bar[0] is not quite 1, and the last step ends at 1"),
         (after(steps, hold=True), "predict must be given the latent of the step, not the noise"),
         (after(1), "that is the latent after one step: take all of them"),
@@ -279,10 +276,7 @@ def rescaled_guidance(uncond, cond, guidance_scale):
     guided = uncond + guidance_scale * (cond - uncond)
     ratio = cond.std() / guided.std()
     yield guided * ratio
-    yield (
-        guided,
-        f"that is plain guidance, with {1 / ratio:.1f} times the standard deviation of cond",
-    )
+    yield guided, f"plain guidance has {1 / ratio:.1f} times the standard deviation of cond"
     yield cond, "that is cond: guide first, then scale what came out"
     yield guided / ratio, "the ratio is upside down"
     yield (guided - guided.mean()) * ratio + guided.mean(), "multiply all of it, its mean as well"
@@ -367,10 +361,7 @@ def cross_attention(q, k, v, keep, heads):
     new = (right @ v_).swapaxes(0, 1).reshape(q.shape)
     yield (
         new,
-        (
-            (right @ v_).reshape(q.shape),
-            "move the heads' axis next to the last one before you join the two",
-        ),
+        ((right @ v_).reshape(q.shape), "first move the heads' axis next to the last one"),
         "each head mixes its own part of v, and the parts are put side by side again",
     )
 
