@@ -2,6 +2,7 @@
 # make test       the tests, a few minutes          make test-slow  every notebook and browser test
 # make lab        JupyterLab at the quickstart      make pictures   the pictures in media/ anew
 # make test-colab the package on Colab's versions   make screenshots  media/'s pages from a browser
+# make rendered   the chapters with their outputs -> media/rendered/, after a chapter was changed
 #
 # PYTHON=python3.12       another interpreter (3.11 to 3.13)
 # TORCH_INDEX=<address>   PyTorch's package index for your machine, from the "Get Started" page on
@@ -14,7 +15,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.t
 INSTALLED := $(VENV)/.ivkit
 INSTALLED_TEST := $(VENV)/.ivkit-test
 
-.PHONY: demo test test-slow test-colab lab pictures screenshots
+.PHONY: demo test test-slow test-colab lab pictures screenshots rendered
 .DELETE_ON_ERROR:
 
 demo: $(INSTALLED)
@@ -31,6 +32,9 @@ test-slow: $(INSTALLED_TEST)
 
 pictures: $(INSTALLED)
 	$(BIN)/python -m tests.bench pictures
+
+rendered: $(INSTALLED)
+	$(BIN)/python -m tests.bench rendered $(CHAPTERS)
 
 screenshots: $(INSTALLED_TEST)
 	$(BIN)/python -m tests.browser.screenshots

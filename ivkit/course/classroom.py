@@ -53,7 +53,9 @@ def read(path):
         raise NotANotebook(f"{path} is not a notebook: {str(error).splitlines()[0]}") from error
 
 
-def execute(book, name, folder, threads=None, keep_going=False, on_cell=None) -> None:
+def execute(
+    book, name, folder, threads=None, keep_going=False, on_cell=None, seconds=SECONDS_A_CELL
+) -> None:
     """Run all cells of a notebook in a fresh kernel; outputs and times are written into it.
 
     Args:
@@ -63,16 +65,17 @@ def execute(book, name, folder, threads=None, keep_going=False, on_cell=None) ->
         threads: how many the kernel computes with; None leaves that to it.
         keep_going: a cell that fails keeps its error as an output, and the next one runs.
         on_cell: called without arguments after each cell.
+        seconds: that one cell may take.
 
     Raises:
-        CourseError: a cell failed, took longer than 600 s, or the kernel died.
+        CourseError: a cell failed or took too long, or the kernel died.
     """
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     client = NotebookClient(
         book,
-        timeout=SECONDS_A_CELL,
+        timeout=seconds,
         kernel_name="python3",
         allow_errors=keep_going,
         extra_arguments=["--log-level=40"],  # errors only: its warnings are for servers
@@ -86,7 +89,7 @@ def execute(book, name, folder, threads=None, keep_going=False, on_cell=None) ->
         reason = f"{error.ename}: {error.evalue}"
         raise CourseError(f"a cell of {name} failed: {reason}") from error
     except CellTimeoutError as error:
-        raise CourseError(f"a cell of {name} took longer than {SECONDS_A_CELL} s") from error
+        raise CourseError(f"a cell of {name} took longer than {seconds} s") from error
     except DeadKernelError as error:
         raise CourseError("the notebook's kernel died, most often of too little memory") from error
 
@@ -125,7 +128,8 @@ def student(folder, notebooks=NOTEBOOKS, media=MEDIA) -> list[Path]:
     address = repository()
     with whole_folder(folder) as part:
         (part / "notebooks").mkdir()
-        shutil.copytree(media, part / "media")
+        outputs = shutil.ignore_patterns("rendered", "chapters")  # nobody reads them in class
+        shutil.copytree(media, part / "media", ignore=outputs)
         for page in notebooks.glob("*.md"):
             shutil.copy(page, part / "notebooks")
         for path in books:

@@ -7,7 +7,7 @@ from ivkit.support.commands import answered
 
 NAMES = (
     *("full", "gpu", "scaling", "notebooks", "results"),
-    *("pictures", "record", "drawings", "cases"),
+    *("pictures", "record", "drawings", "cases", "rendered"),
 )
 
 
