@@ -23,7 +23,7 @@ DRAG = iv.Drag(path=[(5, 7), (10, 7)], mask=tiny.region())
 
 def steps_of(pipe, family=tiny, **options):
     """The steps of a clip of ten with a drag, of which seven are held at lam = 0."""
-    options = {"drags": [DRAG], "lam": 0.0, "num_inference_steps": 10, **options}
+    options = {"drags": [DRAG], "source": "still", "lam": 0.0, "num_inference_steps": 10, **options}
     return pipe.denoise(family.picture(), MOTION, **options)
 
 

@@ -176,7 +176,7 @@ def test_a_change_takes_effect_from_the_next_step(reading):
     plain = clip(tiny.pipeline(), edited=None, reading=reading)
     for step in pipe.denoise(tiny.picture(), MOTION, reading=reading):
         if step.index == 1:
-            step.change(edited=tiny.picture(1), drags=[drag()], lam=0.0)
+            step.change(edited=tiny.picture(1), drags=[drag()], lam=0.2)
     run = pipe.last_run
     for i in (0, 1):
         assert torch.equal(run.trace[i]["eps_hat"], plain.trace[i]["eps_hat"])
@@ -393,6 +393,7 @@ def test_dual_clock_puts_the_noised_warped_clip_back():
     """Everywhere in the weak steps, then where things move, then no more."""
     pipe = tiny.pipeline("storybook")
     options = {"edited": None, "drags": [drag()], "mechanism": "dual-clock", "lam": 0.0}
+    options["source"] = "still"
     run = clip(pipe, weak=0.5, strong=0.75, **options)
     edit, scheduler = run.state.edit, pipe.model.scheduler(4)
     assert (edit.weak, edit.strong) == (2, 3)
@@ -409,6 +410,7 @@ def test_a_thing_held_to_the_end_looks_as_in_the_warped_clip():
     """By default, to the share that the edit has in the blend; the rest is the model's."""
     pipe = tiny.pipeline("storybook")
     options = {"edited": None, "drags": [drag()], "mechanism": "dual-clock", "weak": 0.5}
+    options["source"] = "still"
     for lam in (0.0, 1.0):
         run = clip(pipe, lam=lam, **options)
         z, edit = run.state.z, run.state.edit

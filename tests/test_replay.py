@@ -191,10 +191,11 @@ def test_an_interrupted_replay_makes_the_changes_that_are_still_to_come():
 
 
 def test_instructions_of_before_open_and_say_what_they_said():
-    """Saved when only some of the settings were part of them, and Eq. 4 blended what the network
-    predicts."""
+    """Saved when only some of the settings were part of them, Eq. 4 blended what the network
+    predicts, and a drag edited the still."""
     saved = Instructions.load(SAVED / "instructions-1.json")
     assert saved.blend_in == "native" and Instructions().blend_in == "v"
+    assert saved.source == "still" and Instructions().source == "clip"
     drag = iv.Drag(path=[(5, 7), (10, 7)], mask=tiny.region())
     stroke = iv.Stroke(points=[(8, 8)], width=4)
     r = iv.TrajectoryInstruction([drag], [(14, 14)], iv.Camera(pan=(1, 0)))
@@ -210,6 +211,7 @@ def test_instructions_of_before_open_and_say_what_they_said():
         "weak": 0.25,
         "motion_scale": 1,
         "blend_in": "native",
+        "source": "still",
     }
     run = pipe.video(
         tiny.picture(),

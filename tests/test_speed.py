@@ -222,13 +222,14 @@ def test_latents_of_a_picture_are_computed_once(monkeypatch):
     calls, encode = [], pipe.model.vae.encode
     monkeypatch.setattr(pipe.model.vae, "encode", lambda x: calls.append(len(x)) or encode(x))
     drags = [iv.Drag(path=[(5, 7), (10, 7)], mask=tiny.region())]
-    clip(pipe, picture, drags=drags)
+    options = {"drags": drags, "source": "still"}
+    clip(pipe, picture, **options)
     first = len(calls)
     assert first == 3  # the picture, and the warped clip two frames at a time: not once more
-    clip(pipe, picture, drags=drags, lam=0.1)
+    clip(pipe, picture, **options, lam=0.1)
     assert len(calls) == first
     pipe.clear_cache()
-    clip(pipe, picture, drags=drags, lam=0.1)
+    clip(pipe, picture, **options, lam=0.1)
     assert len(calls) == 2 * first
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -62,9 +61,7 @@ def ablate(pipe: Pipeline, run: Run, **options) -> Ablation:
             last = pipe.run(asked, **options | {"align": False, "mechanism": mechanism})
             clips[part] = last.frames
     if last.align is not None:
-        aligned = copy.copy(last)
-        aligned.settings, aligned._decoded = replace(last.settings, align=True), {}
-        clips["+ Eq. 5"] = aligned.frames
+        clips["+ Eq. 5"] = pipe.run(asked, **options | {"align": True}).frames
     drags = run.trajectory.drags
     measures = {n: of_edits(clip, run.picture, run.still, drags) for n, clip in clips.items()}
     return Ablation(clips, measures)
