@@ -1,4 +1,5 @@
-"""All that the chapter on measuring shows, in one command: latency, StoryBench, the sweep.
+"""All that the chapter on measuring shows, in one command: latency, StoryBench, the sweep, the
+units in which Eq. 4 can blend, and a second set of cases for reporting alone.
 
     python -m tests.bench full --processes 8 --seconds 420 --results media/results
     python -m tests.bench full --results media/results -- --subset
@@ -8,8 +9,8 @@ goes on where it stopped; --seconds 0 writes the results of what is there. What 
 storybench. The sweep ranks lam x reading x mechanism on the tuning half; its best settings and the
 package's own then meet the reporting half, which had no say in the choice.
 
---results gets small files alone: storybench.csv and sweep.csv (every clip's measures), .json
-(means, intervals, verdicts, what was run), latency-*.json, and tables.md.
+--results gets small files alone: a csv of each (every clip's measures), .json (means, intervals,
+verdicts, what was run), latency-*.json, and tables.md.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from ivkit.support import commands
 from ivkit.support.disk import whole, write_text
 
 BEST = 3  # settings of the sweep that go on to the reporting half
+PARTS = ("storybench", "sweep", "units", "storybench-second")  # folders of --out
 SLACK = 15  # seconds for starting Python and for the tables, of each step
 
 
@@ -53,10 +55,13 @@ def main(args) -> None:
     try:
         _latency(args)
         times = sorted(args.results.glob("latency-*.json"))
-        _bench(args, "storybench", *(["--latency", *times] if times else []))
+        times = ["--latency", *times] if times else []
+        _bench(args, "storybench", *times)
         _bench(args, "sweep", "--sweep")
         best = winners(args.out / "sweep")
         _bench(args, "sweep", "--sweep", "--half", "reporting", "--methods", *best)
+        _bench(args, "units", "--units")
+        _bench(args, "storybench-second", "--second", *times)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here")
         sys.exit(130)
@@ -132,7 +137,7 @@ def winners(sweep: Path) -> list[str]:
 def gather(out: Path, results: Path) -> None:
     """Copies the small files of each step to `results`, and their tables into one tables.md."""
     texts = []
-    for name in ("storybench", "sweep"):
+    for name in PARTS:
         if (out / name / "results.json").is_file():
             for kind in ("csv", "json"):
                 with whole(results / f"{name}.{kind}") as part:

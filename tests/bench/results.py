@@ -22,8 +22,7 @@ METHODS = {
     "align": "`paired` and Eq. 5",
     "dual-clock": "`paired`, the drag by dual-clock denoising alone",
     "both": "both mechanisms and Eq. 5, the package's own",
-    "still": 'the same, `source="still"`',
-    "freer": "the same, the frame held in half of the steps (`weak=0.5`)",
+    "still": 'the same, the drag on the still (`source="still"`)',
     "warp": "cut and drag, no model",
     "frozen": "frozen picture",
 }
@@ -32,8 +31,16 @@ MEASURES = {
     "text": ("text alignment", "{:.3f}"),
     "motion_obeyed": ("motion obeyed", "{:.0%}"),
     "drag_distance": ("drag distance", "{:.1%}"),
+    "background": ("background dB", "{:.1f}"),
     "edit_kept": ("edit kept", "{:.0%}"),
+    "edit_named": ("edit named", "{:.0%}"),
     "flicker": ("flicker", "{:.2f}"),
+}
+UNITS = {
+    "v, paired": "`paired`, in v (the default)",
+    "eps, paired": "`paired`, in ε (the paper's letter)",
+    "x0, paired": "`paired`, in x̂0",
+    "v, shared": "`shared` (all units are one)",
 }
 STAGES = {
     "image_seconds": "image instruction",
@@ -79,11 +86,11 @@ def read(name: str) -> dict:
     return json.loads((RESULTS / name).read_text(encoding="utf-8"))
 
 
-def storybench() -> str:
-    means = read("storybench.json")["means"]["all"]
+def storybench(name: str = "storybench", titles: dict[str, str] = METHODS) -> str:
+    means = read(f"{name}.json")["means"]["all"]
     rows = [
-        [METHODS[name], *(form.format(row[key][0]) for key, (_, form) in MEASURES.items())]
-        for name, row in sorted(means.items(), key=lambda item: [*METHODS].index(item[0]))
+        [titles[name], *(form.format(row[key][0]) for key, (_, form) in MEASURES.items())]
+        for name, row in sorted(means.items(), key=lambda item: [*titles].index(item[0]))
     ]
     return markdown(["", *(head for head, _ in MEASURES.values())], rows)
 
@@ -125,3 +132,5 @@ def pia() -> str:
 
 
 TABLES = {"storybench": storybench, "latency": latency, "notebooks": notebooks, "pia": pia}
+TABLES["second"] = lambda: storybench("storybench-second")
+TABLES["units"] = lambda: storybench("units", UNITS)
