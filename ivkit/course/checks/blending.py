@@ -236,6 +236,6 @@ def align_clip(v, x, x_edit, lam, groups, conv):
     printed = conv(n / (1 + np.exp(-n)))
     one = all_of_it, "that is one group: each group of channels has a mean and a deviation"
     swapped = norm(1 - lam), "lam is the weight of x, the unedited picture"
-    yield n, one, (each, "a group is C / groups channels"), swapped, "see section 1's `normalised`"
-    yield printed, (conv(n), "SiLU is missing"), "conv(SiLU(what stage 1 returns))"
-    yield v + printed, (v - printed, "the correction is added"), "v plus what stage 2 returns"
+    yield n, one, (each, "a group is C / groups channels"), swapped, "do it as section 1 does"
+    yield printed, (conv(n), "SiLU is missing"), "it is conv(SiLU(what stage 1 returns))"
+    yield v + printed, (v - printed, "the correction is added"), "it is v plus what stage 2 returns"

@@ -102,8 +102,9 @@ def paired_interval(mine, theirs, groups, draws):
     sums, counts = np.bincount(groups, mine - theirs), np.bincount(groups)
     means, even = sums[draws].sum(1) / counts[draws].sum(1), (sums / counts)[draws].mean(1)
     own = np.bincount(groups, mine), "that is mine alone: take the differences case by case"
-    yield sums, own, (-sums, "it is mine minus theirs"), (sums / counts, "sums, not means"), "sums"
+    mean = sums / counts, "take the sum over a picture's cases, not the mean"
+    yield sums, own, (-sums, "it is mine minus theirs"), mean, "sum up each picture's differences"
     large = even, "a picture with more cases counts more: divide sums by the cases that were drawn"
-    yield means, large, (sums[draws].sum(1), "divide by the cases drawn"), "see `bootstrap`"
+    yield means, large, (sums[draws].sum(1), "divide by the cases drawn"), "do as section 4 does"
     low, high = np.percentile(means, [5, 95]), np.percentile(means, [2.5, 97.5])
-    yield high, (low, "that leaves out 5% at each end, not 5% in all"), "2.5% and 97.5% of stage 2"
+    yield high, (low, "that leaves out 5% at each end, not in all"), "from 2.5% to 97.5% of stage 2"

@@ -102,14 +102,15 @@ def _tuned():
 def extracted(W, tuned, rank):
     """Exercise 6, hard: (W, tuned, rank) -> the singular values, B A, the share that is lost."""
     U, S, V = np.linalg.svd(tuned - W, full_matrices=False)
-    last, both, own = U[:, -rank:] * S[-rank:] @ V[-rank:], S**2, np.linalg.svd(tuned)[1]
-    change, unscaled = "take those of the change, tuned - W", U[:, :rank] @ V[:rank]
-    left, lost = S[rank:].sum() / S.sum(), both[rank:].sum() / both.sum()
+    own, change = np.linalg.svd(tuned)[1], "take those of the change, tuned - W"
     yield S, (own, change), (S[::-1], "the largest comes first"), change
-    whole, few = (tuned - W, "that has the full rank: keep the first ones"), "keep the largest ones"
-    bare = unscaled, "multiply by the singular values"
-    yield U[:, :rank] * S[:rank] @ V[:rank], whole, bare, (last, few), "U S V of the first ones"
-    yield lost, (1 - lost, "that share is kept"), (left, "take squares"), "1 - kept / all"
+    last = U[:, -rank:] * S[-rank:] @ V[-rank:], "keep the largest ones"
+    whole = tuned - W, "that is all of the change: keep the first `rank` parts of it"
+    bare = U[:, :rank] @ V[:rank], "multiply by the singular values"
+    yield U[:, :rank] * S[:rank] @ V[:rank], whole, bare, last, "it is the sum of the first parts"
+    plain, lost = (x[rank:].sum() / x.sum() for x in (S, S**2))
+    kept = 1 - lost, "that is the share that is kept"
+    yield lost, kept, (plain, "take the squares"), "divide what is left by the sum of all squares"
 
 
 # --------------------------------------------------------------------------- 11_real_models
@@ -215,7 +216,7 @@ def flow_clip(v, v_edit, noise, given, steps, shift, lam):
             z = z + ((0 if count else t) - s) * blend
         return z
 
-    yield sigmas, (even, "they are not shifted"), (sigmas[::-1], "noise comes first"), "shift them"
+    yield sigmas, (even, "these are not shifted"), (sigmas[::-1], "they must fall"), "shift them"
     for n, said in (
         (1, "x0 = z - σ v, with the blended v"),
         (None, "each step adds (next σ - σ) v"),

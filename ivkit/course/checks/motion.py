@@ -82,10 +82,10 @@ def over_time(frames, code, to_q, to_k, to_v, out):
     coded = code.reshape(f, c, 1, 1), "the result is added to the frames without the code"
     said = "bring the axes into the order h, w, F, C before you join the first two"
     yield cells, (bare, "add the code"), (folded + code, said), said
-    wrong = (raw, "divide by √C"), (softmax(across), "a row is the frame that looks: q k^T")
+    wrong = (raw, "divide by √C"), (softmax(across), "each row is a frame that looks: q k^T")
     yield looks, *wrong, "the softmax of q k^T / √C, over the frames that are looked at"
     kept = added, "add the result to the frames that were there"
-    yield frames + added, kept, (frames + added + coded[0], coded[1]), "out, after looks v"
+    yield frames + added, kept, (frames + added + coded[0], coded[1]), "out comes after looks v"
 
 
 # ------------------------------------------------------------------------------------- 05_drag

@@ -96,7 +96,7 @@ def edit_here_and_now(eps, eps_edit, mask):
     early = (np.arange(steps) < steps // 2).reshape(-1, 1, 1, 1, 1)
     lam = 1 - early * by_frame * mask
     outside = "λ is 1 minus the edit's share, and the share is the product of three shares"
-    yield by_frame, (by_frame[::-1], "it must rise: 0 in the first frame"), "evenly from 0 to 1"
+    yield by_frame, (by_frame[::-1], "it must rise from 0"), "it goes evenly from 0 to 1"
     yield (
         lam,
         (1 - lam, "that is the edit's share: λ is what the share leaves over"),
@@ -107,7 +107,7 @@ def edit_here_and_now(eps, eps_edit, mask):
     )
     blend = lam * eps + (1 - lam) * eps_edit
     swapped = eps + eps_edit - blend, "lam is the weight of eps, not of eps_edit"
-    yield blend, swapped, "Eq. 4 with the λ of stage 2"
+    yield blend, swapped, "it is Eq. 4 with the λ of stage 2"
 
 
 # ------------------------------------------------------------------------------- 01_see_noise
@@ -486,4 +486,4 @@ def soft_edit(eps, original, painted, mask, noise, bars, strength):
         wrong = (after(n, free=1 - mask), swapped), (after(n, held=1.0), clean)
         stale = after(n, hold=-1), "the original must have the noise of the next ᾱ, not of this one"
         hard = after(n, free=mask > 0), "the mask is soft: weigh the two with it, as it is"
-        yield after(n), *wrong, stale, hard, (after(n, free=1), "nothing is put back"), where
+        yield after(n), *wrong, stale, hard, (after(n, free=1), "put the original back"), where

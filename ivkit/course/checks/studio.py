@@ -122,5 +122,5 @@ def replay(eps, z, bars, changes):
         z = b**0.5 * x0s[i] + (1 - b) ** 0.5 * e
     known = "an edit made when n steps are done counts from step n on, counted from 0"
     yield by_step, (late, known), (0 * at + changes[-1][1], "the past knows no later edit"), known
-    yield np.stack(x0s), (np.stack(x0s[::-1]), "the first step comes first"), "x0 of every step"
+    yield np.stack(x0s), (np.stack(x0s[::-1]), "the first step is first"), "stack x0 of every step"
     yield z, (begin, "no step was taken"), "a step goes to √b x0 + √(1 - b) ε, with the next ᾱ"
