@@ -39,7 +39,10 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 LABEL = 16  # pixels of a title
 
 #: the cell whose picture stands for the chapter; else the first clip, else the largest picture
-CHOSEN = {"00_quickstart": "cell-13", "05_drag": "cell-16"}
+CHOSEN = {
+    **{"00_quickstart": "cell-13", "02_make_a_picture": "cell-59", "03_paint": "cell-40"},
+    **{"05_drag": "cell-16", "06_lambda": "cell-14", "13_from_noise": "cell-30"},
+}
 
 
 #: what outputs may take, tried in turn: bytes of a still, bytes of a clip that moves, how many move
@@ -261,8 +264,10 @@ class Tiles(HTMLParser):
         right = max(left + picture.width for _, picture, left, _ in parts)
         sheet = Image.new("RGB", (right, top - 2), "white")
         for title, picture, left, top in parts:
-            if label:
-                _write(sheet, (left, top), title, LABEL)
+            if title:  # over what the title on its left has too much
+                strip = Image.new("RGB", (right - left, LABEL), "white")
+                _write(strip, (0, 0), title, LABEL)
+                sheet.paste(strip, (left, top))
             sheet.paste(picture, (left, top + label))
         return sheet
 
