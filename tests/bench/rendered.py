@@ -40,8 +40,14 @@ LABEL = 16  # pixels of a title
 
 #: the cell whose picture stands for the chapter; else the first clip, else the largest picture
 CHOSEN = {
-    **{"00_quickstart": "cell-13", "02_make_a_picture": "cell-59", "03_paint": "cell-40"},
-    **{"05_drag": "cell-16", "06_lambda": "cell-14", "13_from_noise": "cell-30"},
+    "00_quickstart": "cell-13",
+    "02_make_a_picture": "cell-59",
+    "03_paint": "cell-40",
+    "04_make_it_move": "cell-29",
+    "05_drag": "cell-16",
+    "06_lambda": "cell-14",
+    "07_align": "cell-29",
+    "13_from_noise": "cell-30",
 }
 
 
