@@ -103,6 +103,12 @@ def test_the_picture_of_a_chapter_is_chosen_or_its_clip(run):
         rendered.face(run, "c0")
 
 
+def test_the_cells_that_are_chosen_are_there():
+    for name, chosen in rendered.CHOSEN.items():
+        book = nbformat.read(course.NOTEBOOKS / f"{name}.ipynb", 4)
+        assert chosen in [cell.id for cell in rendered.codes(book)], name
+
+
 def test_a_run_of_another_version_and_a_copy_too_large_are_refused(source, run, monkeypatch):
     monkeypatch.setattr(rendered, "LIMIT", 1000)
     with pytest.raises(Failed, match="and 1000 are allowed"):
