@@ -47,6 +47,8 @@ CHOSEN = {
     "05_drag": "cell-16",
     "06_lambda": "cell-14",
     "07_align": "cell-29",
+    "08_studio": "cell-08",
+    "10_make_it_yours": "cell-23",
     "13_from_noise": "cell-30",
 }
 
