@@ -75,7 +75,6 @@ weights_above_one = explained(
     (3, "a"),
     (2, "that is Eq. 4, whose weights add up to 1: here they add up to 1.5"),
     (4, "that adds the two in full: ε still has the weight λ = 0.5"),
-    (1, "that is λε alone"),
     otherwise="it is 0.5 of the first 2, and all of the second",
     b="the edit counts as much as before, and more: it has the weight 1 now",
     c="the two chains begin at the same noise here, and the two predictions are equal",
@@ -440,10 +439,9 @@ steps_of_an_edit = predicted(
 )
 
 clean_hold = explained(
-    "Exercise 5: (the noise that a clean original lacks at √ᾱ = 0.6, why it is bad).",
+    "Exercise 5: (the noise that a clean original lacks at √ᾱ = 0.6, why it matters).",
     (0.8, "c"),
     (0.64, "that is 1 - ᾱ, the variance: take its square root"),
-    (0.6, "that is √ᾱ, the weight of the picture"),
     (0, "the cells that are put back have no noise, and the level asks for some"),
     otherwise="Eq. 2 adds √(1 - ᾱ) of noise, and nothing else is missing",
     a="the free cells may change at every step, whatever is put back around them",

@@ -92,7 +92,7 @@ steps_that_know = predicted(
 )
 
 late_cloud = explained(
-    "Exercise 5: (the steps of 10 in which the cloud counts, why it stays faint).",
+    "Exercise 5: (the steps of 10 in which the cloud counts, why it stays pale).",
     (3, "b"),
     (6, "in the first three of them its weight 1 - λ is 0"),
     (0, "from the eighth step on ε' has the weight 1"),
