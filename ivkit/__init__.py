@@ -35,7 +35,7 @@ _WHERE = {
     ),
     "pictures": ("to_picture",),
     "live": ("Act", "Live", "LiveInstructions"),
-    "paint": ("composite", "edit_mask", "latent_mask", "rasterise"),
+    "paint": ("composite", "edit_mask", "latent_mask", "painted_region", "rasterise"),
     "pipeline": ("Pipeline", "load"),
     "trace": ("Trace", "TraceOptions"),
     "trajectory": ("displacement", "drag_still", "grow_mask", "moving_region", "warp"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Literal
 
+import cv2
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw
 
@@ -191,6 +192,18 @@ def composite(original: Picture, edited: Picture, mask: SoftMask) -> Image.Image
     a, b = (np.asarray(p, np.float32) for p in (original, edited))
     mixed = a + mask[..., None] * (b - a)
     return Image.fromarray(np.rint(mixed).astype(np.uint8))
+
+
+@checked
+def painted_region(original: Picture, edited: Picture) -> np.ndarray:
+    """Where something was painted, bool (H, W), without the faint rim of P_img's own work.
+
+    original, edited: pictures of one size; ValueError where they are not.
+    """
+    if original.size != edited.size:
+        raise ValueError(f"edited must be of original's size {original.size}, got {edited.size}")
+    apart = np.abs(np.asarray(edited, np.int16) - np.asarray(original)).max(-1) > 24
+    return cv2.morphologyEx(apart.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3))) > 0
 
 
 def on_picture(strokes: Strokes, size: Size) -> None:

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -29,6 +28,7 @@ from .instructions import Camera, Change, Instructions, Moves, Settings, Traject
 from .models.common import to_cells
 from .models.protocol import Condition, Prediction, VideoModel, alone
 from .models.sampling import check_weights, forgets, levels, scaled, stepped
+from .paint import painted_region
 from .pictures import Picture, fit, to_frames, to_pictures, to_pixels
 from .support.validate import Index, Path2D, Weights, check_index, checked, once
 from .trace import ROWS, Record, Trace
@@ -583,7 +583,7 @@ class Run:
         new, keep = copy.copy(self), None
         clip = self._frames_of(chain, self.still)
         if self._edited is not None:
-            keep = _painted(self._picture, self._edited)
+            keep = painted_region(self._picture, self._edited)
         new.warped = warp(self.still, self.trajectory, len(clip), clip, keep)
         new._put(dataclasses.replace(new._edit(), clip=chain))
         vars(self).update(vars(new))
@@ -649,13 +649,6 @@ class Run:
             posterior=s.posterior,
             generator=generator,
         )
-
-
-def _painted(picture: Image.Image, edited: Image.Image) -> np.ndarray | None:
-    """Where something was painted, bool (H, W), without the faint rim of P_img's own work."""
-    apart = np.abs(np.asarray(edited, np.int16) - np.asarray(picture)).max(-1) > 24
-    found = cv2.morphologyEx(apart.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3))) > 0
-    return found if found.any() else None
 
 
 @dataclass
