@@ -193,10 +193,10 @@ class Live:
         if apart is not None:
             missed = (*missed, s.in_force)
             while missed and s.lam > 0:
-                plain = self._x0(s.index + 1 - len(missed), apart, apart[:, -1], missed[0])
+                plain = self._x0(s.index + 1 - len(missed), apart, missed[0], apart[:, -1])
                 apart, missed = live.follow(apart, plain), missed[1:]
         if plain is None or s.lam < 1:
-            edit = self._x0(s.index, s.context, self._pulled(s), s.in_force)
+            edit = self._x0(s.index, s.context, s.in_force, *self._pulled(s))
         if plain is None or edit is None:
             new = edit if plain is None else plain
         else:  # Eq. 4; from pure noise v is -x0
@@ -219,10 +219,13 @@ class Live:
         lam = torch.full((1, 1, 1, 1), s.lam)
         return new[0], following, Record(s.index, 999.0, 0.0, 1.0, "v_prediction", lam, tensors)
 
-    def _x0(self, index: int, context: Tensor, condition: Tensor, said: tuple[str, float]):
+    def _x0(self, index: int, context: Tensor, said: tuple[str, float], condition, held=None):
+        """Latents (1, 4, C, h, w); what is told to rest, and in no hand, is as it was."""
+        if said[0] == live.REST and held is None:
+            return context[:, -1:].expand(-1, live.NEW, -1, -1, -1)
         text = self.pipe.model.encode_text(said[0])
         affinity = torch.tensor([said[1]], device=context.device)
-        return self.student.chunk(self._noise(index), context, condition, text, affinity)
+        return self.student.chunk(self._noise(index), context, condition, text, affinity, held)
 
     def _noise(self, index: int) -> Tensor:
         """(1, 8, C, h, w), of a chunk by the seed: a rewound stream goes on as it did."""
@@ -231,17 +234,18 @@ class Live:
         count = live.PAST + 1 + live.NEW
         return torch.randn(1, count, *shape, generator=generator).to(self.pipe.device)
 
-    def _pulled(self, s: State) -> Tensor:
-        """The condition of the edited stream: its last frame, with what is held laid elsewhere."""
+    def _pulled(self, s: State) -> tuple[Tensor, Tensor | None]:
+        """The condition of the edited stream: its last frame, with what is held laid elsewhere; and
+        where that is, see `live.in_hand`."""
         if not s.held:
-            return s.last
+            return s.last, None
         held = [h for _, h in s.held]
         cut, mask = (torch.stack([getattr(h, n) for h in held])[None] for n in ("cut", "mask"))
         at = torch.tensor([[h.start, h.now, h.to] for h in held], dtype=torch.float32)
         at = (at / torch.tensor(self.picture.size)).to(cut.device)[None].unbind(2)
         grabbed_now = torch.zeros(1, dtype=torch.bool, device=cut.device)  # `_grab` cut it out
         coders = self.student.encode, self.student.decode
-        return live.pull(*coders, s.last, cut, grabbed_now, mask, *at)[0]
+        return live.pull(*coders, s.last, cut, grabbed_now, mask, *at)[:2]
 
     # -------------------------------------------------------------------------- what one can see
 
@@ -267,7 +271,7 @@ class Live:
         for act in self._pending():
             if act.kind in ("grab", "move", "release"):
                 state = self._after(state, act)
-        return to_pictures(self.student.decode(self._pulled(state)))[0]
+        return to_pictures(self.student.decode(self._pulled(state)[0]))[0]
 
     @property
     def held(self) -> dict[int, tuple[float, float]]:

@@ -23,6 +23,7 @@ NEW, PAST = 4, 3  # frames of a chunk; frames of the past that it sees, beside t
 REST = "everything stays still"  # what the network reads once a text has ended
 ACTS = 16 // NEW  # chunks that a text acts for
 HANDS = 2  # things that can be held at once
+HELD = 1.5  # the affinity of cells that show a thing in a hand, whatever a text says of it
 
 
 def affinity_of(speed: Tensor) -> Tensor:
@@ -30,10 +31,11 @@ def affinity_of(speed: Tensor) -> Tensor:
     return 1 - 0.7 * speed
 
 
-def chunk(network, noise: Tensor, context: Tensor, condition: Tensor, text: Tensor, affinity):
+def chunk(network, noise, context, condition, text, affinity, held=None) -> Tensor:
     """x0 of the four new frames, (B, 4, C, h, w), in one pass from pure noise.
 
-    Where the schedule ends in pure noise (zero terminal SNR), v is -x0.
+    Where the schedule ends in pure noise (zero terminal SNR), v is -x0. In the last frame held
+    things look as in the condition: the network says no more of them than how bright they are.
 
     Args:
         network: the motion UNet with the student's LoRA; called as (x, t, text).
@@ -43,14 +45,23 @@ def chunk(network, noise: Tensor, context: Tensor, condition: Tensor, text: Tens
             them where the pointer is now (see `carry`). The new frames go there in equal steps.
         text: (B, tokens, width), of the text in force or of REST.
         affinity: (B,), see `affinity_of`.
+        held: (B, 4, h, w), see `in_hand`; None where nothing is held.
     """
-    n = len(context)
+    n, _, _, h, w = context.shape
     seen = torch.cat([context, condition[:, None].expand(-1, NEW, -1, -1, -1)], 1)
-    mask = torch.cat([affinity.new_ones(n, PAST + 1), affinity[:, None].expand(-1, NEW)], 1)
+    mask = affinity.view(n, 1, 1, 1).expand(n, NEW, h, w)
+    if held is not None:
+        mask = mask + (HELD - mask) * held
+    mask = torch.cat([mask.new_ones(n, PAST + 1, h, w), mask], 1)
     x = video_input(noise, seen, mask).to(text.dtype)
     t = torch.full((n,), 999, device=x.device)
     v = network(x, t, text.repeat_interleave(PAST + 1 + NEW, 0), return_dict=False)[0]
-    return -v.transpose(1, 2)[:, -NEW:].float()
+    new = -v.transpose(1, 2)[:, -NEW:].float()
+    if held is None:
+        return new
+    share, off = held[:, -1:], condition - new[:, -1]
+    light = (off * share).sum((2, 3), True) / share.sum((2, 3), True).clamp(min=1e-3)
+    return torch.cat([new[:, :-1], (new[:, -1] + share * (off - light))[:, None]], 1)
 
 
 def begin(latent: Tensor) -> Tensor:
@@ -107,8 +118,21 @@ def carry(shown: Tensor, cut: Tensor, masks: Tensor, now: Tensor, to: Tensor) ->
     return picture
 
 
+def in_hand(masks: Tensor, now: Tensor, to: Tensor, cells: int) -> Tensor:
+    """How much of each cell of the new frames a held thing covers on its way, (B, 4, h, w).
+
+    cells: of the latents, to a side; the rest as in `carry`.
+    """
+    b, hands = masks.shape[:2]
+    small = F.avg_pool2d(masks.flatten(0, 1), masks.shape[-1] // (4 * cells))
+    ways = [(now + (to - now) * (k / NEW)).flatten(0, 1) for k in range(1, NEW + 1)]
+    there = torch.stack([F.avg_pool2d(shifted(small, by), 4)[:, 0] for by in ways], 1)
+    return there.view(b, hands, *there.shape[1:]).amax(1)
+
+
 def pull(encode, decode, last: Tensor, cut: Tensor, first: Tensor, masks: Tensor, *places):
-    """The condition of a chunk in which things are held, (B, C, h, w), and what they look like.
+    """What a chunk sees in which things are held: condition (B, C, h, w), and cells (B, 4, h, w) as
+    of `in_hand`; and what the things look like, (B, H_, 3, H, W).
 
     Args:
         encode, decode: pictures (B, 3, H, W) to latents and back.
@@ -121,8 +145,9 @@ def pull(encode, decode, last: Tensor, cut: Tensor, first: Tensor, masks: Tensor
     """
     shown = decode(last)
     cut = torch.where(first.view(-1, 1, 1, 1, 1), shown[:, None].to(cut.dtype), cut)
-    start, now, to = places
-    return encode(carry(shown, cut.float(), masks, now - start, to - start)), cut
+    now, to = (place - places[0] for place in places[1:])
+    condition = encode(carry(shown, cut.float(), masks, now, to))
+    return condition, in_hand(masks, now, to, last.shape[-1]), cut
 
 
 def still(part: nn.Module, device, dtype) -> nn.Module:
@@ -162,7 +187,7 @@ class Student:
         return self.decoder(z).clamp(-1, 1).float()
 
     @torch.no_grad()
-    def chunk(self, noise, context, condition, text, affinity) -> Tensor:
+    def chunk(self, noise, context, condition, text, affinity, held=None) -> Tensor:
         """`chunk` of its network, for tensors of any dtype."""
         low = self.vae.dtype
-        return chunk(self.network, noise, context, condition, text.to(low), affinity)
+        return chunk(self.network, noise, context, condition, text.to(low), affinity, held)

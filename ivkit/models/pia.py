@@ -79,10 +79,14 @@ def motion_unet(unet, adapter):
 
 
 def video_input(z_t: Tensor, condition: Tensor, affinity: Tensor) -> Tensor:
-    """cat(z_t, affinity mask, condition) on channels: (B, F, C, h, w) -> (B, 2C + 1, F, h, w)."""
+    """cat(z_t, affinity mask, condition) on channels: (B, F, C, h, w) -> (B, 2C + 1, F, h, w).
+
+    affinity: (B, F), or of each cell (B, F, h, w).
+    """
     b, f, _, h, w = z_t.shape
-    mask = affinity[:, :, None, None, None].expand(b, f, 1, h, w)
-    return torch.cat([z_t, mask, condition], 2).transpose(1, 2)
+    if affinity.dim() == 2:
+        affinity = affinity[:, :, None, None].expand(b, f, h, w)
+    return torch.cat([z_t, affinity[:, :, None], condition], 2).transpose(1, 2)
 
 
 @dataclass(repr=False)

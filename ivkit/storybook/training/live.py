@@ -40,37 +40,51 @@ class Lora:
     """
 
     def __init__(self, network: nn.Module):
-        named = dict(network.named_modules()).items()
-        layers = {k: v for k, v in named if hasattr(v, "weight") and re.fullmatch(TARGETS, k)}
-        self.names, self.weights = list(layers), [v.weight for v in layers.values()]
-        self.base = [w.detach().float().clone() for w in self.weights]
-        self.a = [nn.Parameter(w.new_empty(RANK, w[0].numel())) for w in self.base]
-        self.b = [nn.Parameter(w.new_zeros(len(w), RANK)) for w in self.base]
+        groups: dict[tuple, list] = {}  # layers of one shape are one product: far fewer kernels
+        for name, layer in network.named_modules():
+            if hasattr(layer, "weight") and re.fullmatch(TARGETS, name):
+                shape = len(layer.weight), layer.weight[0].numel()
+                groups.setdefault(shape, []).append((name, layer.weight))
+        self.groups = list(groups.values())
+        self.weights = [w for group in self.groups for _, w in group]
+        self.base = [self._stack(w.detach() for _, w in group) for group in self.groups]
+        self.a = [nn.Parameter(w.new_empty(len(w), RANK, w.shape[2])) for w in self.base]
+        self.b = [nn.Parameter(w.new_zeros(len(w), w.shape[1], RANK)) for w in self.base]
         for a in self.a:
-            nn.init.kaiming_uniform_(a, 5**0.5)
+            nn.init.uniform_(a, -(a.shape[2] ** -0.5), a.shape[2] ** -0.5)
+
+    @staticmethod
+    def _stack(weights) -> torch.Tensor:
+        return torch.stack([w.float().flatten(1) for w in weights])
 
     def parameters(self) -> list[nn.Parameter]:
         return [*self.a, *self.b]
 
     def merged(self) -> list[torch.Tensor]:
-        parts = zip(self.base, self.a, self.b, strict=True)
-        return [w + (b @ a).view(w.shape) for w, a, b in parts]
+        return [torch.baddbmm(*parts) for parts in zip(self.base, self.b, self.a, strict=True)]
 
     @torch.no_grad()
     def write(self) -> None:
         """Sets the network's weights."""
-        for w, merged in zip(self.weights, self.merged(), strict=True):
-            w.data.copy_(merged)
+        merged = [w for group in self.merged() for w in group]
+        views = [m.view(w.shape) for m, w in zip(merged, self.weights, strict=True)]
+        torch._foreach_copy_([w.data for w in self.weights], views)
 
     def loss(self) -> torch.Tensor:
         """What has the factors' gradients, once the weights have theirs."""
-        parts = zip(self.merged(), self.weights, strict=True)
-        return sum((m * w.grad.float()).sum() for m, w in parts)
+        grads = (self._stack(w.grad for _, w in group) for group in self.groups)
+        return sum((m * g).sum() for m, g in zip(self.merged(), grads, strict=True))
+
+    def _factors(self):
+        """(layer's name, its weight, a, b) of each layer."""
+        for group, a, b in zip(self.groups, self.a, self.b, strict=True):
+            for (name, w), *factors in zip(group, a, b, strict=True):
+                yield name, w, *factors
 
     def save(self, folder: Path) -> None:
         """Writes fp16 factors in PEFT's format over UNetMotionModel's layers."""
         state = {}
-        for name, w, a, b in zip(self.names, self.base, self.a, self.b, strict=True):
+        for name, w, a, b in self._factors():
             state[f"{name}.lora_A.weight"] = a.view(-1, *w.shape[1:])
             state[f"{name}.lora_B.weight"] = b.view(*b.shape, *[1] * (w.dim() - 2))
         write_lora(folder, RANK, TARGETS, state)
@@ -78,7 +92,7 @@ class Lora:
     @torch.no_grad()
     def load(self, folder: Path) -> None:
         state = load_file(folder / LORA)
-        for name, a, b in zip(self.names, self.a, self.b, strict=True):
+        for name, _, a, b in self._factors():
             a.copy_(state[f"base_model.model.{name}.lora_A.weight"].view_as(a))
             b.copy_(state[f"base_model.model.{name}.lora_B.weight"].view_as(b))
 
@@ -109,18 +123,22 @@ class Student(live.Student):
         g = torch.Generator(z.device).manual_seed(seed)
         context, found = live.begin(z), [z[:, None]]
         cut = pictures[:, None].expand(-1, live.HANDS, -1, -1, -1)
+        rest = torch.tensor(words.encode(live.REST), device=ids.device)
         for c in range(ids.shape[1]):
-            condition = context[:, -1]
+            condition, cells, affinity = context[:, -1], None, live.affinity_of(speed[:, c])
+            acts = (ids[:, c] != rest).any(1).view(-1, 1, 1, 1)
             if held and ((held[0].press <= c) & (c < held[0].release)).any():
                 s, masks = held
                 chunk = torch.full_like(s.press, c)
-                pulled, cut = self.pull(condition, cut, s.press, chunk, masks, s.at)
-                in_hand = ((s.press <= c) & (c < s.release)).view(-1, 1, 1, 1)
-                condition = torch.where(in_hand, pulled, condition)
+                now_held = ((s.press <= c) & (c < s.release)).view(-1, 1, 1, 1)
+                seen = condition, cut, s.press, chunk, masks * now_held[:, None], s.at
+                pulled, cells, cut = self.pull(*seen)
+                condition = torch.where(now_held, pulled, condition)
+                acts = acts | now_held
             noise = torch.randn(len(z), 8, *z.shape[1:], device=z.device, generator=g)
             text = self.text(ids[:, c]).last_hidden_state
-            pace = live.affinity_of(speed[:, c])
-            new = live.chunk(self.network, noise, context, condition, text, pace)
+            new = live.chunk(self.network, noise, context, condition, text, affinity, cells)
+            new = torch.where(acts[:, None], new, context[:, -1:])  # as in a stream
             context = live.follow(context, new)
             found.append(new)
         return torch.cat(found, 1)
@@ -128,7 +146,8 @@ class Student(live.Student):
     def pull(self, last, cut, press, chunk, masks, at):
         rows = torch.arange(len(last), device=last.device)
         places = (at[rows, k] for k in (press.clamp(max=at.shape[1] - 1), chunk, chunk + 1))
-        return live.pull(self.encode, self.decode, last, cut, press == chunk, masks, *places)
+        coders = self.encode, self.decode
+        return live.pull(*coders, last, cut, press == chunk, masks, *places)
 
 
 class Pool(Ring):
@@ -147,7 +166,8 @@ class Pool(Ring):
     @torch.no_grad()
     def fill(self) -> None:
         """Renders as many streams as are drawn at once."""
-        s = plan(self.planner, self.draw, self.chunks, self.generator).to(self.filled.device)
+        s = plan(self.planner, self.draw, self.chunks, self.generator, drag=0.7)
+        s = s.to(self.filled.device)
         frames, seen = s.draw(self.world)
         frames = frames.flatten(0, 1).to(self.student.vae.dtype)
         z = self.encode(frames.contiguous(memory_format=torch.channels_last))
@@ -171,14 +191,14 @@ def grown(seen: torch.Tensor) -> torch.Tensor:
 
 def train(
     stage: Stage,
-    batch: int = 64,
+    batch: int = 128,
     blocks: int = 16,
-    chunks: int = 10,
+    chunks: int = 16,
     ring: int = 4096,
     first_fill: int = 1024,
-    draw: int = 16,
+    draw: int = 10,
     renew: int = 4,
-    pixels: int = 16,
+    pixels: int = 32,
     lr: float = 2e-3,
     save_every: float = 120.0,
     rows: int = 6,
@@ -245,24 +265,26 @@ def train(
         held = (data["press"][r] <= c) & (c < data["release"][r]) & ~over
         some = held.float().topk(max(batch // 2, 1)).indices  # those with hands on them first
         rs, last = r[some], seen[:, -1]
-        masks = data["masks"][rs].float() / 255
+        masks = wide(held[some]) * data["masks"][rs].float() / 255
         grabbed = cut[here[some]].expand(-1, live.HANDS, -1, -1, -1)
-        pulled, grabbed = student.pull(
-            last[some], grabbed, data["press"][rs], k[some], masks, data["at"][rs]
+        pulled, cells, grabbed = student.pull(
+            *(last[some], grabbed, data["press"][rs], k[some], masks, data["at"][rs])
         )
         cut[here[some]] = grabbed[:, :1].to(low)
         condition = last.clone()
         condition[some] = torch.where(wide(held[some])[:, 0], pulled, last[some])
+        taken = last.new_zeros(batch, live.NEW, *last.shape[-2:])
+        taken[some] = cells
+        affinity = live.affinity_of(data["speed"][r, k].masked_fill(over, 0.0))
         ids = torch.where(over[:, None], rest, data["ids"][r, k])
-        speed = data["speed"][r, k].masked_fill(over, 0.0)
         ahead = (frame + torch.arange(1, live.NEW + 1, device=d)).clamp(max=end)
         true = data["z"][r[:, None], ahead].float()
-        return here, r, c, own, held, seen, condition, ids, speed, true
+        return here, r, c, own, held, seen, true, ids, condition, affinity, taken
 
     @torch.no_grad()
     def go_on(here, r, c, seen, new):
         """The pool's streams take what the student made; those at their end give way."""
-        ended = (c + 1 >= chunks) & chance(0.12)
+        ended = (c + 1 >= chunks) & chance(0.5)
         fresh = data.newest(batch)
         first = live.begin(data["z"][fresh, 0]).float()
         context[here] = torch.where(wide(ended), first, live.follow(seen, new))
@@ -272,10 +294,10 @@ def train(
 
     def gradient():
         lora.write()
-        here, r, c, own, held, seen, condition, ids, speed, true = situation()
+        here, r, c, own, held, seen, true, ids, condition, *told = situation()
         text = student.text(ids).last_hidden_state
         noise = torch.randn(batch, 8, *true.shape[2:], device=d)
-        new = live.chunk(film, noise, seen, condition, text, live.affinity_of(speed))
+        new = live.chunk(film, noise, seen, condition, text, *told)
         error = new - true
         loss = error.pow(2).mean() + 0.3 * error.abs().mean()
         if pixels:
