@@ -35,7 +35,7 @@ class Copier:
     def decode(self, z):
         return F.pixel_shuffle(z, CELL).clamp(-1, 1)
 
-    def chunk(self, noise, context, condition, text, affinity):
+    def chunk(self, noise, context, condition, text, affinity, held=None):
         self.chunks += 1
         steps = torch.linspace(0.25, 1, 4).view(1, 4, 1, 1, 1)
         way = torch.lerp(context[:, -1:], condition[:, None], steps)
@@ -155,12 +155,14 @@ def test_lam_1_is_the_unedited_stream_and_lam_0_the_edited(begin):
 
 def test_lam_0_and_1_run_one_stream(begin):
     stream = begin()
+    stream.say("the waves roll")
     stream.paint([Stroke([(48, 16)], "yellow", 20)])
     played(stream, 3)
     assert stream.student.chunks == 3
     stream.lam = 1
     next(stream)
     assert stream.student.chunks == 7  # the three that were missed, and this one
+    stream.say("the waves roll")
     next(stream)
     assert stream.student.chunks == 8
     stream.lam = 0.5
@@ -197,6 +199,15 @@ def test_a_thing_goes_in_equal_steps_to_the_pointer_and_stays_when_let_go(begin)
 
     assert abs(x_of(frames[-1]) - start[0] - 24) < 1.5
     assert abs(x_of(later[-1]) - start[0] - 24) < 1.5
+
+
+def test_what_rests_and_is_in_no_hand_stays_as_it_is_without_the_network(begin):
+    stream = begin()
+    frames = played(stream, 3)
+    assert stream.student.chunks == 0
+    assert (frames == frames[0]).all()
+    stream.move(stream.grab(BOX), (40, 40))
+    assert (next(stream)[-1] != frames[0]).any() and stream.student.chunks == 1
 
 
 def test_a_text_acts_for_sixteen_frames(begin):

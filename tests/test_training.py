@@ -143,6 +143,41 @@ def test_chunk_gives_the_network_pias_input_and_takes_x0_from_v():
     assert torch.equal(after[:, 0], context[:, 0]) and torch.equal(after[:, 1:], new[:, 1:])
 
 
+def test_the_network_is_told_which_cells_a_hand_takes_and_held_things_look_as_in_the_condition():
+    asked = {}
+
+    def network(x, t, text, return_dict):
+        asked.update(x=x)
+        return (x[:, :3] + 1,)
+
+    torch.manual_seed(0)
+    masks = torch.zeros(1, 2, 1, 256, 256)
+    masks[:, 1, :, 32:64, 32:64] = 1
+    now, to = torch.zeros(1, 2, 2), torch.zeros(1, 2, 2)
+    to[:, 1] = torch.tensor([0.5, 0.25])
+    held = live.in_hand(masks, now, to, 16)
+    ends = torch.zeros(16, 16)
+    ends[6:8, 10:12] = 1
+    assert torch.allclose(held[0, -1], ends, atol=1e-4)
+    middle = (held[0, 1] > 0.5).nonzero().float().mean(0)
+    assert torch.allclose(middle, torch.tensor([4.5, 6.5]), atol=0.1)
+    noise, context = torch.randn(1, 8, 3, 16, 16), torch.randn(1, 4, 3, 16, 16)
+    condition = torch.randn(1, 3, 16, 16)
+    told = noise, context, condition, torch.randn(1, 5, 6), torch.tensor([0.4])
+    free, new = live.chunk(network, *told), live.chunk(network, *told, held)
+    mask = asked["x"][0, 3]
+    assert torch.allclose(mask[-1], 0.4 + (live.HELD - 0.4) * ends, atol=1e-4)
+    assert (mask[:4] == 1).all()
+    assert torch.equal(free[:, :-1], new[:, :-1])
+    apart = (new[:, -1] - free[:, -1]).abs().amax(1)[0] > 1e-3
+    assert torch.equal(apart, ends > 0)
+    # as in the condition, but as bright as the network says
+    off = (new[0, -1] - condition[0])[:, ends > 0]
+    assert torch.allclose(off, off.mean(1, keepdim=True).expand_as(off), atol=1e-3)
+    there = free[0, -1][:, ends > 0].mean(1)
+    assert torch.allclose(new[0, -1][:, ends > 0].mean(1), there, atol=1e-3)
+
+
 def test_carry_moves_what_is_held_and_fills_where_it_was():
     plain = torch.full((1, 3, 64, 64), 0.25)
     shown = plain.clone()
@@ -199,7 +234,7 @@ def test_students_factors_are_what_peft_merges(tmp_path):
 
     ours, theirs, again = network(), network(), network()
     lora = Lora(ours)
-    assert lora.names == ["conv_in", "to_q"]
+    assert [name for group in lora.groups for name, _ in group] == ["conv_in", "to_q"]
     for b in lora.b:
         torch.nn.init.normal_(b)
     lora.write()
@@ -223,10 +258,11 @@ def test_students_factors_are_what_peft_merges(tmp_path):
     ours["to_q"](x).pow(2).sum().backward()
     ours["conv_in"].weight.grad = torch.zeros_like(ours["conv_in"].weight)
     lora.loss().backward()
-    delta = (lora.base[1] + lora.b[1] @ lora.a[1]).detach().requires_grad_(True)
+    a, b = lora.a[1][0], lora.b[1][0]
+    delta = (lora.base[1][0] + b @ a).detach().requires_grad_(True)
     torch.nn.functional.linear(x, delta, ours["to_q"].bias).pow(2).sum().backward()
-    torch.testing.assert_close(lora.a[1].grad, lora.b[1].detach().T @ delta.grad)
-    torch.testing.assert_close(lora.b[1].grad, delta.grad @ lora.a[1].detach().T)
+    torch.testing.assert_close(lora.a[1].grad[0], b.detach().T @ delta.grad)
+    torch.testing.assert_close(lora.b[1].grad[0], delta.grad @ a.detach().T)
 
 
 def test_tiny_decoder_is_within_its_budget():

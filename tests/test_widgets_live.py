@@ -64,8 +64,9 @@ def test_what_is_done_while_a_chunk_is_made_counts_for_the_next(canvas, monkeypa
         return chunk(self, *given)
 
     monkeypatch.setattr(Copier, "chunk", slow)
+    canvas.live.say("the waves roll")
     next(canvas.live)
-    assert canvas.live.state.in_force[0] == student_of.REST
+    assert canvas.live.state.in_force[0] == "the waves roll"
     next(canvas.live)
     assert canvas.live.state.in_force[0] == "it gets dark"
 
@@ -134,6 +135,7 @@ def test_an_error_of_the_stream_is_said(canvas, monkeypatch):
         raise RuntimeError("no more")
 
     monkeypatch.setattr(Copier, "chunk", broken)
+    canvas.live.say("the waves roll")
     canvas.start()
     until(lambda: canvas.errors)
     assert "no more" in canvas.line.value and not canvas.play.value
