@@ -7,7 +7,8 @@
         live.say("it gets dark")
 
 What is done takes effect with the next chunk. Nothing of the pointer's future is known: a held
-thing goes in equal steps from where it was last shown to where the pointer is now.
+thing goes in equal steps from where it was last shown to where the pointer is now. While nothing is
+held and no text acts, everything rests, and the network is not asked.
 """
 
 from __future__ import annotations
