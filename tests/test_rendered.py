@@ -35,6 +35,14 @@ def test_the_copies_have_the_cells_of_their_chapters_and_are_small():
     assert total <= rendered.TOTAL
 
 
+def test_every_chapter_has_its_copy_and_readme_shows_it():
+    names = sorted(path.stem for path in course.NOTEBOOKS.glob("*.ipynb"))
+    assert sorted(path.stem for path in rendered.RENDERED.glob("*.ipynb")) == names
+    assert sorted(path.stem for path in rendered.FACES.glob("*.jpg")) == [n[:2] for n in names]
+    readme = (rendered.ROOT / "README.md").read_text(encoding="utf-8")
+    assert [name for name in names if f"](media/rendered/{name}.ipynb) |" not in readme] == []
+
+
 @pytest.fixture(scope="module")
 def clip():
     noise = np.random.default_rng(0).integers(0, 255, (20, 64, 64, 3), np.uint8)
