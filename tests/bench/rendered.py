@@ -12,6 +12,7 @@ import io
 import os
 import re
 import sys
+import tempfile
 from base64 import b64decode, b64encode
 from copy import deepcopy
 from dataclasses import dataclass
@@ -191,6 +192,7 @@ def seen(output):
 def cut(text: str) -> str:
     """A text without this machine's folders, and no longer than `LONGEST`."""
     text = text.replace(f"{ROOT}/", "").replace(str(Path.home()), "~")
+    text = re.sub(re.escape(tempfile.gettempdir()) + r"/\w+/", "", text)
     return text if len(text) <= LONGEST else text[:LONGEST] + "\n... (cut here)\n"
 
 
