@@ -420,6 +420,15 @@ class Run:
         then kept."""
         return self._frames_of(self.reference, self._picture)
 
+    @property
+    def undragged(self) -> np.ndarray | None:
+        """The clip without the drags, with what was painted, uint8 (F, H, W, 3), read-only; None
+        where it was not made: a drag on the clip needs it, and nothing else does."""
+        if self._edited is None:
+            return self.unedited
+        made = self.painted is not None and len(self.painted.out) == len(self.painted)
+        return self._frames_of(self.painted, self.still) if made else None
+
     def _frames_of(self, chain: ReferenceChain, still: Image.Image) -> np.ndarray:
         """A whole chain's clip, uint8 (F, H, W, 3), decoded once and kept with the chain."""
         how = self.settings.align, self.settings.decoder

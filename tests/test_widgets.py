@@ -23,6 +23,7 @@ from ipycanvas.canvas import COMMANDS
 from PIL import Image
 
 from ivkit import Camera, Drag, DragCanvas, PaintCanvas, Stroke, TrajectoryInstruction
+from ivkit.trajectory import warp
 from ivkit.widgets import session
 from ivkit.widgets.board import MARKS, MASK, PAINT, PICTURE, WIDEST
 from ivkit.widgets.canvas import Tool
@@ -343,6 +344,22 @@ def test_a_pull_is_a_drag_with_the_thing_under_it(drag):
     assert bytes(drag.preview.value[8:12]) == b"WEBP"
     frames = drag.warped().frames
     assert (frames[0] == np.asarray(drag.picture)).all() and frames[-1][44, 50, 0] > 150
+
+
+def test_where_a_clip_of_the_picture_is_known_the_preview_drags_that(drag):
+    frames = np.stack([np.asarray(drag.picture) // k for k in (1, 2, 3, 4)])
+    hand.stroke(drag, (18, 28), (50, 45))
+    still = drag.warped().frames
+    drag.on_clip(drag.picture, frames)
+    shown = drag.warped().frames
+    np.testing.assert_array_equal(shown, warp(drag.picture, drag.trajectory, 4, clip=frames).frames)
+    assert shown[-1].mean() < 0.5 * still[-1].mean()
+    assert (drag.warped(3).frames == warp(drag.picture, drag.trajectory, 3).frames).all()
+    drag.picture = Image.new("RGB", drag.picture.size, "white")
+    hand.stroke(drag, (18, 28), (50, 45))
+    assert drag.warped().frames[-1].mean() > 200
+    with pytest.raises(ValueError, match="frames"):
+        drag.on_clip(drag.picture, frames[0])
 
 
 def test_a_freehand_path_becomes_few_points(drag):

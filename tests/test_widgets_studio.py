@@ -66,6 +66,26 @@ def wait(condition):
         time.sleep(0.01)
 
 
+def test_the_drag_is_previewed_on_the_clip_that_was_made(studio):
+    generate(studio)
+    studio.mode.value = "Drag"
+    studio.drag.trajectory = iv.Drag([(5, 7), (9, 7)], mask=tiny.region())
+    seen = studio.drag.warped()
+    run = studio.pipe.last_run
+    expected = iv.warp(run.picture, studio.drag.trajectory, len(run.frames), clip=run.unedited)
+    np.testing.assert_array_equal(seen.frames, expected.frames)
+    hand.stroke(studio.paint, (3, 3), (6, 4))  # another picture: nothing is known of it
+    studio.mode.value = "Paint"
+    studio.mode.value = "Drag"
+    still = iv.warp(studio.drag.picture, studio.drag.trajectory, len(run.frames))
+    np.testing.assert_array_equal(studio.drag.warped().frames, still.frames)
+    run = generate(studio) and studio.pipe.last_run
+    studio.mode.value = "Paint"
+    studio.mode.value = "Drag"  # which shows x' now
+    painted = iv.warp(run.still, studio.drag.trajectory, len(run.frames), clip=run.undragged)
+    np.testing.assert_array_equal(studio.drag.warped().frames, painted.frames)
+
+
 def test_a_clip_is_what_the_pipeline_makes_of_the_same_instructions(studio):
     hand.stroke(studio.paint, (3, 3), (6, 4))
     studio.mode.value = "Drag"

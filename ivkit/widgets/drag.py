@@ -17,7 +17,7 @@ from ..instructions import EASINGS, Camera, Drag, Moves, Stroke, TrajectoryInstr
 from ..paint import region_mask
 from ..pictures import Picture, to_picture
 from ..regions import grow
-from ..support.validate import Frames, Name, Point, Side, checked
+from ..support.validate import Frames, Name, Point, Side, Video, checked
 from ..trajectory import warp
 from ..view import contact_sheet
 from .board import LIVE, MARKS, MASK
@@ -129,6 +129,7 @@ class DragCanvas(Canvas):
         self.selected: int | None = None
         self._point = -1  # of the selected drag
         self.num_frames = num_frames
+        self._clip: tuple[Image.Image, np.ndarray] | None = None  # see `on_clip`
         guard = self.line.guard
         for work, rows in ((self._shape, SHAPE), (self._move_camera, CAMERA)):
             for name, values in rows.items():
@@ -472,9 +473,18 @@ class DragCanvas(Canvas):
         n = min(self.shown_frame.value, len(self._frames))
         self.preview.value = webp(self._frames[n - 1 : n] if n else self._frames)
 
+    @checked
+    def on_clip(self, picture: Picture, frames: Video) -> None:
+        """Wherever this picture is dragged, preview the drag of this clip of it, uint8
+        (F, H, W, 3), in which it moves as the text says."""
+        self._clip = picture, frames
+
     def warped(self, num_frames: int | None = None):
-        """The cut-and-drag clip, see `ivkit.warp`."""
-        return warp(self.picture, self.trajectory, num_frames or self.num_frames)
+        """The cut-and-drag clip, see `ivkit.warp`: of the clip that is known, or of the still."""
+        count, (picture, clip) = num_frames or self.num_frames, self._clip or (None, None)
+        if picture != self.picture or len(clip) != count:
+            clip = None
+        return warp(self.picture, self.trajectory, count, clip)
 
 
 def colour_of(k: int) -> str:

@@ -491,6 +491,9 @@ class Studio(Panel):
         self.line.say("Decoding the frames.")
         edits = run.finished and (edited is not None or i.trajectory or changes)
         self.unedited = run.unedited if edits else None
+        clip = None if not run.finished else run.undragged if edits else run.frames
+        if clip is not None:
+            self.drag.on_clip(run.still, clip)
         self._plain = []
         if edits:
             says = words(small("<b>unedited</b><br>the same seed and motion, λ = 1"))
