@@ -593,6 +593,7 @@ class Run:
         clip = self._frames_of(chain, self.still)
         if self._edited is not None:
             keep = painted_region(self._picture, self._edited)
+            keep = keep if keep.any() else None
         new.warped = warp(self.still, self.trajectory, len(clip), clip, keep)
         new._put(dataclasses.replace(new._edit(), clip=chain))
         vars(self).update(vars(new))

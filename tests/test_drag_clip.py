@@ -20,6 +20,7 @@ from ivkit.bench import cases, storybench
 from ivkit.bench.metrics import psnr, track
 from ivkit.blend import blend, blend_in
 from ivkit.instructions import UNITS, Camera, Drag, TrajectoryInstruction
+from ivkit.paint import painted_region
 from ivkit.pipeline import Pipeline
 from ivkit.regions import Track, follow
 from ivkit.support.cutout import specks
@@ -431,3 +432,11 @@ def test_pure_noise_is_blended_as_the_network_has_it():
     for unit, kind in itertools.product(UNITS, KINDS):
         hat, found = blend_in(unit, out, edit, 0.3, z, z_edit, (0.0, 1.0, kind))
         assert found == NATIVE[kind] and torch.equal(hat, 0.3 * out + 0.7 * edit)
+
+
+def test_paint_that_can_hardly_be_seen_is_no_obstacle():
+    picture = np.asarray(tiny.picture())
+    faint = picture + np.where(picture < 128, 3, -3).astype(np.uint8)
+    assert not painted_region(picture, faint).any()
+    run = pulled(tiny.pipeline("storybook"), edited=faint)
+    assert run.finished and run.painted is not None
