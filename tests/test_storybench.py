@@ -408,6 +408,8 @@ def test_the_full_command_stops_in_time_goes_on_and_leaves_small_files(
         "sweep.csv",
         "sweep.json",
         "tables.md",
+        "units.csv",
+        "units.json",
     }
     assert {file.name for file in results.iterdir()} == names
     assert sum(file.stat().st_size for file in results.iterdir()) < 200_000

@@ -61,7 +61,8 @@ def main(args) -> None:
         best = winners(args.out / "sweep")
         _bench(args, "sweep", "--sweep", "--half", "reporting", "--methods", *best)
         _bench(args, "units", "--units")
-        _bench(args, "storybench-second", "--second", *times)
+        if "--case-file" not in args.rest:
+            _bench(args, "storybench-second", "--second", *times)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here")
         sys.exit(130)
