@@ -98,9 +98,8 @@ SWEEP = tuple(
     for lam in (0.0, 0.15, 0.3, 0.5, 0.7)
 )
 
-_OWN = Method("", mechanism="both", align=True)
 UNITS = tuple(  # in which Eq. 4 blends; in `shared` all are one
-    replace(_OWN, name=f"{unit}, {reading}", reading=reading, blend_in=unit)
+    replace(METHODS["both"], name=f"{unit}, {reading}", reading=reading, blend_in=unit)
     for unit, reading in (("v", "paired"), ("eps", "paired"), ("x0", "paired"), ("v", "shared"))
 )
 
